@@ -1,0 +1,170 @@
+"""Every error this package raises on purpose, as one tree.
+
+    NvpError
+    |- InvalidInput (ValueError)        the caller must change what was sent
+    |  |- InvalidField                  shape, dtype, NaN, size of an array
+    |  |- InvalidMessage                bytes on a stream that are no known event
+    |  |- InvalidFile                   a data file that cannot be read safely
+    |  `- DigestMismatch                the bytes are not the ones that were named
+    |- UnknownName (LookupError)        account, domain or model that nobody registered
+    |  |- UnknownAccount
+    |  |- UnknownDomain
+    |  `- UnknownModel
+    |- BudgetError
+    |  |- InsufficientJoules            the account cannot pay
+    |  |- BudgetTooSmall                the budget buys no useful result
+    |  `- BudgetExhausted               spent while working
+    |- DeadlineExceeded (TimeoutError)
+    |- Cancelled
+    |- QuorumAbstained                  the voters did not agree; there is no answer to believe
+    |- VerificationFailed               a signature, key or rule does not hold
+    |- ConflictingFact                  one id, two digests
+    |- LeaseLost                        another worker owns the message now
+    |- ComputeFailed                    the compute child died or broke (retryable)
+    |- StoreUnavailable (ConnectionError)  Redis, graph or artifacts away (retryable)
+    |- StackError                       the local stack cannot start or is not there
+    |  |- PortTaken
+    |  |- DataFolderInUse
+    |  `- StackNotRunning
+    `- MissingExtra (ImportError)       an optional dependency is not installed
+
+The text of an error names the value, the limit and the remedy. ``retryable`` is read by ``streams``
+alone: a retryable error sends the message round again, any other becomes a reply. ``code`` is what
+travels: a refusal on the wire is raised again at the client as the class of that code.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NvpError(Exception):
+    """Root of the tree."""
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+
+class InvalidInput(NvpError, ValueError):
+    code = "invalid_input"
+
+
+class InvalidField(InvalidInput):
+    code = "invalid_field"
+
+
+class InvalidMessage(InvalidInput):
+    code = "invalid_message"
+
+
+class InvalidFile(InvalidInput):
+    code = "invalid_file"
+
+
+class DigestMismatch(InvalidInput):
+    code = "digest_mismatch"
+
+
+class UnknownName(NvpError, LookupError):
+    code = "unknown_name"
+
+
+class UnknownAccount(UnknownName):
+    code = "unknown_account"
+
+
+class UnknownDomain(UnknownName):
+    code = "unknown_domain"
+
+
+class UnknownModel(UnknownName):
+    code = "unknown_model"
+
+
+class BudgetError(NvpError):
+    code = "budget"
+
+
+class InsufficientJoules(BudgetError):
+    code = "insufficient_joules"
+
+
+class BudgetTooSmall(BudgetError):
+    code = "budget_too_small"
+
+
+class BudgetExhausted(BudgetError):
+    code = "budget_exhausted"
+
+
+class DeadlineExceeded(NvpError, TimeoutError):
+    code = "deadline_exceeded"
+
+
+class Cancelled(NvpError):
+    code = "cancelled"
+
+
+class QuorumAbstained(NvpError):
+    code = "quorum_abstained"
+
+
+class VerificationFailed(NvpError):
+    code = "verification_failed"
+
+
+class ConflictingFact(NvpError):
+    code = "conflicting_fact"
+
+
+class LeaseLost(NvpError):
+    code = "lease_lost"
+
+
+class ComputeFailed(NvpError):
+    code = "compute_failed"
+    retryable = True
+
+
+class StoreUnavailable(NvpError, ConnectionError):
+    code = "store_unavailable"
+    retryable = True
+
+
+class StackError(NvpError):
+    code = "stack"
+
+
+class PortTaken(StackError):
+    code = "port_taken"
+
+
+class DataFolderInUse(StackError):
+    code = "data_folder_in_use"
+
+
+class StackNotRunning(StackError):
+    code = "stack_not_running"
+
+
+class MissingExtra(NvpError, ImportError):
+    """An optional dependency is missing: ``MissingExtra.of("jax", extra="model")``."""
+
+    code = "missing_extra"
+
+    @classmethod
+    def of(cls, module: str, *, extra: str) -> MissingExtra:
+        """The error for ``module``, naming the command that installs it."""
+        return cls(f"{module} is not installed; pip install 'nvp-agentkit[{extra}]'")
+
+
+def _walk(cls: type[NvpError]) -> dict[str, type[NvpError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found |= _walk(child)
+    return found
+
+
+def from_wire(code: str, detail: str) -> NvpError:
+    """The error a reply speaks of; an unknown code (a newer server) is a plain `NvpError`."""
+    return _walk(NvpError).get(code, NvpError)(detail)

@@ -1,0 +1,42 @@
+"""The published contract: event payloads and their CloudEvents envelope."""
+
+from nvp_agentkit.messages.envelope import TYPES, Event, decode, new_event, reply_id
+from nvp_agentkit.messages.facts import EdgeFact, LineageRecorded, NodeFact
+from nvp_agentkit.messages.jobs import (
+    ImportSpec,
+    JobCompleted,
+    JobFailed,
+    JobProgressed,
+    JobRefused,
+    JobRequested,
+    JobSuspended,
+    MemberReport,
+    SimulateSpec,
+    TrainSpec,
+)
+from nvp_agentkit.messages.predictions import (
+    PredictionAbstained,
+    PredictionCertified,
+    PredictionCompleted,
+    PredictionRefused,
+    PredictionRequested,
+    VoteCast,
+)
+from nvp_agentkit.messages.values import (
+    AccountName,
+    ArrayRef,
+    Digest,
+    DomainName,
+    Millijoules,
+    ObjectRef,
+    Payload,
+    Reading,
+)
+
+__all__ = [
+    "TYPES", "AccountName", "ArrayRef", "Digest", "DomainName", "EdgeFact", "Event", "ImportSpec", "JobCompleted",
+    "JobFailed", "JobProgressed", "JobRefused", "JobRequested", "JobSuspended", "LineageRecorded", "MemberReport",
+    "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained", "PredictionCertified",
+    "PredictionCompleted", "PredictionRefused", "PredictionRequested", "Reading", "SimulateSpec", "TrainSpec",
+    "VoteCast", "decode", "new_event", "reply_id",
+]

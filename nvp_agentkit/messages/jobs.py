@@ -1,0 +1,118 @@
+"""Work that takes a while: making data, taking in data, training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nvp_agentkit.messages.values import DomainName, ObjectRef, Payload, Reading
+
+
+class SimulateSpec(Payload):
+    """Make sequences of ``domain`` from its equation."""
+
+    kind: Literal["simulate"] = "simulate"
+    domain: DomainName
+    trajectories: int = Field(12, ge=1, le=1024)
+    frames: int = Field(41, ge=4, le=4096)
+    size: int = Field(64, ge=16, le=1024)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class ImportSpec(Payload):
+    """Read sequences from a file a user brought: (T, H, W) or (N, T, H, W); NaN is a mask."""
+
+    kind: Literal["import"] = "import"
+    domain: DomainName
+    source: ObjectRef
+    filename: str = Field(max_length=255)
+    array: str | None = Field(None, max_length=128, description="which array of the file; default: the only one")
+    units: str = Field("1", max_length=64)
+
+
+class TrainSpec(Payload):
+    """Train an ensemble (champion and members) on ``data`` until the budget is used or it is done."""
+
+    kind: Literal["train"] = "train"
+    domain: DomainName
+    data: ObjectRef
+    members: int = Field(3, ge=1, le=7)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class JobRequested(Payload):
+    """One job. The envelope carries ``budgetmj`` (never absent) and ``deadline``."""
+
+    spec: Annotated[SimulateSpec | ImportSpec | TrainSpec, Field(discriminator="kind")]
+
+
+class JobProgressed(Payload):
+    """One line of a job's live story, on the job's own stream."""
+
+    job_id: str
+    phase: str
+    step: int = Field(ge=0)
+    steps: int | None = None
+    used_mj: int = Field(ge=0)
+    granted_mj: int = Field(ge=0)
+    method: str
+    loss: float | None = None
+    skill: float | None = None
+    baseline: str | None = None
+    eta_s: float | None = None
+    note: str | None = None
+
+
+class MemberReport(Payload):
+    """One trained member and how it does on held-out trajectories."""
+
+    voter: str
+    model_id: str
+    model: ObjectRef
+    parameters: int
+    seed: int
+    width: int
+    vrmse: float
+    skill: float
+    steps: int
+
+
+class JobCompleted(Payload):
+    """A job's result: a dataset for `simulate` and `import`, an ensemble for `train`."""
+
+    job_id: str
+    kind: Literal["simulate", "import", "train"]
+    energy: Reading
+    seconds: float
+    dataset: ObjectRef | None = None
+    summary: dict[str, float | int | str] = Field(default_factory=dict)
+    members: tuple[MemberReport, ...] = ()
+    baselines: dict[str, float] = Field(default_factory=dict, description="name -> VRMSE on held-out trajectories")
+
+
+class JobRefused(Payload):
+    """Not started, and why; nothing was spent."""
+
+    job_id: str
+    code: str
+    detail: str
+    needed_mj: int | None = None
+
+
+class JobSuspended(Payload):
+    """Stopped before the end with its state kept: a top-up and a resume continue it."""
+
+    job_id: str
+    reason: str
+    energy: Reading
+    checkpoint: ObjectRef | None = None
+
+
+class JobFailed(Payload):
+    """Ended without a result; what was spent is charged."""
+
+    job_id: str
+    code: str
+    detail: str
+    energy: Reading | None = None

@@ -1,0 +1,80 @@
+"""Asking for a forecast, and every way it can be answered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nvp_agentkit.messages.values import ArrayRef, DomainName, ObjectRef, Payload, Reading
+
+
+class PredictionRequested(Payload):
+    """Forecast the frame after ``field``, shape (H, W) or (K, H, W), oldest frame first.
+
+    Budget and deadline travel in the envelope (``budgetmj``, ``deadline``); who pays is the stream.
+    """
+
+    domain: DomainName
+    field: ArrayRef
+    model: str | None = Field(None, max_length=128, description="a model id; default: the domain's champion")
+    assurance: Literal["single", "quorum"] = "single"
+    keep_s: int = Field(86_400, ge=60, le=31_536_000, description="how long the answer's arrays are kept")
+
+
+class PredictionCompleted(Payload):
+    """One model's answer (``assurance="single"``)."""
+
+    request_id: str
+    model_id: str
+    mean: ArrayRef
+    log_var: ArrayRef
+    energy: Reading
+    assurance: Literal["single"] = "single"
+
+
+class VoteCast(Payload):
+    """One voter's answer to an ensemble request, as a signed DSSE envelope.
+
+    ``envelope`` is the DSSE JSON whose payload is the canonical vote (`ensemble.votes.Vote`);
+    a voter that could not answer sends ``failed`` with the reason instead.
+    """
+
+    request_id: str
+    voter: str
+    envelope: str | None = None
+    failed: str | None = None
+    energy: Reading | None = None
+
+
+class PredictionCertified(Payload):
+    """A quorum's answer with the certificate that proves it."""
+
+    request_id: str
+    mean: ArrayRef
+    log_var: ArrayRef
+    certificate: ObjectRef
+    agreed: tuple[str, ...]
+    dissent: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    models: dict[str, str] = Field(default_factory=dict, description="voter -> model id")
+    energy: Reading
+    assurance: Literal["quorum"] = "quorum"
+
+
+class PredictionAbstained(Payload):
+    """No quorum: there is no answer to believe, and this says who differed."""
+
+    request_id: str
+    reason: str
+    votes: dict[str, str] = Field(default_factory=dict, description="voter -> what it did")
+    energy: Reading | None = None
+
+
+class PredictionRefused(Payload):
+    """Not answered, and why. ``code`` is one of `errors`; ``detail`` names value, limit, remedy."""
+
+    request_id: str
+    code: str
+    detail: str
+    retry_after_s: float | None = None

@@ -1,0 +1,63 @@
+"""Where things are: URLs, folders, credentials, log level. Never what changes a number.
+
+Read from ``NVP_*`` variables and from nothing else; with none set everything is embedded under
+``data_dir`` and clients find the running stack through ``data_dir/stack.json``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nvp_agentkit.errors import InvalidInput
+
+
+class Settings(BaseModel):
+    """One place's settings. Each field is the variable ``NVP_<FIELD>``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path = Field(Path(".nvp"), description="folder of the embedded stores, keys and artifacts")
+    redis_url: str | None = Field(None, description="redis://... of a server to use instead of the embedded one")
+    neo4j_uri: str | None = Field(None, description="bolt://... of a graph to use instead of the embedded one")
+    neo4j_user: str = Field("neo4j", description="user at the graph")
+    neo4j_password: str | None = Field(None, description="password at the graph")
+    neo4j_database: str = Field("neo4j", description="database at the graph")
+    artifacts_url: str | None = Field(None, description="where arrays live: a folder, or s3://bucket/prefix")
+    account: str | None = Field(None, description="the account a client speaks for")
+    account_password: str | None = Field(None, description="that account's password at the stream server")
+    watts_per_core: float = Field(4.0, gt=0, le=500, description="power of one busy core where no sensor is")
+    max_cells: int = Field(16_777_216, gt=0, description="most cells (frames x height x width) of one request")
+    lease_s: float = Field(15.0, gt=0, description="how long a worker may be silent before its work is taken over")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    log_format: Literal["json", "text"] = Field("json", description="how it is logged")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+        """Settings from ``NVP_*`` variables; keyword arguments win.
+
+        Raises:
+            InvalidInput: a value is out of its range; the text names variable, value and limit.
+        """
+        source = os.environ if environ is None else environ
+        values: dict[str, object] = {
+            name: source[f"NVP_{name.upper()}"]
+            for name in cls.model_fields
+            if source.get(f"NVP_{name.upper()}")
+        }
+        try:
+            return cls.model_validate(values | overrides)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            raise InvalidInput(f"NVP_{name.upper()}={first['input']!r}: {first['msg'].lower()}; "
+                               f"it is the {cls.model_fields[name].description}") from error
+
+    @property
+    def embedded(self) -> bool:
+        """True when no server outside is named."""
+        return self.redis_url is None and self.neo4j_uri is None
