@@ -1,0 +1,56 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs in .venv, in either order.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test lint types contracts wheel check schemas clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    simulate, train, forecast by quorum, verify, trace - on the embedded stack"
+	@echo "make test    all tests, on the embedded stack"
+	@echo "make check   what CI runs: lint, types, contracts, tests, wheel"
+	@echo "make schemas write schemas/ anew from the code"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (about 600 MB, once) ..."
+	@$(PIP) install -c constraints.txt pip
+	@$(PIP) install -c constraints.txt --build-constraint constraints.txt -e '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo "Installing the test tools ..."
+	@$(PIP) install -c constraints.txt --build-constraint constraints.txt -e '.[all]' --group dev
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/nvp demo $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	@$(BIN)/lint-imports --no-logo
+
+wheel: $(VENV)/.dev
+	@$(BIN)/python -m build -o dist . >/dev/null && ls dist
+
+schemas: $(VENV)/.dev
+	@$(BIN)/python -m nvp_agentkit.messages.schema
+
+check: lint types contracts test
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
