@@ -1,0 +1,120 @@
+"""The stores under test are real: an embedded Valkey and an embedded ArcadeDB, started once, when first asked for.
+
+``NVP_TEST_REDIS_URL`` and ``NVP_TEST_NEO4J_URI`` (with ``_USER``, ``_PASSWORD``, ``_DATABASE``) point the same
+tests at any other server. Each test works under an account of its own; what it leaves behind is checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from neo4j import GraphDatabase
+from redis.asyncio import Redis
+
+from nvp_agentkit.embedded import arcadedb as embedded_arcadedb
+from nvp_agentkit.embedded import valkey as embedded_valkey
+from nvp_agentkit.settings import Settings
+
+# Keys of an account that stay for good (tests of other rules override the fixture `kept_keys`).
+KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "watermark"})
+
+
+@dataclass(frozen=True)
+class Graph:
+    """How to reach the graph under test."""
+
+    uri: str
+    user: str
+    password: str
+    database: str
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a stream server that serves the whole session."""
+    if outside := os.environ.get("NVP_TEST_REDIS_URL"):
+        yield outside
+        return
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
+        server = loop.run(embedded_valkey.start(tmp_path_factory.mktemp("valkey"), appendfsync="no"))
+        yield embedded_valkey.url(server)
+        loop.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def arcadedb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """A graph server that serves the whole session; `graph` is the same one, emptied."""
+    if outside := os.environ.get("NVP_TEST_NEO4J_URI"):
+        yield Graph(
+            outside,
+            os.environ.get("NVP_TEST_NEO4J_USER", "neo4j"),
+            os.environ.get("NVP_TEST_NEO4J_PASSWORD", ""),
+            os.environ.get("NVP_TEST_NEO4J_DATABASE", "neo4j"),
+        )
+        return
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
+        server = loop.run(embedded_arcadedb.start(tmp_path_factory.mktemp("arcadedb")))
+        yield Graph(
+            embedded_arcadedb.uri(server), embedded_arcadedb.USER, server.password, embedded_arcadedb.DATABASE
+        )
+        loop.run(server.stop())
+
+
+@pytest.fixture
+def graph(arcadedb: Graph) -> Graph:
+    """The graph without a node in it; constraints and indexes of earlier tests may be there."""
+    with GraphDatabase.driver(arcadedb.uri, auth=(arcadedb.user, arcadedb.password)) as driver:
+        driver.execute_query("MATCH (n) DETACH DELETE n", database_=arcadedb.database)
+    return arcadedb
+
+
+@pytest.fixture
+def kept_keys() -> frozenset[str]:
+    """Suffixes of account keys that a test may leave without a TTL."""
+    return KEPT
+
+
+@pytest.fixture
+async def redis(valkey: str) -> AsyncIterator[Redis]:
+    """A client of the stream server; bytes in, bytes out."""
+    async with Redis.from_url(valkey, socket_timeout=None) as client:
+        yield client
+
+
+@pytest.fixture
+async def account(redis: Redis, kept_keys: frozenset[str]) -> AsyncIterator[str]:
+    """An account name of this test's own. A key it leaves behind without TTL, and that is not kept, fails the test."""
+    name = f"test-{uuid4().hex[:12]}"
+    yield name
+    keys = [key async for key in redis.scan_iter(match=f"nvp:{{{name}}}:*", count=1000)]
+    leaked = [key.decode() for key in keys if await redis.ttl(key) == -1 and not _kept(key.decode(), kept_keys)]
+    ledger = [key async for key in redis.scan_iter(match=f"nvp:{{ledger}}:*{name}*", count=1000)]
+    if keys or ledger:
+        await redis.delete(*keys, *ledger)
+    await redis.hdel("nvp:{registry}:accounts", name)
+    assert not leaked, f"keys without TTL left behind: {leaked}"
+
+
+def _kept(key: str, kept: frozenset[str]) -> bool:
+    suffix = key.split("}:", 1)[1]
+    return suffix.removesuffix(":dead") in kept
+
+
+@pytest.fixture
+def settings(valkey: str, arcadedb: Graph, tmp_path: Path) -> Settings:
+    """Settings that lead to the servers under test, with a data folder of the test's own."""
+    return Settings(
+        data_dir=tmp_path / "nvp",
+        redis_url=valkey,
+        neo4j_uri=arcadedb.uri,
+        neo4j_user=arcadedb.user,
+        neo4j_password=arcadedb.password,
+        neo4j_database=arcadedb.database,
+        artifacts_url=str(tmp_path / "artifacts"),
+    )
