@@ -7,20 +7,18 @@ share the generated password, which travels by file.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
-from neo4j import READ_ACCESS, AsyncDriver, AsyncGraphDatabase
+from neo4j import AsyncGraphDatabase
 from neo4j.exceptions import DriverError, Neo4jError
 
-from nvp_agentkit.embedded import place, tether
-from nvp_agentkit.embedded.server import Server, until_ready
-from nvp_agentkit.errors import MissingExtra, PortTaken, StackError
+from nvp_agentkit.embedded import children, place, server
+from nvp_agentkit.embedded.server import Server
+from nvp_agentkit.errors import MissingExtra
 
 USER = "root"
 DATABASE = "nvp"
 READY_S = 60.0  # 3-5 s on an idle machine, several times that on a busy one
-PORT_ATTEMPTS = 5
 HEAP_MB = 256
 
 JVM = (
@@ -39,48 +37,37 @@ async def start(folder: Path, *, port: int | None = None) -> Server:
     Call it from the main thread. Ten ``kill -9`` under three writers lost no acknowledged write.
 
     Raises:
-        PortTaken: the asked port is in use. A generated port that is lost in a race is replaced silently.
+        PortTaken: the asked port is in use.
         StackError: the server ended by itself; the text holds the end of its log.
+        MissingExtra: arcadedb-embedded is not installed.
     """
-    for _ in range(PORT_ATTEMPTS):
-        try:
-            return await _start_once(folder.resolve(), place.claim_port(port, store="arcadedb"))
-        except PortTaken:
-            if port is not None:
-                raise
-    raise StackError(f"arcadedb: {PORT_ATTEMPTS} free ports in a row were taken by other programs; try again")
+    return await server.start(
+        "arcadedb", port, lambda free: _launch(folder.resolve(), free), _answers, timeout_s=READY_S
+    )
 
 
-def uri(server: Server) -> str:
+def uri(arcadedb: Server) -> str:
     """Where drivers connect to."""
-    return f"bolt://{place.LOOPBACK}:{server.port}"
+    return f"bolt://{place.LOOPBACK}:{arcadedb.port}"
 
 
-async def _start_once(folder: Path, port: int) -> Server:
+def _launch(folder: Path, port: int) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     password = place.password_in(folder / "password")
     log = folder / "arcadedb.log"
     log.write_bytes(b"")
-    process = tether.launch(_command(folder, port), env={}, log=log, cwd=folder)
-    server = Server("arcadedb", process, port, password, log)
-    async with AsyncGraphDatabase.driver(
-        uri(server), auth=(USER, password), connection_timeout=2.0, connection_acquisition_timeout=2.0,
-        max_transaction_retry_time=0.0,
-    ) as driver:  # fmt: skip
-        return await until_ready(server, lambda: _answers(driver), timeout_s=READY_S)
+    process = children.launch(_command(folder, port), env={}, log=log, cwd=folder)
+    return Server("arcadedb", process, port, password, log)
 
 
-async def _answers(driver: AsyncDriver) -> bool:
-    try:
-        async with driver.session(database=DATABASE, default_access_mode=READ_ACCESS) as session:
-            return bool(await session.execute_read(_one))
-    except (DriverError, Neo4jError, OSError):
-        return False
-
-
-async def _one(transaction) -> bool:  # type: ignore[no-untyped-def]
-    result = await transaction.run("RETURN 1 AS one")
-    return (await result.single())["one"] == 1
+async def _answers(arcadedb: Server) -> bool:
+    auth = (USER, arcadedb.password)
+    async with AsyncGraphDatabase.driver(uri(arcadedb), auth=auth, connection_timeout=2.0) as driver:
+        try:
+            async with driver.session(database=DATABASE) as session, await session.begin_transaction() as transaction:
+                return await (await transaction.run("RETURN 1 AS one")).single() is not None
+        except (DriverError, Neo4jError, OSError):  # not yet there, no database yet, or somebody else's server
+            return False
 
 
 def _command(folder: Path, port: int) -> list[str]:
@@ -111,7 +98,7 @@ def runtime() -> Path:
     Raises:
         MissingExtra: arcadedb-embedded is not installed.
     """
-    found = importlib.util.find_spec("arcadedb_embedded")  # finds without running its __init__
-    if found is None or not found.submodule_search_locations:
+    package = place.package_folder("arcadedb_embedded")
+    if package is None:
         raise MissingExtra.of("arcadedb-embedded", extra="embedded")
-    return Path(found.submodule_search_locations[0])
+    return package

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import socket
@@ -42,6 +43,12 @@ def claim_port(port: int | None, *, store: str) -> int:
         raise PortTaken(f"{store}: port {port} on {LOOPBACK} is taken; end the program that listens there "
                         "or ask for another port")
     return port
+
+
+def package_folder(name: str) -> Path | None:
+    """The folder of an installed package, found without importing it; None if it is not installed."""
+    found = importlib.util.find_spec(name)
+    return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
 
 
 def password_in(path: Path) -> str:

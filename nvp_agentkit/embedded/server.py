@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvp_agentkit.embedded import tether
+from nvp_agentkit.embedded import children, place
 from nvp_agentkit.errors import PortTaken, StackError
 
-STOP_S = 5.0  # ArcadeDB takes 2.6 s for an orderly end
-TAKEN = ("address already in use", "port is already", "bindexception")  # Valkey, ArcadeDB HTTP, ArcadeDB Bolt
+STOP_S = 5.0  # ArcadeDB takes up to 2.6 s for an orderly end
+ANSWER_S = 2.0
+PORT_ATTEMPTS = 5
+TAKEN = ("address already in use", "unable to listen")  # how Valkey and ArcadeDB say it; ArcadeDB lives on
 
 
 @dataclass(frozen=True)
@@ -31,34 +33,58 @@ class Server:
         return self.process.poll() is None
 
     async def stop(self) -> None:
-        """End the store in order, within `STOP_S` seconds; what was acknowledged is on disk."""
-        await tether.end(self.process, grace_s=STOP_S)
+        """End the store in order, within `STOP_S` seconds; what it acknowledged is on disk."""
+        await children.end(self.process, grace_s=STOP_S)
 
 
-async def until_ready(server: Server, answers: Callable[[], Awaitable[bool]], *, timeout_s: float) -> Server:
-    """Wait until a query is answered; an open port proves nothing (ArcadeDB's opens before its database).
+async def start(
+    name: str, port: int | None, launch: Callable[[int], Server], answers: Callable[[Server], Awaitable[bool]],
+    *, timeout_s: float,
+) -> Server:  # fmt: skip
+    """Launch a store on ``port``, or on a free one, and wait until it answers a query.
 
     Raises:
-        PortTaken: another process was faster at the port; choose another.
-        StackError: the store ended or stayed silent; the text carries the end of its log.
+        PortTaken: the asked port is in use. A free one that is lost in a race is replaced silently.
+        StackError: the store ended by itself or stayed silent; the text holds the end of its log.
     """
+    for _ in range(PORT_ATTEMPTS):
+        server = launch(place.claim_port(port, store=name))
+        try:
+            await _until_ready(server, answers, timeout_s)
+        except PortTaken:
+            if port is not None:
+                raise
+        else:
+            return server
+    raise StackError(f"{name}: {PORT_ATTEMPTS} free ports in a row were taken by other programs; try again")
+
+
+async def _until_ready(server: Server, answers: Callable[[Server], Awaitable[bool]], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     try:
-        while not await answers():
-            if not server.alive:
-                raise _ended(server)
+        while not await _in_time(answers(server)):
+            _check(server)
             if time.monotonic() > deadline:
                 raise StackError(f"{server.name} answered no query within {timeout_s:g} s; see {server.log}")
-            await asyncio.sleep(tether.POLL_S)
+            await asyncio.sleep(children.POLL_S)
     except BaseException:  # a cancelled start leaves nothing behind either
         await server.stop()
         raise
-    return server
 
 
-def _ended(server: Server) -> StackError:
+async def _in_time(answer: Awaitable[bool]) -> bool:
+    """False if nothing came in time: a stranger's server may take the connection and stay silent."""
+    try:
+        return await asyncio.wait_for(answer, ANSWER_S)
+    except TimeoutError:
+        return False
+
+
+def _check(server: Server) -> None:
+    alive = server.alive  # before the log is read: what it said last is in there then
     tail = server.log.read_bytes()[-2000:].decode(errors="replace").strip()
     if any(sign in tail.lower() for sign in TAKEN):
-        return PortTaken(f"{server.name}: port {server.port} was taken by another program")
-    return StackError(f"{server.name} ended with status {server.process.returncode} before it was ready; "
-                      f"the end of {server.log}:\n{tail}")
+        raise PortTaken(f"{server.name}: port {server.port} was taken by another program; ask for another")
+    if not alive:
+        raise StackError(f"{server.name} ended with status {server.process.returncode} before it was ready; "
+                         f"the end of {server.log}:\n{tail}")
