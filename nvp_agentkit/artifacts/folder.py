@@ -1,0 +1,90 @@
+"""A local folder of objects: atomic, on disk before `write` returns.
+
+Plain files and not obstore's local store, because that one does not fsync: after a power cut a name could stand for
+an empty file, and a reply might already have promised it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from pathlib import Path
+
+from nvp_agentkit.artifacts import content
+from nvp_agentkit.errors import StoreUnavailable
+
+
+class Folder:
+    """Objects as files under ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+    async def size(self, name: str) -> int | None:
+        """Bytes of the object; None if there is none."""
+        try:
+            return self.path(name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    async def read(self, name: str, size: int) -> bytes | None:
+        """The object; None if there is none. Raises `DigestMismatch` if its size is another one."""
+        return await asyncio.to_thread(self._read, name, size)
+
+    async def write(self, name: str, data: bytes) -> None:
+        """Place the object, unless it is there.
+
+        Raises:
+            StoreUnavailable: the folder cannot take it: full, not writable, not a folder.
+        """
+        await asyncio.to_thread(self._write, self.path(name), data)
+
+    def _read(self, name: str, size: int) -> bytes | None:
+        try:
+            with self.path(name).open("rb") as file:
+                content.check_size(name, os.fstat(file.fileno()).st_size, size)
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnavailable(f"cannot read {self.path(name)}: {error.strerror}; check that folder") from error
+
+    def _write(self, target: Path, data: bytes) -> None:
+        try:
+            if target.exists() and target.stat().st_size == len(data):
+                return
+            new_folder = not target.parent.exists()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _place(target, data)
+            _sync(target.parent)
+            if new_folder:
+                _sync(target.parent.parent)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot write {len(data):,} bytes to the artifact folder {self.root}: {error.strerror}; "
+                "make room there or point NVP_ARTIFACTS_URL elsewhere"
+            ) from error
+
+
+def _place(target: Path, data: bytes) -> None:
+    temporary = target.with_name(f".{uuid.uuid4().hex}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
