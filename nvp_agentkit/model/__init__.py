@@ -1,0 +1,31 @@
+"""The forecaster: configuration, network, weights, prediction, storage."""
+
+from nvp_agentkit.model.bundle import Calibration, ModelBundle, Normalization
+from nvp_agentkit.model.calibration import calibrate, coverage
+from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.layers import ResidualBlock
+from nvp_agentkit.model.network import Decoder, Encoder, NVPModel
+from nvp_agentkit.model.predict import predict_next
+from nvp_agentkit.model.state import TrainState, count_parameters, create_train_state
+from nvp_agentkit.model.storage import load_model, model_bytes, model_id, save_model
+
+__all__ = [
+    "Calibration",
+    "Decoder",
+    "Encoder",
+    "ModelBundle",
+    "NVPConfig",
+    "NVPModel",
+    "Normalization",
+    "ResidualBlock",
+    "TrainState",
+    "calibrate",
+    "count_parameters",
+    "coverage",
+    "create_train_state",
+    "load_model",
+    "model_bytes",
+    "model_id",
+    "predict_next",
+    "save_model",
+]

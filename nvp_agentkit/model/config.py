@@ -1,0 +1,90 @@
+"""What a network is: every choice that changes its numbers, frozen, serialised one way, hashed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from nvp_agentkit.errors import InvalidInput
+
+Boundary = Literal["periodic", "reflecting", "open"]
+BOUNDARIES: tuple[Boundary, ...] = ("periodic", "reflecting", "open")
+LIMITS = {"features": 1024, "levels": 6, "context_frames": 8, "stem": 8}
+
+
+@dataclass(frozen=True)
+class NVPConfig:
+    """The network's shape. The default is the best per joule that was measured.
+
+    Args:
+        latent_dim: channels that the two paths (energy, gradients) are fused to on the coarsest grid.
+        encoder_features: channels of each level, finest first; every level after the first halves the grid.
+        decoder_features: channels on the way up, coarsest first; default: the encoder's, reversed.
+        dropout_rate: share of the latent channels' values dropped while training.
+        context_frames: frames the network sees (K); fewer given means that the oldest is repeated.
+        stem: side of the blocks that space-to-depth folds into channels at the door.
+        boundary: (y, x), what lies beyond the edge; decides padding and where the warp looks.
+        positive: the field cannot be negative; predictions are clipped at zero.
+        masked: frames have cells without a value; one channel a frame says where values are.
+
+    Raises:
+        InvalidInput: a value outside its range, named.
+    """
+
+    latent_dim: int = 96
+    encoder_features: tuple[int, ...] = (32, 64)
+    decoder_features: tuple[int, ...] | None = None
+    dropout_rate: float = 0.0
+    context_frames: int = 2
+    stem: int = 4
+    boundary: tuple[Boundary, Boundary] = ("periodic", "periodic")
+    positive: bool = True
+    masked: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("encoder_features", "decoder_features", "boundary"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(value))
+        levels = len(self.encoder_features)
+        if not 1 <= levels <= LIMITS["levels"]:
+            raise InvalidInput(f"encoder_features has {levels} levels; give 1 to {LIMITS['levels']}")
+        if self.decoder_features is not None and len(self.decoder_features) != levels:
+            raise InvalidInput(f"decoder_features has {len(self.decoder_features)} levels, encoder_features {levels}")
+        for width in (*self.encoder_features, *(self.decoder_features or ()), self.latent_dim):
+            _within("features", width, LIMITS["features"])
+        _within("context_frames", self.context_frames, LIMITS["context_frames"])
+        _within("stem", self.stem, LIMITS["stem"])
+        if not 0 <= self.dropout_rate < 1:
+            raise InvalidInput(f"dropout_rate is {self.dropout_rate}; give a number in [0, 1)")
+        if len(self.boundary) != 2 or any(side not in BOUNDARIES for side in self.boundary):
+            raise InvalidInput(f"boundary is {self.boundary}; give (y, x) of {', '.join(BOUNDARIES)}")
+
+    @property
+    def width(self) -> int:
+        """Channels of the finest level: the figure by which members of an ensemble are told apart."""
+        return self.encoder_features[0]
+
+    def to_json(self) -> str:
+        """Canonical: sorted keys, no blanks; equal configurations give equal text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The configuration that `to_json` wrote. Raises `InvalidInput` on anything else."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"not a network configuration: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _within(name: str, value: int, limit: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
+        raise InvalidInput(f"{name} is {value!r}; give a whole number from 1 to {limit}")

@@ -1,0 +1,184 @@
+"""The network: see two frames, find the flow, carry the field along it, correct what is left.
+
+With n the field, D and D2 displacements and g a share, all from the network::
+
+    base = n_t(x + D) + g [n_t(x + D) - n_{t-1}(x + 2 D + D2)]
+    mean = base + residual
+
+All heads start at zero, so an untrained network is exactly persistence and training can only leave it
+where the data say so. Source: physics.md of the design, "The reference task" (a small net that warps beat
+larger ones that do not); the flow is started from the brightness-constancy products (Lucas & Kanade 1981).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.layers import ResidualBlock, depth_to_space, gradients, pad, space_to_depth, warp
+
+SMALLEST_SIDE = 16
+LOG_VAR_RANGE = (-14.0, 6.0)  # of the variance in units of the field's own variance
+FIRST_LOG_VAR = -4.0  # an untrained network's: a step changes roughly an eighth of a standard deviation
+LARGEST_STEP = 0.25  # displacement in one frame, as a share of the shorter side
+
+
+class Heads(NamedTuple):
+    """What the trunk says of each cell: flow D and D2 in cells (y, x), residual and log-variance."""
+
+    flow: jax.Array
+    bend: jax.Array
+    residual: jax.Array
+    log_var: jax.Array
+    share: jax.Array
+
+
+class Encoder(nn.Module):
+    """Both paths' features down the levels; returns every level's features, finest first."""
+
+    config: NVPConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        levels = []
+        for level, features in enumerate(self.config.encoder_features):
+            if level:
+                x = nn.Dense(features)(space_to_depth(x, 2))
+            x = ResidualBlock(features, self.config.boundary)(x)
+            levels.append(x)
+        return levels
+
+
+class Decoder(nn.Module):
+    """The latent up again, each level joined by the encoder's features of the same grid."""
+
+    config: NVPConfig
+
+    @nn.compact
+    def __call__(self, latent: jax.Array, levels: list[jax.Array]) -> jax.Array:
+        x = latent
+        widths = self.config.decoder_features or self.config.encoder_features[::-1]
+        for step, (features, beside) in enumerate(zip(widths, levels[::-1], strict=True)):
+            if step:
+                x = depth_to_space(nn.Dense(4 * features)(x), 2)
+            x = ResidualBlock(features, self.config.boundary)(x + nn.Dense(x.shape[-1])(beside))
+        return x
+
+
+class NVPModel(nn.Module):
+    """Next-frame forecaster: ``model.apply(variables, energy_t, grad_x, grad_y) -> (mean, log_var)``.
+
+    Works in normalised units (`storage.Normalization`). Any H, W >= 16; sides that the levels do not divide
+    are padded by the boundary and cropped again.
+    """
+
+    config: NVPConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        energy_t: jax.Array,
+        grad_x: jax.Array | None = None,
+        grad_y: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        training: bool = False,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Mean and log-variance of the next frame.
+
+        Args:
+            energy_t: (B, H, W, C), 1 <= C <= context_frames, oldest first; the oldest is repeated up to K.
+            grad_x: (B, H, W, 1), dE/dx of the newest frame per cell; None: computed here.
+            grad_y: the same in y.
+            valid: (B, H, W, C), 1 where a cell has a value; used by a masked network, None means everywhere.
+            training: dropout on (needs an rng named "dropout" where dropout_rate > 0).
+
+        Returns:
+            Both (B, H, W, 1).
+
+        Raises:
+            InvalidField: rank, sides or frames that the network cannot take.
+        """
+        config = self.config
+        _check(energy_t, config)
+        frames = _repeat_oldest(energy_t, config.context_frames)
+        if grad_x is None or grad_y is None:
+            grad_x, grad_y = gradients(frames[..., -1:], config.boundary)
+        paths = [frames, *_motion(frames, grad_x, grad_y)]
+        if config.masked:
+            seen = jnp.ones_like(energy_t) if valid is None else valid
+            paths.append(_repeat_oldest(seen, config.context_frames))
+        heads = self._trunk(jnp.concatenate(paths, -1), training)
+        mean = _carry(frames, heads, config) + heads.residual
+        return mean[..., None], jnp.clip(heads.log_var, *LOG_VAR_RANGE)[..., None]
+
+    def _trunk(self, x: jax.Array, training: bool) -> Heads:
+        config = self.config
+        h, w = x.shape[1:3]
+        unit = config.stem * 2 ** (len(config.encoder_features) - 1)
+        extra = [(-side) % unit for side in (h, w)]
+        before = [e // 2 for e in extra]
+        x = pad(x, before, [e - b for e, b in zip(extra, before, strict=True)], config.boundary)
+        x = nn.Dense(config.encoder_features[0], name="stem")(space_to_depth(x, config.stem))
+        levels = Encoder(config, name="encoder")(x)
+        latent = nn.Dense(config.latent_dim, name="fusion")(nn.gelu(levels[-1]))
+        latent = nn.Dropout(config.dropout_rate, deterministic=not training)(nn.gelu(latent))
+        x = nn.gelu(Decoder(config, name="decoder")(latent, levels))
+        x = nn.Dense(6 * config.stem**2, kernel_init=nn.initializers.zeros, name="heads")(x)
+        x = depth_to_space(x, config.stem)[:, before[0] : before[0] + h, before[1] : before[1] + w]
+        share = self.param("share", nn.initializers.zeros, ())
+        reach = LARGEST_STEP * min(h, w)
+        flow, bend = reach * jnp.tanh(x[..., :2] / reach), reach * jnp.tanh(x[..., 2:4] / reach)
+        return Heads(flow, bend, x[..., 4], x[..., 5] + FIRST_LOG_VAR, share)
+
+
+def run(
+    config: NVPConfig,
+    variables: Mapping[str, Any],
+    frames: jax.Array,
+    valid: jax.Array | None = None,
+    dropout: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """`NVPModel.apply` for normalised frames (B, H, W, K): mean and log-variance, (B, H, W) each.
+
+    A key for ``dropout`` means training.
+    """
+    rngs = None if dropout is None else {"dropout": dropout}
+    both: Any = NVPModel(config).apply(variables, frames, valid=valid, training=rngs is not None, rngs=rngs)
+    return both[0][..., 0], both[1][..., 0]
+
+
+def _carry(frames: jax.Array, heads: Heads, config: NVPConfig) -> jax.Array:
+    """Advection plus the learned share of the Lagrangian increment, (B, H, W)."""
+    carried = warp(frames[..., -1], heads.flow, config.boundary)
+    if config.context_frames == 1:
+        return carried
+    earlier = warp(frames[..., -2], 2 * heads.flow + heads.bend, config.boundary)
+    return carried + heads.share * (carried - earlier)
+
+
+def _motion(frames: jax.Array, grad_x: jax.Array, grad_y: jax.Array) -> list[jax.Array]:
+    """The gradient path: gradients, change in time, and their products (the flow's normal equations)."""
+    if frames.shape[-1] == 1:
+        return [grad_x, grad_y]
+    change = frames[..., -1:] - frames[..., -2:-1]
+    return [grad_x, grad_y, change, grad_x * change, grad_y * change]
+
+
+def _repeat_oldest(frames: jax.Array, count: int) -> jax.Array:
+    missing = count - frames.shape[-1]
+    return jnp.concatenate([frames[..., :1]] * missing + [frames], -1) if missing else frames
+
+
+def _check(energy: jax.Array, config: NVPConfig) -> None:
+    if energy.ndim != 4:
+        raise InvalidField(f"frames have shape {energy.shape}; give (B, H, W, C)")
+    if not 1 <= energy.shape[-1] <= config.context_frames:
+        raise InvalidField(f"{energy.shape[-1]} frames given; this network takes 1 to {config.context_frames}")
+    if min(energy.shape[1:3]) < SMALLEST_SIDE:
+        raise InvalidField(f"a field of {energy.shape[1:3]} cells; both sides must be at least {SMALLEST_SIDE}")

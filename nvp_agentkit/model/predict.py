@@ -1,0 +1,89 @@
+"""Frames in, mean and log-variance of the next frame out: the fifth hop of the walk of a prediction."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.model.bundle import Floats, ModelBundle, Normalization
+from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.network import run
+from nvp_agentkit.model.state import Variables
+
+Mask = npt.NDArray[np.bool_]
+LARGEST_BATCH = 16  # bounds memory, and with powers of two the number of shapes that are ever compiled
+
+
+@partial(jax.jit, static_argnums=0)
+def forward(config: NVPConfig, variables: Variables, frames: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """Normalised (B, H, W, K) -> (2, B, H, W): mean and log-variance. Compiled once a shape."""
+    return jnp.stack(run(config, variables, frames, valid))
+
+
+def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None = None) -> tuple[Floats, Floats]:
+    """Forecast one frame ahead.
+
+    Args:
+        bundle: the trained model.
+        frames: (B, K, H, W), oldest first, in the field's unit. Fewer frames than the model's context:
+            the oldest is repeated; more: the newest are used. NaN counts as masked.
+        mask: (B, K, H, W), True where a cell has a value; None: wherever it is finite.
+
+    Returns:
+        Mean (B, H, W) in the field's unit and log-variance (B, H, W) of that unit squared, calibrated.
+        Cells that have no input value get a forecast all the same, drawn from their neighbours.
+
+    Raises:
+        InvalidField: rank, sides, dtype, infinite values, or no valid cell in a frame.
+    """
+    values, valid = _checked(frames, mask)
+    keep = bundle.config.context_frames
+    normal, seen = normalise(values[:, -keep:], valid[:, -keep:], bundle.normalization)
+    parts = []
+    size = min(LARGEST_BATCH, 1 << (len(normal) - 1).bit_length())
+    for start in range(0, len(normal), size):
+        parts.append(_batch(bundle, normal[start : start + size], seen[start : start + size], size))
+    mean, log_var = np.concatenate(parts, axis=1)
+    mean = bundle.normalization.offset + bundle.normalization.scale * mean
+    log_var = log_var + 2 * np.float32(np.log(bundle.normalization.scale * bundle.calibration.scale))
+    return np.maximum(mean, 0, dtype=np.float32) if bundle.config.positive else mean, log_var
+
+
+def normalise(values: Floats, valid: Mask, units: Normalization) -> tuple[Floats, Floats]:
+    """(B, K, H, W) to the network's (B, H, W, K): unit spread, holes at the mean, and where values are."""
+    filled = np.where(valid, (values - np.float32(units.offset)) / np.float32(units.scale), np.float32(0))
+    return np.ascontiguousarray(filled.transpose(0, 2, 3, 1)), valid.transpose(0, 2, 3, 1).astype(np.float32)
+
+
+def _batch(bundle: ModelBundle, frames: Floats, seen: Floats, size: int) -> Floats:
+    count = len(frames)
+    spare = ((0, size - count), (0, 0), (0, 0), (0, 0))
+    given = jnp.asarray(np.pad(seen, spare, mode="edge")) if bundle.config.masked else None
+    both = forward(bundle.config, bundle.variables, jnp.asarray(np.pad(frames, spare, mode="edge")), given)
+    return np.asarray(both)[:, :count]
+
+
+def _checked(frames: npt.ArrayLike, mask: Mask | None) -> tuple[Floats, Mask]:
+    values = np.asarray(frames)
+    if values.ndim != 4 or 0 in values.shape:
+        raise InvalidField(f"frames have shape {values.shape}; give (B, K, H, W)")
+    if min(values.shape[2:]) < 16:
+        raise InvalidField(f"a field of {values.shape[2:]} cells; both sides must be at least 16")
+    if values.dtype.kind not in "fiu":
+        raise InvalidField(f"frames are {values.dtype}; give real numbers")
+    values = values.astype(np.float32)
+    if np.isinf(values).any():
+        raise InvalidField("frames hold infinite values (or more than float32 holds); mark missing cells with NaN")
+    valid = np.isfinite(values)
+    if mask is not None:
+        if np.shape(mask) != values.shape:
+            raise InvalidField(f"mask has shape {np.shape(mask)}, frames {values.shape}; they must be equal")
+        valid &= np.asarray(mask, bool)
+    if not valid.any(axis=(2, 3)).all():
+        raise InvalidField("a frame has no valid cell; leave that frame out")
+    return values, valid

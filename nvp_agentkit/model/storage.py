@@ -1,0 +1,143 @@
+"""A model as one safetensors file: weights as tensors, all else as canonical JSON in its metadata.
+
+Nothing is unpickled. Names, shapes and dtypes must be the configuration's, so a file of another
+architecture, a truncated or a hostile one is refused before its weights are used. Equal models give equal
+bytes, and the model's id is the digest of those bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from nvp_agentkit.errors import InvalidFile, InvalidInput
+from nvp_agentkit.model.bundle import LEVELS, Calibration, ModelBundle, Normalization
+from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.state import flatten, shapes, unflatten
+
+FORMAT = "nvp-model-1"
+LARGEST_FILE = 512 * 2**20
+LARGEST_HEADER = 4 * 2**20
+
+
+def model_bytes(bundle: ModelBundle) -> bytes:
+    """The model as bytes; equal for equal models."""
+    about = {
+        "format": FORMAT,
+        "config": bundle.config.to_json(),
+        "normalization": [bundle.normalization.offset, bundle.normalization.scale],
+        "calibration": [bundle.calibration.scale, [bundle.calibration.width[level] for level in LEVELS]],
+        "domain": bundle.domain,
+        "recipe": dict(bundle.recipe),
+        "metrics": dict(bundle.metrics),
+    }
+    flat = flatten(bundle.variables)
+    tensors = {name: np.asarray(leaf, np.float32, order="C") for name, leaf in flat.items()}
+    text = json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return bytes(save(tensors, metadata={"nvp": text}))
+
+
+def model_id(data: bytes) -> str:
+    """``model:sha256:...`` of the model's bytes."""
+    return "model:sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def save_model(bundle: ModelBundle, path: str | Path) -> str:
+    """Write the model whole or not at all (temporary file, fsync, rename); its id."""
+    data, path = model_bytes(bundle), Path(path)
+    write_atomically(path, data)
+    return model_id(data)
+
+
+def load_model(source: bytes | str | Path) -> ModelBundle:
+    """The model that `save_model` or `model_bytes` wrote.
+
+    Raises:
+        InvalidFile: missing, truncated, foreign, of another architecture, too large, or not finite.
+    """
+    data = source if isinstance(source, bytes) else read_bounded(Path(source))
+    about, tensors = parse(data, key="nvp")
+    try:
+        if about["format"] != FORMAT:
+            raise InvalidFile(f"a model file of format {about['format']!r}; this version reads {FORMAT!r}")
+        config = NVPConfig.from_json(about["config"])
+        scale, widths = about["calibration"]
+        bundle = ModelBundle(
+            config=config,
+            variables=as_variables(tensors, config),
+            normalization=Normalization(*map(_finite, about["normalization"])),
+            calibration=Calibration(_finite(scale), {k: _finite(w) for k, w in zip(LEVELS, widths, strict=True)}),
+            domain=str(about["domain"]),
+            recipe=dict(about["recipe"]),
+            metrics={str(name): float(value) for name, value in about["metrics"].items()},
+        )
+    except (KeyError, TypeError, AttributeError, InvalidInput, ValueError) as error:
+        raise error if isinstance(error, InvalidFile) else InvalidFile(f"not a usable model file: {error}") from error
+    if bundle.normalization.scale <= 0 or bundle.calibration.scale <= 0:
+        raise InvalidFile("not a usable model file: a scale that is not positive")
+    return bundle
+
+
+def as_variables(tensors: dict[str, Any], config: NVPConfig, prefix: str = "") -> dict[str, Any]:
+    """Tensors named ``prefix/...`` as the network's variables, each checked against the configuration."""
+    wanted = flatten(shapes(config))
+    found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+    if found.keys() != wanted.keys():
+        odd = sorted(found.keys() ^ wanted.keys())[:3]
+        raise InvalidFile(f"weights of another architecture than the file's configuration ({', '.join(odd)})")
+    for name, array in found.items():
+        if array.shape != wanted[name].shape or array.dtype != np.float32:
+            raise InvalidFile(f"weight {name} is {array.dtype}{array.shape}; the network has {wanted[name].shape}")
+        if not np.isfinite(array).all():
+            raise InvalidFile(f"weight {name} holds values that are not finite")
+    return unflatten({name: jnp.asarray(array) for name, array in found.items()})
+
+
+def read_bounded(path: Path) -> bytes:
+    """The file's bytes; `InvalidFile` where it is missing or larger than any model may be."""
+    try:
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise InvalidFile(f"{path.name} has {size} bytes; a model has at most {LARGEST_FILE}")
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidFile(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def parse(data: bytes, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(JSON under ``key`` of the metadata, tensors) of safetensors bytes; sizes checked before reading."""
+    header = int.from_bytes(data[:8], "little") if len(data) >= 8 else -1
+    if not 0 < header <= min(LARGEST_HEADER, len(data) - 8) or len(data) > LARGEST_FILE:
+        raise InvalidFile("not a safetensors file, truncated, or its header is too large")
+    try:
+        names = json.loads(data[8 : 8 + header])
+        return json.loads(names["__metadata__"][key]), load(data)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InvalidFile(f"not a file of this package: {type(error).__name__}: {error}") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """``data`` at ``path``, or what was there before: never half of it, also after a power cut."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise InvalidFile(f"{value!r} stands where a finite number should")
+    return float(value)

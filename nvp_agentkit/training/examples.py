@@ -1,0 +1,101 @@
+"""Windows of a sequence set as batches: which frames, in which order, rolled and cropped how.
+
+Everything is a function of (seed, step), nothing is remembered, so a resumed run sees the same batches.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.model.bundle import Floats, Normalization
+from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.predict import Mask, normalise
+
+HALO = 8  # cells inside a crop's edge that carry no loss: what flows in there cannot be known
+
+
+class Batch(NamedTuple):
+    """Normalised, ready for a step. ``frames``, ``valid``: (B, h, w, K); ``target``, ``weight``: (B, h, w)."""
+
+    frames: jax.Array
+    valid: jax.Array
+    target: jax.Array
+    weight: jax.Array
+
+
+class Examples:
+    """All (context + 1)-frame windows of a set, drawn without replacement epoch by epoch."""
+
+    def __init__(self, data: SequenceSet, config: NVPConfig, units: Normalization, crop: int) -> None:
+        self.context = config.context_frames
+        self.count = windows(data, self.context)
+        self._data, self._units = data, units
+        self._rolls = [side == "periodic" for side in config.boundary]
+        self._sides = [min(crop, side) for side in data.grid]
+        self.step_variance = self._step_variance()
+
+    def batch(self, seed: int, step: int, size: int) -> Batch:
+        """The ``step``-th batch; a set smaller than ``size`` repeats."""
+        cut = [self._window(seed, step * size + place) for place in range(size)]
+        return Batch(*(jnp.asarray(np.stack(part)) for part in zip(*cut, strict=True)))
+
+    def _window(self, seed: int, place: int) -> tuple[Floats, Floats, Floats, Floats]:
+        epoch, within = divmod(place, self.count)
+        index = np.random.default_rng([seed, 1, epoch]).permutation(self.count)[within]
+        rng = np.random.default_rng([seed, 2, place])
+        trajectory, start = divmod(int(index), self._data.frames - self.context)
+        span = (trajectory, slice(start, start + self.context + 1))
+        values = np.asarray(self._data.values[span])[None]
+        mask = np.isfinite(values) if self._data.mask is None else np.asarray(self._data.mask[span], bool)[None]
+        shown, valid = (part[0] for part in normalise(values, mask, self._units))
+        (shown, valid), weight = self._place([shown, valid], rng)
+        return shown[..., :-1], valid[..., :-1], shown[..., -1], valid[..., -1] * weight
+
+    def _place(self, arrays: list[Floats], rng: np.random.Generator) -> tuple[list[Floats], Floats]:
+        """Roll along periodic axes, cut the crop, and weigh its halo with nothing."""
+        weight = np.ones(self._sides, np.float32)
+        for axis, (full, side) in enumerate(zip(self._data.grid, self._sides, strict=True)):
+            first = int(rng.integers(full if self._rolls[axis] else full - side + 1))
+            if self._rolls[axis]:
+                arrays = [np.roll(array, -first, axis) for array in arrays]
+                first = 0
+            arrays = [array.take(range(first, first + side), axis) for array in arrays]
+            if side < full:
+                edge = np.arange(side)
+                inside = ((edge >= HALO) & (edge < side - HALO)).astype(np.float32)
+                weight = weight * (inside[:, None] if axis == 0 else inside)
+        return arrays, weight
+
+    def _step_variance(self) -> float:
+        """Mean square of the step from frame to frame, normalised: persistence's loss is then about 1."""
+        values = np.asarray(self._data.values)
+        change = (values[:, 1:] - values[:, :-1]) / np.float32(self._units.scale)
+        if self._data.mask is not None:
+            change = change[np.asarray(self._data.mask)[:, 1:] & np.asarray(self._data.mask)[:, :-1]]
+        return max(float(np.mean(np.square(change, dtype=np.float64))) if change.size else 1.0, 1e-12)
+
+
+def windows(data: SequenceSet, context: int) -> int:
+    """Number of windows; `InvalidField` where a trajectory is too short for one."""
+    if data.frames <= context:
+        raise InvalidField(f"trajectories of {data.frames} frames; a context of {context} needs at least {context + 1}")
+    return data.trajectories * (data.frames - context)
+
+
+def all_windows(data: SequenceSet, context: int) -> tuple[Floats, Mask | None, Floats, Mask | None]:
+    """Every window in order, as `predict_next` takes them: frames (N, K, H, W), mask, target (N, H, W), mask."""
+    windows(data, context)
+    starts = [(n, t) for n in range(data.trajectories) for t in range(data.frames - context)]
+
+    frames = np.stack([data.values[n, t : t + context] for n, t in starts])
+    target = np.stack([data.values[n, t + context] for n, t in starts])
+    if data.mask is None:
+        return frames, None, target, None
+    seen = np.stack([data.mask[n, t : t + context] for n, t in starts])
+    return frames, seen, target, np.stack([data.mask[n, t + context] for n, t in starts])

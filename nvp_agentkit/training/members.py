@@ -1,0 +1,79 @@
+"""The ensemble's recipe: a champion and members that differ in seed, data order and width.
+
+Voters that share every choice share every mistake. These share data and method, nothing random and no width,
+and the champion, whose answer is the one forecast that `predict` pays for, gets the largest part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nvp_agentkit.errors import InvalidInput
+from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
+from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.training.config import TrainingConfig
+from nvp_agentkit.training.pacing import Pacer, WindowPacer
+from nvp_agentkit.training.trainer import Progress, TrainedModel, Trainer
+
+WIDTHS = ((32, 64), (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))
+CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
+
+
+@dataclass(frozen=True)
+class MemberRecipe:
+    """One member: ``voter-0`` is the champion; ``share`` is its part of the allowance."""
+
+    voter: str
+    config: TrainingConfig
+    share: float
+
+
+def network_for(meta: FieldMeta, *, masked: bool) -> NVPConfig:
+    """The default network with the domain's boundary and sign."""
+    return NVPConfig(boundary=meta.boundary, positive=meta.positive, masked=masked)
+
+
+def ensemble(data: SequenceSet, *, members: int = 3, seed: int = 0) -> tuple[MemberRecipe, ...]:
+    """Recipes for ``members`` voters on ``data``, the champion first.
+
+    Raises:
+        InvalidInput: fewer than 1 or more than 7 members.
+    """
+    if not 1 <= members <= len(WIDTHS):
+        raise InvalidInput(f"{members} members; give 1 to {len(WIDTHS)}")
+    network = network_for(data.meta, masked=data.mask is not None)
+    total = CHAMPION_WEIGHT + members - 1
+    recipes = []
+    for place, widths in enumerate(WIDTHS[:members]):
+        model = replace(network, encoder_features=widths)
+        share = (1.0 if place else CHAMPION_WEIGHT) / total
+        recipes.append(MemberRecipe(f"voter-{place}", TrainingConfig(model, seed=1000 * seed + place), share))
+    return tuple(recipes)
+
+
+def train_members(
+    recipes: Sequence[MemberRecipe],
+    train: SequenceSet,
+    validation: SequenceSet,
+    pacer: Pacer,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    baselines: Mapping[str, float] | None = None,
+) -> list[TrainedModel]:
+    """Train all members one after the other within one allowance, each in its part of it.
+
+    A member that the allowance no longer reaches is untrained, which is persistence; its ``kept_step`` is 0.
+    """
+    trained: list[TrainedModel] = []
+    start, steps = 0.0, 0
+    for place, recipe in enumerate(recipes):
+        window = WindowPacer(pacer, start, start + recipe.share, steps)
+
+        def tell(progress: Progress, place: int = place) -> None:
+            on_progress(replace(progress, member=place))
+
+        done = Trainer(recipe.config).fit(train, validation, window, tell, baselines=baselines)
+        trained.append(done)
+        start, steps = start + recipe.share, steps + done.steps
+    return trained
