@@ -1,0 +1,91 @@
+"""The agreement rule of an ensemble, from how far its honest members lie apart on held-out data."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from nvp_agentkit.ensemble.agreement import Answer, difference
+from nvp_agentkit.ensemble.record import AgreementRule
+from nvp_agentkit.errors import InvalidField
+
+QUANTILE = 0.99
+MARGIN = 1.25  # held-out data of a young domain is a few trajectories: a declared allowance for the next one
+FLOOR = 1e-3  # members that happen to be equal may still differ by rounding
+
+
+def calibrate_rule(
+    means: np.ndarray,
+    log_vars: np.ndarray,
+    truths: np.ndarray,
+    *,
+    units: str = "1",
+    mask: np.ndarray | None = None,
+    quantile: float = QUANTILE,
+    margin: float = MARGIN,
+) -> AgreementRule:
+    """The rule under which honest members agree.
+
+    Args:
+        means: predictions of n members for S held-out samples, shape (n, S, H, W), unit of the field.
+        log_vars: their calibrated log-variances, the same shape.
+        truths: what was observed, shape (S, H, W).
+        units: unit of the field.
+        mask: True where valid, shape (H, W) or (S, H, W); None for all.
+        quantile: share of honest pairs that shall agree before the margin.
+        margin: factor from that quantile to the limit, >= 1.
+
+    Returns:
+        A rule whose spread is the members' RMS error and whose limits are quantiles of honest pairs, times
+        ``margin``. With too few pairs for the quantile the largest difference seen stands in for it.
+
+    Raises:
+        InvalidField: fewer than two members, shapes that do not fit, or a value not finite in a valid cell.
+    """
+    _check(means, log_vars, truths, mask)
+    samples, shape = means.shape[1], means.shape[2:]
+    masks = np.broadcast_to(True if mask is None else mask, (samples, *shape))
+    spread = _spread(means, truths, masks)
+    members = range(means.shape[0])
+    pairs = np.array([
+        difference(Answer(means[i, k], log_vars[i, k]), Answer(means[j, k], log_vars[j, k]), spread, masks[k])
+        for k in range(samples) if masks[k].any()
+        for i, j in itertools.combinations(members, 2)
+    ])
+    distance, variance, budget = (
+        max(FLOOR, float(bound) * margin) for bound in _upper_quantile(pairs, quantile)
+    )
+    return AgreementRule(
+        units=units, spread=spread, limit=distance, variance_limit=variance, budget_limit=budget,
+        quantile=quantile, margin=margin, pairs=len(pairs),
+    )
+
+
+def _spread(means: np.ndarray, truths: np.ndarray, masks: np.ndarray) -> float:
+    """RMS error over members, samples and valid cells; never zero, so that perfect members can be compared."""
+    errors = (means.astype(np.float64) - truths)[:, masks]
+    scale = float(np.sqrt(np.mean(truths[masks].astype(np.float64) ** 2)))
+    return max(float(np.sqrt(np.mean(errors**2))), 1e-6 * scale, float(np.finfo(np.float32).tiny))
+
+
+def _upper_quantile(pairs: np.ndarray, quantile: float) -> np.ndarray:
+    """Per column the ceil((N + 1) q)-th smallest value: the finite-sample quantile of split conformal."""
+    rank = min(int(np.ceil((len(pairs) + 1) * quantile)), len(pairs))
+    ranked: np.ndarray = np.sort(pairs, axis=0)[rank - 1]
+    return ranked
+
+
+def _check(means: np.ndarray, log_vars: np.ndarray, truths: np.ndarray, mask: np.ndarray | None) -> None:
+    if means.ndim != 4 or means.shape[0] < 2 or means.shape[1] < 1:
+        raise InvalidField(f"means of shape {means.shape}; calibration needs (n >= 2 members, S >= 1, H, W)")
+    if log_vars.shape != means.shape or truths.shape != means.shape[1:]:
+        raise InvalidField(f"means {means.shape}, log_vars {log_vars.shape} and truths {truths.shape} do not fit")
+    if mask is not None and mask.shape not in (means.shape[1:], means.shape[2:]):
+        raise InvalidField(f"mask of shape {mask.shape} fits neither {means.shape[1:]} nor {means.shape[2:]}")
+    valid = np.broadcast_to(True if mask is None else mask, truths.shape)
+    if not valid.any():
+        raise InvalidField("every cell is masked; there is nothing to calibrate on")
+    for name, array in (("means", means[:, valid]), ("log_vars", log_vars[:, valid]), ("truths", truths[valid])):
+        if not np.isfinite(array).all():
+            raise InvalidField(f"{name}: a valid cell is not finite; mask it, or mend the model")
