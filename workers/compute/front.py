@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -61,7 +62,7 @@ class ComputeChild:
         self._arena = Arena.create(ARENA_BYTES)
         with far:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", CHILD_MODULE, str(far.fileno()), str(self._arena.fd), str(ARENA_BYTES),
+                sys.executable, "-m", CHILD_MODULE, str(far.fileno()), str(self._arena.fd), str(ARENA_BYTES), str(os.getpid()),
                 pass_fds=(far.fileno(), self._arena.fd), env=self._environment, stdin=asyncio.subprocess.DEVNULL,
             )
         self._reader, self._writer = await asyncio.open_unix_connection(sock=near)

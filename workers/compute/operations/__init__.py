@@ -1,0 +1,13 @@
+"""What a compute child can do. Each operation is one function of a `Call`; none of them sees a network."""
+
+from __future__ import annotations
+
+from . import data, serving, training
+
+OPERATIONS = {
+    "simulate": data.simulate,
+    "import": data.import_file,
+    "train": training.train,
+    "load": serving.load,
+    "predict": serving.predict,
+}

@@ -1,0 +1,55 @@
+"""Sequences from an equation or from a user's file. Hostile files meet this process and no other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nvp_agentkit.domains import get_domain
+from nvp_agentkit.fields.readers import read_user_file
+from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.fields.storage import save
+
+from ..child import Arrays, Call
+from ..spending import Allowance
+
+
+def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
+    """``params``: domain, trajectories, frames, size, seed, out."""
+    params = call.params
+    allowance = Allowance(call.spending, stop=call.stop_reason)
+
+    def progress(done: int, total: int) -> None:
+        allowance.require(done, f"simulating {params['domain']}")
+        call.progress(phase="simulating", step=done, steps=total)
+
+    sequences = get_domain(params["domain"]).simulate(
+        params["trajectories"], params["frames"], params["size"], params["seed"], progress
+    )
+    return _saved(sequences, Path(params["out"]))
+
+
+def import_file(call: Call) -> tuple[dict[str, Any], Arrays]:
+    """``params``: path, array (or None), units, domain, out."""
+    params = call.params
+    call.progress(phase="reading", step=0, steps=1)
+    sequences = read_user_file(
+        Path(params["path"]), array=params["array"], units=params["units"], domain=params["domain"]
+    )
+    return _saved(sequences, Path(params["out"]))
+
+
+def _saved(sequences: SequenceSet, out: Path) -> tuple[dict[str, Any], Arrays]:
+    save(sequences, out)
+    meta = sequences.meta
+    about = {
+        "trajectories": sequences.trajectories,
+        "frames": sequences.frames,
+        "height": sequences.grid[0],
+        "width": sequences.grid[1],
+        "units": meta.units,
+        "dt_s": meta.dt_s,
+        "masked_cells": 0 if sequences.mask is None else int((~sequences.mask).sum()),
+    }
+    return {"about": about, "meta": asdict(meta) | {"provenance": dict(meta.provenance)}}, []

@@ -1,0 +1,43 @@
+"""A trained model in service: load it once, compile its shapes, forecast batches."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nvp_agentkit.errors import UnknownModel
+from nvp_agentkit.model import ModelBundle, load_model, predict_next
+
+from ..child import Arrays, Call
+from ..spending import Spending
+
+MODELS_KEPT = 4  # the least recently used one makes room
+_models: OrderedDict[str, ModelBundle] = OrderedDict()
+
+
+def load(call: Call) -> tuple[dict[str, Any], Arrays]:
+    """``params``: model_id, path, height, width. Returns what one forecast of that shape costs, in CPU-seconds."""
+    bundle = load_model(Path(call.params["path"]))
+    _models[call.params["model_id"]] = bundle
+    while len(_models) > MODELS_KEPT:
+        _models.popitem(last=False)
+    frames = np.zeros((1, bundle.config.context_frames, call.params["height"], call.params["width"]), np.float32)
+    predict_next(bundle, frames)  # compiles
+    warm = Spending(0, 0.0)
+    predict_next(bundle, frames)
+    return {"cpu_s": warm.cpu_s}, []
+
+
+def predict(call: Call) -> tuple[dict[str, Any], Arrays]:
+    """``params``: model_id; arrays: frames (B, K, H, W), oldest first, and a mask (H, W) where the domain has one."""
+    model_id = call.params["model_id"]
+    if model_id not in _models:
+        raise UnknownModel(f"{model_id} is not loaded in this worker; load it first")
+    _models.move_to_end(model_id)
+    frames, *masks = call.arrays
+    mask = np.broadcast_to(masks[0].astype(bool), frames.shape) if masks else None
+    mean, log_var = predict_next(_models[model_id], frames, mask)
+    return {}, [mean, log_var]

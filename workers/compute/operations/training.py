@@ -1,0 +1,152 @@
+"""A training job: split by trajectory, fit the members within the budget, judge them on what nobody has seen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nvp_agentkit.energy.budget import require_useful
+from nvp_agentkit.ensemble.calibration import calibrate_rule
+from nvp_agentkit.fields.baselines import score_baselines
+from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.fields.split import Split, split
+from nvp_agentkit.fields.storage import open_sequences
+from nvp_agentkit.model import count_parameters, predict_next, save_model
+from nvp_agentkit.training import MemberRecipe, Progress, TrainedModel, ensemble, evaluate, train_members
+from nvp_agentkit.training.examples import all_windows, windows
+
+from ..child import Arrays, Call
+from ..spending import Allowance
+
+TOLD_EVERY_S = 0.25
+RESERVED_SHARE = 0.12  # of the budget, for the judgement at the end: baselines on test data, calibration, saving
+FEWEST_FOR_A_RULE = 3
+
+
+def train(call: Call) -> tuple[dict[str, Any], Arrays]:
+    """``params``: path, members, seed, out (a folder), granted_mj, watts_per_core.
+
+    Raises:
+        BudgetTooSmall: it would not buy an epoch of the champion; nothing was computed yet.
+        InvalidField: the data cannot be split or windowed.
+    """
+    params = call.params
+    parts = split(open_sequences(Path(params["path"])))
+    recipes = ensemble(parts.train, members=params["members"], seed=params["seed"])
+    _admit(call, parts.train, recipes)
+    told = _Story(call)
+    told.say(phase="baselines", step=0)
+    context = recipes[0].config.model_config.context_frames
+    validation = score_baselines(parts.train, parts.validation, context=context)
+    allowance = Allowance(call.spending, reserve_mj=round(RESERVED_SHARE * call.spending.granted_mj), stop=call.stop_reason)
+    trained = train_members(recipes, parts.train, parts.validation, allowance, told, baselines=validation)
+    told.say(phase="judging", step=sum(one.steps for one in trained))
+    test = score_baselines(parts.train, parts.test, context=context)
+    members = [
+        _member(recipe, one, parts.test, test, Path(params["out"])) for recipe, one in zip(recipes, trained, strict=True)
+    ]
+    mask = _ever_observed(parts.train)
+    values = {
+        "members": members,
+        "baselines": test,
+        "rule": _rule(trained, parts, mask),
+        "config": recipes[0].config.to_dict(),
+        "configs": {recipe.voter: recipe.config.to_dict() for recipe in recipes},
+        "stopped_by": allowance.stopped_by,
+        "held_out": _held_out(parts),
+    }
+    return values, [] if mask is None else [mask.astype(np.uint8)]
+
+
+def _admit(call: Call, data: SequenceSet, recipes: tuple[MemberRecipe, ...]) -> None:
+    config = recipes[0].config
+    steps = -(-windows(data, config.model_config.context_frames) // config.batch_size)
+    sides = [min(config.crop, side) for side in data.grid]
+    require_useful(
+        call.spending.granted_mj, members=len(recipes), champion_share=recipes[0].share, steps=steps,
+        cells=config.batch_size * sides[0] * sides[1], watts_per_core=float(call.params["watts_per_core"]),
+    )
+
+
+@dataclass
+class _Story:
+    """Progress, told at most four times a second, with the last known skill on every line."""
+
+    call: Call
+    last_s: float = 0.0
+    skill: float | None = None
+    baseline: str | None = None
+    steps_before: int = 0
+    member: int = 0
+    step: int = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.member != self.member:
+            self.steps_before, self.member = self.steps_before + self.step, progress.member
+        self.step = progress.step
+        if progress.skill is not None:
+            self.skill, self.baseline = progress.skill, progress.baseline
+        elif time.monotonic() - self.last_s < TOLD_EVERY_S:
+            return
+        self.say(phase=progress.phase, step=self.steps_before + progress.step, loss=progress.loss,
+                 note=f"voter-{progress.member}")
+
+    def say(self, **told: Any) -> None:
+        self.last_s = time.monotonic()
+        spending = self.call.spending
+        used = spending.used_mj
+        eta_s = spending.wall_s * (spending.granted_mj - used) / max(used, 1)
+        self.call.progress(skill=self.skill, baseline=self.baseline, eta_s=round(eta_s, 1), **told)
+
+
+def _member(
+    recipe: MemberRecipe, trained: TrainedModel, test: SequenceSet, baselines: dict[str, float], out: Path
+) -> dict[str, Any]:
+    score = evaluate(trained.bundle, test, baselines)
+    path = out / f"{recipe.voter}.safetensors"
+    return {
+        "voter": recipe.voter,
+        "model_id": save_model(trained.bundle, path),
+        "path": str(path),
+        "parameters": count_parameters(trained.bundle.variables),
+        "seed": recipe.config.seed,
+        "width": max(recipe.config.model_config.encoder_features),
+        "vrmse": score.vrmse,
+        "skill": score.skill,
+        "coverage": {f"{100 * level:.0f}": share for level, share in score.coverage.items()},
+        "steps": trained.steps,
+    }
+
+
+def _rule(trained: list[TrainedModel], parts: Split, mask: np.ndarray | None) -> dict[str, Any] | None:
+    """The agreement rule, from honest members on the validation set; None where there are too few of them."""
+    if len(trained) < FEWEST_FOR_A_RULE:
+        return None
+    context = trained[0].bundle.config.context_frames
+    frames, seen, truth, there = all_windows(parts.validation, context)
+    answers = [predict_next(one.bundle, frames, seen) for one in trained]
+    means, log_vars = (np.stack(arrays) for arrays in zip(*answers, strict=True))
+    valid = there.astype(bool) if mask is None else there.astype(bool) & mask
+    rule = calibrate_rule(means, log_vars, truth, units=parts.train.meta.units, mask=valid)
+    return rule.model_dump(mode="json")
+
+
+def _ever_observed(data: SequenceSet) -> np.ndarray | None:
+    """(H, W): cells that had a value at least once; land never has."""
+    if data.mask is None:
+        return None
+    observed: np.ndarray = np.asarray(data.mask).any(axis=(0, 1))
+    return None if observed.all() else observed
+
+
+def _held_out(parts: Split) -> dict[str, Any]:
+    """Where the test set begins in the data it was cut from."""
+    if parts.gap == 0:
+        first = parts.train.trajectories + parts.validation.trajectories
+        return {"rule": parts.rule, "trajectory": first, "frame": 0}
+    frame = parts.train.frames + parts.validation.frames + 2 * parts.gap
+    return {"rule": parts.rule, "trajectory": 0, "frame": frame}

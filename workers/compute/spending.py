@@ -1,0 +1,100 @@
+"""The child's side of a joule budget: what this call has used, and whether one more step still fits."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nvp_agentkit.energy.budget import StepCost, may_continue
+from nvp_agentkit.energy.meter import modelled
+from nvp_agentkit.errors import BudgetExhausted
+from nvp_agentkit.messages import Reading
+
+_PAGE_GB = os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def cpu_seconds() -> float:
+    """CPU-seconds of this process so far, user and system, all threads (getrusage, microseconds)."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def resident_gb() -> float:
+    """Memory this process holds now; where the kernel does not say (macOS), the most it ever held."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_GB
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class Spending:
+    """What one call costs from now on, against the millijoules it was granted."""
+
+    def __init__(self, granted_mj: int, watts_per_core: float) -> None:
+        self.granted_mj = granted_mj
+        self._watts = watts_per_core
+        self._cpu_s = cpu_seconds()
+        self._started = time.monotonic()
+
+    @property
+    def cpu_s(self) -> float:
+        return cpu_seconds() - self._cpu_s
+
+    @property
+    def wall_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def reading(self) -> Reading:
+        return modelled(self.cpu_s, self.wall_s, resident_gb(), watts_per_core=self._watts)
+
+    @property
+    def used_mj(self) -> int:
+        return self.reading().mj
+
+
+class Allowance:
+    """A call's budget as training sees it (`nvp_agentkit.training.Pacer`): one more step, and how far along.
+
+    ``reserve_mj`` is what must be left at the end, for calibrating and saving what was learnt. ``stop`` is
+    asked before each step: a reason ends the loop there.
+    """
+
+    def __init__(self, spending: Spending, *, reserve_mj: int = 0, stop: Callable[[], str | None] = lambda: None) -> None:
+        self._spending = spending
+        self._reserve_mj = reserve_mj
+        self._stop = stop
+        self._last_mj = spending.used_mj
+        self._cost = StepCost()
+        self.stopped_by: str | None = None
+
+    def may_continue(self, step: int) -> bool:
+        """True while one more step, and the reserve, still fit with three sigma to spare."""
+        used = self._spending.used_mj
+        if step > 0 and used > self._last_mj:
+            self._cost.add(used - self._last_mj)
+        self._last_mj = used
+        self.stopped_by = self._stop()
+        if self.stopped_by is None and not may_continue(used, self._cost, self._reserve_mj, self._spending.granted_mj):
+            self.stopped_by = "budget_exhausted"
+        return self.stopped_by is None
+
+    def fraction_used(self, step: int) -> float:
+        """Share of the budget used, 0 to 1."""
+        return min(self._spending.used_mj / max(self._spending.granted_mj - self._reserve_mj, 1), 1.0)
+
+    def require(self, step: int, what: str) -> None:
+        """`may_continue`, for work that is worth nothing unless it ends.
+
+        Raises:
+            BudgetExhausted: it will not end within the budget; the text says how far it came.
+        """
+        if not self.may_continue(step):
+            raise BudgetExhausted(
+                f"{what}: stopped at {self._spending.used_mj / 1000:.1f} J of the "
+                f"{self._spending.granted_mj / 1000:.1f} J granted ({self.stopped_by}); raise `budget_j`"
+            )

@@ -1,0 +1,38 @@
+"""Which ensemble serves an account's domain: a hash beside the account's streams, written by completion alone."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from redis.asyncio import Redis
+
+from nvp_agentkit.ensemble.record import EnsembleRecord
+from nvp_agentkit.errors import UnknownModel
+from nvp_agentkit.streams import names
+
+SUFFIX = "models"
+
+
+def registration(record: EnsembleRecord) -> tuple[tuple[str, str, str], ...]:
+    """Hash fields that put ``record`` into service; old ones stay readable by digest for votes on the way."""
+    text = record.model_dump_json()
+    return (SUFFIX, record.domain, text), (SUFFIX, record.digest, text)
+
+
+async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
+    """The ensemble in service for a domain, or the one with that digest.
+
+    Raises:
+        UnknownModel: there is none; the text says how to get one.
+    """
+    raw = await redis.hget(names.models(account), name)
+    if raw is None:
+        raise UnknownModel(f"account {account} has no model for {name!r}; train one: nvp.train({name!r}, data=..., budget_j=...)")
+    try:
+        return EnsembleRecord.model_validate_json(raw)
+    except ValidationError as error:
+        raise UnknownModel(f"the ensemble registered for {account}/{name} cannot be read; train it again") from error
+
+
+async def domains(redis: Redis, account: str) -> list[str]:
+    """The domains an account has an ensemble for."""
+    return sorted(key.decode() for key in await redis.hkeys(names.models(account)) if b":" not in key)
