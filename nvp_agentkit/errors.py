@@ -92,6 +92,10 @@ class InsufficientJoules(BudgetError):
 class BudgetTooSmall(BudgetError):
     code = "budget_too_small"
 
+    def __init__(self, detail: str, *, needed_mj: int | None = None) -> None:
+        super().__init__(detail)
+        self.needed_mj = needed_mj
+
 
 class BudgetExhausted(BudgetError):
     code = "budget_exhausted"

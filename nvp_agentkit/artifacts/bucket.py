@@ -30,27 +30,27 @@ class Bucket:
                 retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
             )
 
-    async def read(self, name: str, size: int) -> bytes | None:
+    def read(self, name: str, size: int) -> bytes | None:
         """The object; None if there is none. Raises `DigestMismatch` if its size is another one."""
-        from obstore import get_async
+        from obstore import get
         from obstore.exceptions import BaseError
 
         try:
-            result = await get_async(self._store, name)
+            result = get(self._store, name)
             content.check_size(name, result.meta["size"], size)
-            return bytes(await result.bytes_async())
+            return bytes(result.bytes())
         except FileNotFoundError:
             return None
         except BaseError as error:
             raise self._unavailable(error) from error
 
-    async def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes) -> None:
         """Place the object, unless it is there."""
-        from obstore import put_async
+        from obstore import put
         from obstore.exceptions import AlreadyExistsError, BaseError
 
         try:
-            await put_async(self._store, name, data, mode="create")
+            put(self._store, name, data, mode="create")
         except AlreadyExistsError:
             return
         except BaseError as error:

@@ -6,7 +6,6 @@ an empty file, and a reply might already have promised it.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import uuid
 from pathlib import Path
@@ -24,26 +23,8 @@ class Folder:
     def path(self, name: str) -> Path:
         return self.root / name
 
-    async def size(self, name: str) -> int | None:
-        """Bytes of the object; None if there is none."""
-        try:
-            return self.path(name).stat().st_size
-        except FileNotFoundError:
-            return None
-
-    async def read(self, name: str, size: int) -> bytes | None:
+    def read(self, name: str, size: int) -> bytes | None:
         """The object; None if there is none. Raises `DigestMismatch` if its size is another one."""
-        return await asyncio.to_thread(self._read, name, size)
-
-    async def write(self, name: str, data: bytes) -> None:
-        """Place the object, unless it is there.
-
-        Raises:
-            StoreUnavailable: the folder cannot take it: full, not writable, not a folder.
-        """
-        await asyncio.to_thread(self._write, self.path(name), data)
-
-    def _read(self, name: str, size: int) -> bytes | None:
         try:
             with self.path(name).open("rb") as file:
                 content.check_size(name, os.fstat(file.fileno()).st_size, size)
@@ -53,9 +34,15 @@ class Folder:
         except OSError as error:
             raise StoreUnavailable(f"cannot read {self.path(name)}: {error.strerror}; check that folder") from error
 
-    def _write(self, target: Path, data: bytes) -> None:
+    def write(self, name: str, data: bytes) -> None:
+        """Place the object, unless it is there; a damaged one is replaced.
+
+        Raises:
+            StoreUnavailable: the folder cannot take it: full, not writable, not a folder.
+        """
+        target = self.path(name)
         try:
-            if target.exists() and target.stat().st_size == len(data):
+            if _holds(target, data):
                 return
             new_folder = not target.parent.exists()
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +55,10 @@ class Folder:
                 f"cannot write {len(data):,} bytes to the artifact folder {self.root}: {error.strerror}; "
                 "make room there or point NVP_ARTIFACTS_URL elsewhere"
             ) from error
+
+
+def _holds(target: Path, data: bytes) -> bool:
+    return target.exists() and target.stat().st_size == len(data) and target.read_bytes() == data
 
 
 def _place(target: Path, data: bytes) -> None:

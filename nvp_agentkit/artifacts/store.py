@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -11,18 +10,19 @@ from urllib.parse import unquote, urlsplit
 from nvp_agentkit.artifacts import arrays, content
 from nvp_agentkit.artifacts.bucket import Bucket
 from nvp_agentkit.artifacts.folder import Folder
-from nvp_agentkit.errors import DigestMismatch, InvalidField, InvalidInput, UnknownName
+from nvp_agentkit.errors import InvalidInput, UnknownName
 from nvp_agentkit.messages.values import ArrayRef, ObjectRef
 from nvp_agentkit.settings import Settings
 
-HASH_INLINE_BYTES = 1024 * 1024  # above it (about 1 ms) hashing leaves the event loop
+MAX_OBJECT_BYTES = 2 * 1024**3
+MAX_CELLS = 16_777_216  # as `Settings.max_cells`
 
 
 class Artifacts:
     """Objects under ``url``: a folder, ``file://``, ``s3://bucket/prefix`` or ``memory://``.
 
     Writing the same bytes twice is writing them once; an object is whole and on disk (in the bucket) before `put`
-    returns; what `get` returns has the digest that was asked for.
+    returns; what `get` returns has the digest that was asked for. Reading and hashing happen in threads.
     """
 
     def __init__(self, url: str, *, cache: Path | None = None) -> None:
@@ -45,11 +45,9 @@ class Artifacts:
 
     async def put(self, data: bytes, media_type: str = "application/octet-stream") -> ObjectRef:
         """Keep ``data``. Raises `StoreUnavailable` (disk full, bucket away): then nothing is named."""
-        digest = await _digest(data)
-        await self._backend.write(content.name_of(digest), data)
-        return ObjectRef(uri=content.uri_of(digest), digest=digest, bytes=len(data), media_type=media_type)
+        return await asyncio.to_thread(self._put, data, media_type)
 
-    async def get(self, ref: ObjectRef, max_bytes: int) -> bytes:
+    async def get(self, ref: ObjectRef, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """The bytes that ``ref`` names.
 
         Raises:
@@ -58,76 +56,61 @@ class Artifacts:
             DigestMismatch: other bytes lie there.
         """
         _check_size(ref, max_bytes)
-        return await self._read(ref.uri, ref.digest, ref.bytes)
+        return await asyncio.to_thread(self._read, ref.uri, ref.digest, ref.bytes)
 
     async def put_array(self, array: arrays.FloatArray, units: str = "1") -> ArrayRef:
         """Keep a float32 or float16 array of 1 to 4 dimensions. NaN is not looked for."""
         ref = await self.put(arrays.raw_bytes(array), "application/vnd.nvp.array")
-        return ArrayRef(
-            shape=array.shape,
-            dtype=array.dtype.name,
-            units=units,
-            digest=ref.digest,
-            uri=ref.uri,
-        )
+        return ArrayRef(shape=array.shape, dtype=array.dtype.name, units=units, digest=ref.digest, uri=ref.uri)
 
-    async def get_array(self, ref: ArrayRef, max_cells: int) -> arrays.FloatArray:
+    async def get_array(self, ref: ArrayRef, max_cells: int = MAX_CELLS) -> arrays.FloatArray:
         """The array that ``ref`` names or carries, read-only.
 
         Raises:
             InvalidField: more than ``max_cells`` by its declared shape (nothing was read), or bad base64.
+            InvalidInput: a URI that is none of ours.
             DigestMismatch: other bytes, or another number of them than the shape says.
             UnknownName: it is not here (any more).
         """
-        arrays.check_cells(ref, max_cells)
-        if ref.uri is None:
-            return arrays.array_from(ref, arrays.inline_bytes(ref))
-        return arrays.array_from(ref, await self._read(ref.uri, ref.digest, ref.nbytes))
+        return await asyncio.to_thread(self.fetch_array, ref, max_cells)
 
-    async def local_path(self, ref: ObjectRef, max_bytes: int) -> Path:
-        """A file that holds the object, verified; from a bucket it is first copied into the cache.
+    def fetch_array(self, ref: ArrayRef, max_cells: int = MAX_CELLS) -> arrays.FloatArray:
+        """`get_array` for code that is not asynchronous, such as a certificate's verification."""
+        arrays.check_cells(ref, max_cells)
+        raw = arrays.inline_bytes(ref) if ref.uri is None else self._read(ref.uri, ref.digest, ref.nbytes)
+        return arrays.array_from(ref, raw)
+
+    async def local_path(self, ref: ObjectRef, max_bytes: int = MAX_OBJECT_BYTES) -> Path:
+        """A file that holds the object, verified just now; from a bucket it is first copied into the cache.
 
         Raises:
             As `get`.
         """
         _check_size(ref, max_bytes)
-        name = content.name_in(ref.uri, ref.digest)
-        folder = self._backend if isinstance(self._backend, Folder) else self._cache
-        if folder is None:
-            raise InvalidInput("a local path of a remote object needs a cache folder: Artifacts(url, cache=...)")
-        if folder is self._cache and await folder.size(name) != ref.bytes:
-            await folder.write(name, await self.get(ref, max_bytes))
-        if (size := await folder.size(name)) is None:
-            raise _missing(ref.uri)
-        if size != ref.bytes or await asyncio.to_thread(_file_digest, folder.path(name)) != ref.digest:
-            raise DigestMismatch(f"{folder.path(name)} does not hold {ref.digest}; remove it and put it again")
-        return folder.path(name)
+        return await asyncio.to_thread(self._local_path, ref)
 
-    async def _read(self, uri: str, digest: str, size: int) -> bytes:
-        name = content.name_in(uri, digest)
-        data = await self._backend.read(name, size)
+    def _put(self, data: bytes, media_type: str) -> ObjectRef:
+        digest = content.digest_of(data)
+        self._backend.write(content.name_of(digest), data)
+        return ObjectRef(uri=content.uri_of(digest), digest=digest, bytes=len(data), media_type=media_type)
+
+    def _read(self, uri: str, digest: str, size: int) -> bytes:
+        data = self._backend.read(content.name_in(uri, digest), size)
         if data is None:
-            raise _missing(uri)
-        if await _digest(data) != digest:
-            raise DigestMismatch(f"the {size} bytes at {uri} are not {digest}; put them again")
+            raise UnknownName(f"nothing at {uri}; it was never put here or has expired: put it again")
+        content.check(data, digest)
         return data
 
-
-async def _digest(data: bytes) -> str:
-    if len(data) <= HASH_INLINE_BYTES:
-        return content.digest_of(data)
-    return await asyncio.to_thread(content.digest_of, data)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    def _local_path(self, ref: ObjectRef) -> Path:
+        data = self._read(ref.uri, ref.digest, ref.bytes)
+        if isinstance(self._backend, Folder):
+            return self._backend.path(content.name_of(ref.digest))
+        if self._cache is None:
+            raise InvalidInput("a local path of a remote object needs a cache folder: Artifacts(url, cache=...)")
+        self._cache.write(content.name_of(ref.digest), data)
+        return self._cache.path(content.name_of(ref.digest))
 
 
 def _check_size(ref: ObjectRef, max_bytes: int) -> None:
     if ref.bytes > max_bytes:
-        raise InvalidField(f"object of {ref.bytes:,} bytes, limit {max_bytes:,}; send a smaller one")
-
-
-def _missing(uri: str) -> UnknownName:
-    return UnknownName(f"nothing at {uri}; it was never put here or has expired: put it again")
+        raise InvalidInput(f"object of {ref.bytes:,} bytes, limit {max_bytes:,}; send a smaller one")
