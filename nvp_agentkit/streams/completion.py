@@ -1,0 +1,104 @@
+"""What is to happen when a message is done, and the one atomic step in which it happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.messages import Event
+from nvp_agentkit.streams import names
+from nvp_agentkit.streams.scripts import call, call_many
+
+REPLY_TTL_S = 3600
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The effects of one finished message, all under its account.
+
+    Attributes:
+        replies: answers; one per (request, type) is kept, a second one is dropped.
+        facts: events for the lineage stream.
+        forwards: (stream suffix, event), such as ``("votes", vote)``.
+        fields: (hash suffix, field, value). A suffix with a colon belongs to one request and expires with it.
+        once: a name such as ``decided:REQUEST_ID``: of all completions with this name the first one has its
+            effects, the others only acknowledge.
+    """
+
+    replies: tuple[Event, ...] = ()
+    facts: tuple[Event, ...] = ()
+    forwards: tuple[tuple[str, Event], ...] = ()
+    fields: tuple[tuple[str, str, str], ...] = ()
+    once: str = ""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """A completion of one entry; with ``dead`` the entry goes to the dead letters for that reason.
+
+    Not ``fenced``: the entry is no longer anybody's, there is only something to say about it.
+    """
+
+    account: str
+    stream: str
+    entry_id: str
+    completion: Completion
+    dead: str = ""
+    fenced: bool = True
+
+
+async def complete(
+    redis: Redis, settlement: Settlement, *, group: str, consumer: str, reply_ttl_s: int = REPLY_TTL_S
+) -> bool:
+    """Let the effects happen and the entry be done: everything, exactly once, or nothing.
+
+    Returns:
+        False when the entry is not pending for this consumer: the lease was lost (or the entry is done
+        already), and nothing has happened.
+    """
+    keys, args = _call(settlement, group, consumer, reply_ttl_s)
+    return bool(await call(redis, "complete", keys, args))
+
+
+async def settle(
+    redis: Redis, group: str, consumer: str, settlements: Sequence[Settlement], *, reply_ttl_s: int = REPLY_TTL_S
+) -> list[Any]:
+    """`complete` for many entries in one round trip. Each result is 1, 0 or an exception."""
+    return await call_many(redis, "complete", [_call(s, group, consumer, reply_ttl_s) for s in settlements])
+
+
+async def emit(redis: Redis, account: str, completion: Completion, *, reply_ttl_s: int = REPLY_TTL_S) -> None:
+    """The effects of ``completion`` with no entry behind them, such as a decision that a deadline forces."""
+    effects = Settlement(account, names.replies(account), "0-0", completion, fenced=False)
+    keys, args = _call(effects, "", "", reply_ttl_s)
+    await call(redis, "complete", keys, args)
+
+
+def _call(done: Settlement, group: str, consumer: str, ttl_s: int) -> tuple[list[str], list[str | bytes | int]]:
+    account, completion = done.account, done.completion
+    keys = [done.stream, names.dead(done.stream)]
+    args: list[str | bytes | int] = [
+        group, consumer if done.fenced else "", done.entry_id, ttl_s, time.time_ns() // 1_000_000
+    ]
+    if done.dead:
+        args += ["dead", done.dead]
+    if completion.once:
+        keys.append(names.key(account, completion.once))
+        args.append("once")
+    for reply in completion.replies:
+        request = reply.replyto
+        if request is None:
+            raise ValueError(f"reply {reply.type} {reply.id} does not say what it answers; set its `replyto`")
+        keys += [names.answers(account, request), names.replies(account)]
+        args += ["reply", request, reply.type, reply.encode()]
+    for suffix, event in (*(("lineage", fact) for fact in completion.facts), *completion.forwards):
+        keys.append(names.key(account, suffix))
+        args += ["append", int(names.lasts(suffix)), event.encode()]
+    for suffix, field, value in completion.fields:
+        keys.append(names.key(account, suffix))
+        args += ["set", int(names.lasts(suffix)), field, value]
+    return keys, args

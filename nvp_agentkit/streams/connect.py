@@ -1,0 +1,77 @@
+"""The way to Redis, and which of its errors mean that it is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+
+from nvp_agentkit.errors import StoreUnavailable
+from nvp_agentkit.settings import Settings
+
+# Not there, starting, failing over or full: to be tried again, for it says nothing about the request.
+AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    exceptions.OutOfMemoryError,
+    OSError,
+)
+
+
+async def connect(settings: Settings) -> Redis:
+    """A client of the stream server, after it has answered once.
+
+    No socket timeout: with redis-py's default of 5 s a blocked XREADGROUP was seen to raise after 58 s; reads
+    here block at most a second, and TCP keep-alive finds a dead peer.
+
+    Raises:
+        StoreUnavailable: no address is known, or nobody answers there within 5 s.
+    """
+    if settings.redis_url is None:
+        raise StoreUnavailable("no stream server is known; start a stack with `nvp up` or set NVP_REDIS_URL")
+    login: dict[str, Any] = {}
+    if settings.account_password is not None:
+        login = {"username": settings.account, "password": settings.account_password}
+    redis = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=None,
+        socket_connect_timeout=5,
+        health_check_interval=30,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
+        **login,
+    )
+    try:
+        async with asyncio.timeout(5):
+            await redis.ping()
+    except (*AWAY, exceptions.ResponseError) as error:
+        await redis.aclose()
+        raise StoreUnavailable(
+            f"stream server {_address(settings.redis_url)} does not answer ({str(error) or 'within 5 s'}); "
+            "is it running? `nvp status` tells, NVP_REDIS_URL says where it is"
+        ) from error
+    return redis
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn Redis being away into `StoreUnavailable`, for callers that know our errors only."""
+    try:
+        yield
+    except AWAY as error:
+        raise StoreUnavailable(f"stream server does not answer ({error}); `nvp status` tells") from error
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else "at a Unix socket"

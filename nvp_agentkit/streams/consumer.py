@@ -1,0 +1,204 @@
+"""The loop that every worker runs in: deliver, lease, retry, complete, recover, drain.
+
+At least once delivery, exactly once effect: a message is leased to one consumer at a time, and what comes of
+it happens in one atomic step that only the holder of the lease can take (`completion`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from nvp_agentkit.messages import Payload
+from nvp_agentkit.streams.completion import Settlement, settle
+from nvp_agentkit.streams.connect import AWAY
+from nvp_agentkit.streams.delivery import Delivery, Entry
+from nvp_agentkit.streams.handling import Handle, outcomes_of
+from nvp_agentkit.streams.intake import Intake
+from nvp_agentkit.streams.leases import Leases
+from nvp_agentkit.streams.verdict import Again, Outcome, Refuse, Rules
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_S = 0.25  # then doubled each time, up to the lease
+PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0  # between two tries to reach Redis
+
+
+class Consumer:
+    """One worker's place in a consumer group, over the streams of all accounts.
+
+    Args:
+        kind: the streams' suffix, such as ``predict``.
+        name: the worker's; its name in Redis carries a random part, so that a process never holds the leases
+            of its predecessor.
+        handle: deliveries -> one outcome each, in order. A retryable `NvpError` sends a message round again
+            with back-off, any other is answered through ``refuse``.
+        refuse: how this kind of request is told no.
+        accepts: payload classes of this stream; anything else is dead-lettered. Empty: all.
+        batch: most messages a call of ``handle``.
+        batch_wait_s: how long a batch may wait to become full.
+        lease_s: how long a worker may be silent before others take its messages.
+        max_deliveries: after so many attempts a message goes to the dead letters, and the client is told.
+        drain_timeout_s: how long the running batch may go on after ``stop``.
+        longest_s: how long leases of a message without deadline are renewed.
+
+    `state` (starting, ready, draining) and `detail` are for the heartbeat; `counts` tells what happened: done,
+    dead, lost, retried, recovered.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        kind: str,
+        group: str,
+        name: str,
+        handle: Handle,
+        refuse: Refuse,
+        accepts: Collection[type[Payload]] = (),
+        batch: int = 1,
+        batch_wait_s: float = 0.0,
+        lease_s: float = 15.0,
+        max_deliveries: int = 5,
+        drain_timeout_s: float = 10.0,
+        longest_s: float = 3600.0,
+    ) -> None:
+        self._redis, self._group = redis, group
+        self.name = f"{name}.{secrets.token_hex(4)}"
+        self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries)
+        self._batch, self._batch_wait_s = batch, batch_wait_s
+        self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
+        self._intake = Intake(redis, kind=kind, group=group, consumer=self.name, lease_s=lease_s)
+        self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s, longest_s=longest_s)
+        self._patience_over = asyncio.Event()
+        self._state, self.detail = "starting", ""
+        self._draining = False
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def state(self) -> str:
+        return "draining" if self._draining else self._state
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set, then finish the running batch and hand back what has not begun.
+
+        A stream server that goes away, or loses its data, only interrupts: `state` says so meanwhile.
+        """
+        background = [asyncio.create_task(self._leases.renew_forever()), asyncio.create_task(self._drain(stop))]
+        pause_s = PAUSE_S
+        try:
+            while not stop.is_set():
+                try:
+                    entries = await self._take()
+                    self._state, self.detail, pause_s = "ready", "", PAUSE_S
+                    await self._work(entries, stop)
+                except (*AWAY, ResponseError) as error:
+                    await self._recover(error, pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            await self._leave()
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+
+    async def _drain(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._draining = True
+        await asyncio.sleep(self._drain_timeout_s)
+        self._patience_over.set()
+
+    async def _recover(self, error: Exception, pause_s: float) -> None:
+        """Redis is away, or answered that a stream or group is gone: make all anew, after a pause."""
+        self._state, self.detail = "starting", f"recovering: {error}"
+        self.counts["recovered"] += 1
+        log.warning("%s: %s; trying again", self.name, error)
+        self._intake.forget()
+        await asyncio.sleep(pause_s)
+
+    async def _leave(self) -> None:
+        try:
+            await self._intake.leave()
+        except (*AWAY, ResponseError) as error:
+            log.warning("%s stays in its group: %s", self.name, error)
+
+    async def _take(self) -> list[Entry]:
+        """A batch, at most; what a read brought beyond it is handed back at once."""
+        entries = await self._intake.take(self._batch)
+        until = time.monotonic() + self._batch_wait_s
+        while 0 < len(entries) < self._batch and (left_s := until - time.monotonic()) > 0:
+            entries += await self._intake.take(self._batch - len(entries), left_s)
+        entries = [entry for entry in entries if entry not in self._leases]
+        await self._leases.release(entries[self._batch :], wait_s=0, counted=False)
+        return entries[: self._batch]
+
+    async def _work(self, entries: list[Entry], stop: asyncio.Event) -> None:
+        if stop.is_set():
+            await self._leases.release(entries, wait_s=0, counted=False)
+            return
+        received = [self._rules.receive(entry) for entry in entries]
+        await self._settle([refused for refused in received if isinstance(refused, Settlement)])
+        deliveries = [delivery for delivery in received if isinstance(delivery, Delivery)]
+        with self._leases.holding(deliveries):
+            outcomes = await self._outcomes(deliveries)
+            if outcomes is None:
+                await self._leases.release(deliveries, wait_s=0, counted=False)
+                return
+            concluded = [self._rules.conclude(*pair) for pair in zip(deliveries, outcomes, strict=True)]
+            await self._settle([done for done in concluded if isinstance(done, Settlement)])
+            await self._retry([again for again in concluded if isinstance(again, Again)])
+
+    async def _outcomes(self, deliveries: list[Delivery]) -> Sequence[Outcome] | None:
+        """What the handler says; None when it was still at it as the drain ended, and was cut off."""
+        if not deliveries:
+            return []
+        handling = asyncio.create_task(outcomes_of(self._handle, deliveries))
+        patience = asyncio.create_task(self._patience_over.wait())
+        try:
+            await asyncio.wait({handling, patience}, return_when=asyncio.FIRST_COMPLETED)
+            return handling.result() if handling.done() else None
+        finally:
+            handling.cancel()
+            patience.cancel()
+            await asyncio.gather(handling, patience, return_exceptions=True)
+
+    async def _settle(self, settlements: list[Settlement]) -> None:
+        """Complete, and where Redis is away try that again: the work is not run again."""
+        pause_s = PAUSE_S
+        while settlements and not self._patience_over.is_set():
+            try:
+                results = await settle(self._redis, self._group, self.name, settlements)
+            except AWAY as error:
+                results = [error] * len(settlements)
+            for settlement, result in zip(settlements, results, strict=True):
+                self._count(settlement, result)
+            settlements = [s for s, result in zip(settlements, results, strict=True) if isinstance(result, AWAY)]
+            if settlements:
+                self._state, self.detail = "starting", f"recovering: {results[0]}"
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _count(self, settlement: Settlement, result: object) -> None:
+        if result == 1:
+            self.counts["dead" if settlement.dead else "done"] += 1
+        elif result == 0:
+            self.counts["lost"] += 1
+            log.warning("%s on %s was not ours any more: nothing completed", settlement.entry_id, settlement.stream)
+        else:
+            log.warning("%s on %s not completed: %s", settlement.entry_id, settlement.stream, result)
+        if settlement.dead:
+            log.error("%s on %s is a dead letter: %s", settlement.entry_id, settlement.stream, settlement.dead)
+
+    async def _retry(self, retries: list[Again]) -> None:
+        for again in retries:
+            wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** (again.delivery.attempt - 1))
+            await self._leases.release([again.delivery], wait_s=wait_s, counted=True)
+            self.counts["retried"] += 1
+            log.warning("%s on %s again in %.2f s: %s", again.delivery.entry_id, again.delivery.stream, wait_s,
+                        again.error)

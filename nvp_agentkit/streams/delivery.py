@@ -1,0 +1,82 @@
+"""A message in a worker's hands, from raw entry to validated delivery."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from nvp_agentkit.errors import InvalidMessage
+from nvp_agentkit.messages import Event, Payload, decode
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the server handed over, not yet looked at. ``fields`` is None where the payload is gone."""
+
+    account: str
+    stream: str
+    entry_id: str
+    fields: dict[bytes, bytes] | None
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message under a lease. Delivered at least once: `attempt` counts from 1.
+
+    `lost` is set when the lease went to another worker: what is done from then on completes nothing,
+    so long work does well to look at it between steps.
+    """
+
+    account: str
+    stream: str
+    entry_id: str
+    event: Event
+    attempt: int
+    lost: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
+
+    @cached_property
+    def payload(self) -> Payload:
+        """The message body; a handler only ever sees deliveries in which it is valid."""
+        return self.event.payload
+
+    @property
+    def request_id(self) -> str:
+        return self.event.id
+
+    @property
+    def deadline(self) -> datetime | None:
+        return self.event.deadline
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline, negative after it, infinite without one."""
+        return float("inf") if self.deadline is None else self.deadline.timestamp() - time.time()
+
+
+def open_entry(entry: Entry) -> Delivery:
+    """Read the envelope of ``entry``.
+
+    Raises:
+        InvalidMessage: there is none; the text says what is there instead.
+    """
+    raw = (entry.fields or {}).get(b"event")
+    if raw is None:
+        there = ", ".join(sorted(repr(name[:32]) for name in entry.fields or {})) or "nothing"
+        raise InvalidMessage(f"entry has no field b'event', only {there[:200]}")
+    return Delivery(entry.account, entry.stream, entry.entry_id, decode(raw), entry.attempt)
+
+
+def check_payload(delivery: Delivery, accepts: Collection[type[Payload]]) -> None:
+    """See that the body is valid, and of a kind that this consumer takes (empty: any).
+
+    Raises:
+        InvalidMessage: it is not.
+    """
+    if accepts and type(delivery.payload) not in accepts:
+        taken = ", ".join(sorted(kind.__name__ for kind in accepts))
+        raise InvalidMessage(f"{delivery.event.type} does not belong on this stream, which takes {taken}")

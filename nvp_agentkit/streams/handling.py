@@ -1,0 +1,52 @@
+"""Calling a worker's handler so that whatever it does becomes one outcome per message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from nvp_agentkit.errors import NvpError, StoreUnavailable
+from nvp_agentkit.streams.connect import AWAY
+from nvp_agentkit.streams.delivery import Delivery
+from nvp_agentkit.streams.verdict import Outcome
+
+log = logging.getLogger(__name__)
+
+Handle = Callable[[list[Delivery]], Awaitable[Sequence[Outcome]]]
+
+
+def one_by_one(handle: Callable[[Delivery], Awaitable[Outcome]]) -> Handle:
+    """A batch handler out of one for a single message; the messages of a batch run side by side."""
+
+    async def alone(deliveries: list[Delivery]) -> Sequence[Outcome]:
+        return [await handle(delivery) for delivery in deliveries]
+
+    async def batch(deliveries: list[Delivery]) -> Sequence[Outcome]:
+        outcomes = await asyncio.gather(*(outcomes_of(alone, [delivery]) for delivery in deliveries))
+        return [outcome for (outcome,) in outcomes]
+
+    return batch
+
+
+async def outcomes_of(handle: Handle, deliveries: list[Delivery]) -> Sequence[Outcome]:
+    """What ``handle`` says to each message, an exception being said to all.
+
+    A batch that fails for good is tried once more message by message, so that one bad message never hurts
+    the others in its batch.
+    """
+    try:
+        outcomes = await handle(deliveries)
+        if len(outcomes) == len(deliveries):
+            return outcomes
+        failed = NvpError(f"handler gave {len(outcomes)} outcomes for {len(deliveries)} messages; this is a defect")
+    except NvpError as error:
+        failed = error
+    except AWAY as error:
+        failed = StoreUnavailable(f"a store went away during the work: {error}")
+    except Exception as error:  # a worker's defect becomes an answer and a dead letter, never a dead worker
+        log.exception("handler failed on a batch of %d", len(deliveries))
+        failed = NvpError(f"{type(error).__name__}: {error}; this is a defect, the worker's log has its trace")
+    if failed.retryable or len(deliveries) == 1:
+        return [failed] * len(deliveries)
+    return [(await outcomes_of(handle, [delivery]))[0] for delivery in deliveries]

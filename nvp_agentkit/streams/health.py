@@ -1,0 +1,78 @@
+"""Heartbeats: which workers are there, and what they say of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.streams import names
+from nvp_agentkit.streams.connect import AWAY
+
+log = logging.getLogger(__name__)
+
+TTL_S = 10
+BEAT_S = 2.5  # three may be missed
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """A worker's last word, at most `TTL_S` old. ``state``: starting, ready or draining."""
+
+    name: str
+    kind: str
+    state: str
+    detail: str
+    pid: int
+
+
+async def announce(redis: Redis, name: str, kind: str, state: str, detail: str = "") -> None:
+    """Say how the worker ``name`` is; forgotten after `TTL_S`."""
+    pipe = redis.pipeline()
+    said = {"kind": kind, "state": state, "detail": detail[:500], "pid": str(os.getpid())}
+    for field, value in said.items():
+        pipe.hset(names.worker(name), field, value)
+    pipe.expire(names.worker(name), TTL_S)
+    await pipe.execute()
+
+
+async def keep_announcing(
+    redis: Redis, name: str, kind: str, current: Callable[[], tuple[str, str]], stop: asyncio.Event
+) -> None:
+    """Announce ``current()`` (state, detail) at each change and every `BEAT_S`, until ``stop``; then sign off."""
+    said, since = ("", ""), BEAT_S
+    while not stop.is_set():
+        now = current()
+        if now != said or since >= BEAT_S:
+            try:
+                await announce(redis, name, kind, *now)
+                said, since = now, 0.0
+            except AWAY as error:
+                log.warning("heartbeat of %s not sent: %s", name, error)
+        try:
+            await asyncio.wait_for(stop.wait(), 0.25)
+        except TimeoutError:
+            since += 0.25
+    try:
+        await redis.delete(names.worker(name))
+    except AWAY as error:
+        log.warning("%s did not sign off: %s", name, error)
+
+
+async def workers(redis: Redis) -> list[WorkerState]:
+    """All workers that were heard of within `TTL_S`, by name."""
+    found: list[WorkerState] = []
+    async for key in redis.scan_iter(match=names.WORKERS.replace("{", "\\{") + "*", count=1000):
+        said: Any = await redis.hgetall(key)
+        fields = {name.decode(): value.decode() for name, value in said.items()}
+        if fields:
+            name = key.decode().removeprefix(names.WORKERS)
+            found.append(
+                WorkerState(name, fields["kind"], fields["state"], fields["detail"], int(fields["pid"]))
+            )
+    return sorted(found, key=lambda worker: worker.name)

@@ -1,0 +1,148 @@
+"""Where a consumer's entries come from: every account's stream of one kind, read fairly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.streams import names
+from nvp_agentkit.streams.accounts import create_groups, known
+from nvp_agentkit.streams.delivery import Entry
+from nvp_agentkit.streams.scripts import call, call_many
+
+log = logging.getLogger(__name__)
+
+BLOCK_S = 1.0  # a blocked read is never cancelled (52 of 300 provoked races lost sight of a message), so it is short
+IDLE_S = 0.2  # between two looks at a registry without accounts
+WATCH_S = 1.0  # how soon a new account is served
+SILENT_MS = 3_600_000  # a consumer that holds nothing and was silent for so long is removed from its group
+
+
+class Intake:
+    """New entries and those whose worker fell silent, over all registered accounts.
+
+    COUNT holds per stream, so an account that floods takes its share of a batch and no more; the streams take
+    turns at the front.
+    """
+
+    def __init__(self, redis: Redis, *, kind: str, group: str, consumer: str, lease_s: float) -> None:
+        self._redis, self._kind, self._group, self._consumer = redis, kind, group, consumer
+        self._lease_ms = int(1000 * lease_s)
+        self._sweep_s = min(1.0, lease_s / 4)
+        self._streams: dict[str, str] = {}
+        self._unusable: set[str] = set()
+        self._turn = 0
+        self._watch_at = self._sweep_at = 0.0
+
+    def forget(self) -> None:
+        """Make every group anew before the next read: after NOGROUP, FLUSHALL, a restart, a failover."""
+        self._streams, self._watch_at = {}, 0.0
+
+    @property
+    def accounts(self) -> int:
+        return len(self._streams)
+
+    async def take(self, room: int, wait_s: float = BLOCK_S) -> list[Entry]:
+        """Some entries: those of silent workers when a sweep is due, else new ones, waiting ``wait_s`` for the first.
+
+        At most ``room``; but where there are more accounts than room, a blocking read may bring one of each.
+        """
+        now = time.monotonic()
+        if now >= self._watch_at:
+            await self._watch()
+            self._watch_at = now + WATCH_S
+        if not self._streams:
+            await asyncio.sleep(min(wait_s, IDLE_S))
+            return []
+        if now >= self._sweep_at:
+            if stale := await self._sweep(room):
+                return stale  # and sweep again before anything new: these have waited longest
+            self._sweep_at = now + self._sweep_s
+        return await self._new(room, min(wait_s, self._sweep_s))
+
+    async def leave(self) -> None:
+        """Remove this consumer from its groups, where it holds nothing."""
+        await self._tidy(list(self._streams))
+
+    async def _watch(self) -> None:
+        """Follow the registry. An account whose key is no stream is left out, and said; the others are served."""
+        wanted = {names.key(account, self._kind): account for account in await known(self._redis)}
+        added = [stream for stream in wanted if stream not in self._streams]
+        groups = tuple(dict.fromkeys((*names.GROUPS.get(self._kind, ()), self._group)))
+        refused = await create_groups(self._redis, dict.fromkeys(added, groups))
+        for stream in refused.keys() - self._unusable:
+            log.error("stream %s cannot be used: %s", stream, refused[stream])
+        self._unusable = set(refused)
+        self._streams = {stream: account for stream, account in wanted.items() if stream not in refused}
+        await self._tidy([stream for stream in added if stream not in refused])
+
+    async def _tidy(self, streams: list[str]) -> None:
+        await call_many(
+            self._redis, "tidy", [([stream], [self._group, self._consumer, SILENT_MS]) for stream in streams]
+        )
+
+    def _windows(self, size: int) -> Iterator[list[str]]:
+        """All streams, beginning with whose turn it is, in windows of ``size``."""
+        streams = list(self._streams)
+        self._turn += 1
+        turn = self._turn % len(streams)
+        turned = streams[turn:] + streams[:turn]
+        for start in range(0, len(turned), size):
+            window = turned[start : start + size]
+            self._turn = turn + start + len(window) - 1
+            yield window
+
+    async def _new(self, room: int, wait_s: float) -> list[Entry]:
+        block_ms = max(1, int(1000 * wait_s))
+        everyone = list(self._streams)
+        share = max(1, room // len(everyone))
+        found: list[Entry] = []
+        for window in self._windows(room):
+            found = await self._read(window, share, block_ms if len(window) == len(everyone) else None)
+            if found:
+                break
+        if not found and room < len(everyone):
+            return await self._read(everyone, 1, block_ms)
+        # Who gave a whole share may have more; the others have had their turn.
+        given = Counter(entry.stream for entry in found)
+        full = [stream for stream, count in given.items() if count == share]
+        more = (room - len(found)) // len(full) if full else 0
+        return found + (await self._read(full, more, None) if more else [])
+
+    async def _read(self, streams: list[str], count: int, block_ms: int | None) -> list[Entry]:
+        found: Any = await self._redis.xreadgroup(
+            self._group, self._consumer, dict.fromkeys(streams, ">"), count=count, block=block_ms
+        )
+        return [
+            Entry(self._streams[stream.decode()], stream.decode(), entry_id.decode(), fields, attempt=1)
+            for stream, entries in found
+            for entry_id, fields in entries
+        ]
+
+    async def _sweep(self, room: int) -> list[Entry]:
+        """Up to ``room`` entries whose lease ran out, the streams taking turns."""
+        (everyone,) = self._windows(len(self._streams))
+        pipe = self._redis.pipeline(transaction=False)
+        for stream in everyone:
+            pipe.xpending_range(stream, self._group, "-", "+", 1, idle=self._lease_ms)
+        stale = [stream for stream, found in zip(everyone, await pipe.execute(), strict=True) if found]
+        entries: list[Entry] = []
+        for stream in stale:
+            share = max(1, room // len(stale))
+            taken = await call(
+                self._redis, "reclaim", [stream], [self._group, self._consumer, self._lease_ms, share]
+            )
+            entries += [self._claimed(stream, *claim) for claim in taken]
+            if len(entries) >= room:
+                break
+        return entries
+
+    def _claimed(self, stream: str, entry_id: bytes, deliveries: int, flat: list[bytes] | None = None) -> Entry:
+        fields = None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))
+        return Entry(self._streams[stream], stream, entry_id.decode(), fields, deliveries)

@@ -1,0 +1,89 @@
+"""Leases of the entries a consumer works on: renewed while the work runs, and only if they are still its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.streams.connect import AWAY
+from nvp_agentkit.streams.delivery import Delivery, Entry
+from nvp_agentkit.streams.scripts import call_many
+
+log = logging.getLogger(__name__)
+
+
+class Leases:
+    """What one consumer holds. A lease is the idle time after which the group gives an entry to another worker."""
+
+    def __init__(self, redis: Redis, *, group: str, consumer: str, lease_s: float, longest_s: float) -> None:
+        self._redis, self._group, self._consumer = redis, group, consumer
+        self._lease_s, self._longest_s = lease_s, longest_s
+        self._held: dict[tuple[str, str], tuple[Delivery, float]] = {}
+
+    def __contains__(self, entry: Entry) -> bool:
+        return (entry.stream, entry.entry_id) in self._held
+
+    @contextmanager
+    def holding(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
+        """Renew the leases of ``deliveries`` inside the block.
+
+        Not for ever: until a message's deadline, or ``longest_s`` where it has none, so that a wedged handler
+        does not keep its work from everybody else.
+        """
+        now = time.monotonic()
+        for delivery in deliveries:
+            until = now + min(delivery.remaining_s, self._longest_s)
+            self._held[delivery.stream, delivery.entry_id] = (delivery, until)
+        try:
+            yield
+        finally:
+            for delivery in deliveries:
+                del self._held[delivery.stream, delivery.entry_id]
+
+    async def renew_forever(self) -> None:
+        """Renew at a quarter of the lease; three renewals may fail before one is lost."""
+        while True:
+            await asyncio.sleep(self._lease_s / 4)
+            try:
+                await self._renew()
+            except AWAY as error:
+                log.warning("leases not renewed, stream server away: %s", error)
+
+    async def _renew(self) -> None:
+        now = time.monotonic()
+        by_stream: dict[str, list[Delivery]] = defaultdict(list)
+        for delivery, until in self._held.values():
+            if now < until and not delivery.lost.is_set():
+                by_stream[delivery.stream].append(delivery)
+        calls = [
+            ([stream], [self._group, self._consumer, *(delivery.entry_id for delivery in deliveries)])
+            for stream, deliveries in by_stream.items()
+        ]
+        results = await call_many(self._redis, "renew", calls)
+        for deliveries, renewed in zip(by_stream.values(), results, strict=True):
+            if isinstance(renewed, Exception):
+                log.warning("leases not renewed: %s", renewed)
+                continue
+            for delivery, mine in zip(deliveries, renewed, strict=True):
+                if not mine:
+                    delivery.lost.set()
+                    log.warning("lease of %s on %s lost", delivery.entry_id, delivery.stream)
+
+    async def release(self, entries: Sequence[Entry | Delivery], *, wait_s: float, counted: bool) -> None:
+        """Let go of ``entries`` if they are still ours; any worker may take them after ``wait_s``.
+
+        Args:
+            wait_s: at most the lease.
+            counted: whether this delivery counts as an attempt.
+        """
+        idle_ms = int(1000 * max(0.0, self._lease_s - wait_s))
+        await call_many(self._redis, "release", [
+            ([entry.stream], [self._group, self._consumer, entry.entry_id, idle_ms, entry.attempt - (not counted)])
+            for entry in entries
+        ])

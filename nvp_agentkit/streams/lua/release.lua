@@ -1,0 +1,7 @@
+-- Let go of an entry, if it is still mine: it looks idle for `idle` ms, so that the next sweep after
+-- (lease - idle) takes it, and counts as delivered `deliveries` times. Returns 1 or 0.
+-- KEYS stream   ARGV group, consumer, entry id, idle, deliveries
+local mine = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])
+if mine.err or #mine == 0 then return 0 end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', ARGV[4], 'RETRYCOUNT', ARGV[5], 'JUSTID')
+return 1

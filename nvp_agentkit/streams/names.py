@@ -1,0 +1,52 @@
+"""Every key this product has in Redis, in one place.
+
+All keys of an account share its hash tag (the literal braces), so that one server-side function may
+touch them together on Redis Cluster as well.
+"""
+
+from __future__ import annotations
+
+ACCOUNTS = "nvp:{registry}:accounts"
+WORKERS = "nvp:{registry}:worker:"
+
+# Who reads what. All groups of a stream are made with it: an entry is forgotten once every group is
+# done with it, and a group that came later would find its first entries gone.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "jobs": ("training",),
+    "predict": ("inference",),
+    "ensemble": ("voter-0", "voter-1", "voter-2"),
+    "votes": ("tally",),
+    "lineage": ("recorder",),
+}
+
+
+def key(account: str, suffix: str) -> str:
+    """``nvp:{account}:suffix``; a suffix with a colon in it belongs to one request and has a TTL."""
+    return f"nvp:{{{account}}}:{suffix}"
+
+
+def lasts(suffix: str) -> bool:
+    """True for keys that stay (``models``), False for those of one request (``case:REQUEST_ID``)."""
+    return ":" not in suffix
+
+
+def replies(account: str) -> str:
+    return key(account, "replies")
+
+
+def answers(account: str, request_id: str) -> str:
+    """Hash event type -> event: what has been said to one request."""
+    return key(account, f"reply:{request_id}")
+
+
+def job(account: str, job_id: str) -> str:
+    """The stream of one job's progress."""
+    return key(account, f"job:{job_id}")
+
+
+def dead(stream: str) -> str:
+    return f"{stream}:dead"
+
+
+def worker(name: str) -> str:
+    return f"{WORKERS}{name}"

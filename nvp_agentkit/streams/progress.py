@@ -1,0 +1,69 @@
+"""A job's live story: progress events on the job's own stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.errors import DeadlineExceeded
+from nvp_agentkit.messages import Event, decode
+from nvp_agentkit.streams import names
+from nvp_agentkit.streams.connect import AWAY
+from nvp_agentkit.streams.replies import answer, newest
+
+log = logging.getLogger(__name__)
+
+TTL_S = 3600
+BLOCK_S = 1.0
+KEPT = 1000  # lines of one job
+
+
+async def report(redis: Redis, account: str, job_id: str, event: Event) -> None:
+    """Append one progress event to the job's stream, which expires `TTL_S` after its last line."""
+    stream = names.job(account, job_id)
+    pipe = redis.pipeline(transaction=False)
+    pipe.xadd(stream, {"event": event.encode()}, maxlen=KEPT, approximate=True)
+    pipe.expire(stream, TTL_S)
+    await pipe.execute()
+
+
+async def follow(
+    redis: Redis, account: str, job_id: str, *, finals: Collection[str], timeout_s: float
+) -> AsyncIterator[Event]:
+    """The job's progress from its first line, then its final reply (one of the types ``finals``), then the end.
+
+    Raises:
+        DeadlineExceeded: no final reply within ``timeout_s``.
+    """
+    until = time.monotonic() + timeout_s
+    story, replies = names.job(account, job_id), names.replies(account)
+    positions: dict[Any, Any] | None = None
+    while (left_s := until - time.monotonic()) > 0:
+        try:
+            async with asyncio.timeout(left_s):
+                if positions is None:
+                    positions = {story: "0-0", replies: await newest(redis, account)}
+                # Looked for before the lines are read, so that no line written before it is left out.
+                final = await answer(redis, account, job_id, finals)
+                block_ms = None if final else max(1, int(1000 * min(BLOCK_S, left_s)))
+                found: Any = await redis.xread(positions, block=block_ms)
+        except (TimeoutError, *AWAY) as error:
+            log.warning("story of job %s not read, trying again: %s", job_id, error)
+            await asyncio.sleep(min(0.25, left_s))
+            continue
+        for stream, entries in found:
+            positions[stream.decode()] = entries[-1][0]
+            if stream.decode() == story:
+                for _, fields in entries:
+                    yield decode(fields[b"event"])
+        if final:
+            yield final
+            return
+    raise DeadlineExceeded(
+        f"job {job_id}: no final reply within {timeout_s:.1f} s; it may still be running, follow it again"
+    )

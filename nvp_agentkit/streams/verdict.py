@@ -1,0 +1,74 @@
+"""What becomes of a message: worked on, completed, refused, tried again or dead-lettered. No input, no output."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from nvp_agentkit.errors import DeadlineExceeded, InvalidMessage, NvpError
+from nvp_agentkit.messages import Payload
+from nvp_agentkit.streams.completion import Completion, Settlement
+from nvp_agentkit.streams.delivery import Delivery, Entry, check_payload, open_entry
+
+log = logging.getLogger(__name__)
+
+Outcome = Completion | NvpError
+Refuse = Callable[[Delivery, NvpError], Completion]
+
+
+@dataclass(frozen=True)
+class Again:
+    """Deliver this message once more, later."""
+
+    delivery: Delivery
+    error: NvpError
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A consumer's rules. See `consumer.Consumer` for the attributes."""
+
+    refuse: Refuse
+    accepts: Collection[type[Payload]]
+    max_deliveries: int
+
+    def receive(self, entry: Entry) -> Delivery | Settlement:
+        """Look at one entry alone, so that a bad one leaves its neighbours unharmed."""
+        if entry.fields is None:
+            reason = f"payload deleted while pending, after {entry.attempt} deliveries"
+            return Settlement(entry.account, entry.stream, entry.entry_id, Completion(), reason, fenced=False)
+        try:
+            delivery = open_entry(entry)
+        except InvalidMessage as error:
+            return Settlement(entry.account, entry.stream, entry.entry_id, Completion(), str(error))
+        try:
+            check_payload(delivery, self.accepts)
+        except InvalidMessage as error:
+            return self._refused(delivery, error, dead=str(error))
+        if delivery.remaining_s <= 0:
+            late = f"deadline passed {-delivery.remaining_s:.1f} s before work began; allow more time or add a worker"
+            return self._refused(delivery, DeadlineExceeded(late))
+        if entry.attempt > self.max_deliveries:
+            reason = f"delivered {entry.attempt - 1} times, and each time the worker fell silent"
+            return self._refused(delivery, NvpError(reason), dead=reason)
+        return delivery
+
+    def conclude(self, delivery: Delivery, outcome: Outcome) -> Settlement | Again:
+        """What follows from what the handler said."""
+        if isinstance(outcome, Completion):
+            return Settlement(delivery.account, delivery.stream, delivery.entry_id, outcome)
+        if not outcome.retryable:
+            return self._refused(delivery, outcome, dead=str(outcome) if type(outcome) is NvpError else "")
+        if delivery.attempt < self.max_deliveries:
+            return Again(delivery, outcome)
+        return self._refused(delivery, outcome, dead=f"failed {delivery.attempt} times, last with: {outcome}")
+
+    def _refused(self, delivery: Delivery, error: NvpError, dead: str = "") -> Settlement:
+        try:
+            completion = self.refuse(delivery, error)
+        except Exception:
+            # Of a body that cannot be read there may be nothing to answer; the dead letter has it.
+            log.exception("no refusal for %s on %s (%s)", delivery.entry_id, delivery.stream, error)
+            completion, dead = Completion(), dead or f"refused, but the refusal failed: {error}"
+        return Settlement(delivery.account, delivery.stream, delivery.entry_id, completion, dead)
