@@ -31,7 +31,7 @@ from nvp_agentkit.errors import (
     UnknownName,
 )
 
-MOST_MJ = 2**53  # beyond it a number in Lua is no longer exact
+MOST_MJ = 2**53 - 1  # up to it numbers in Lua, and the sum of two of them against it, are exact
 KEEP_MS = 24 * 3600 * 1000  # closed reservations answer late duplicates for a day
 
 
@@ -175,7 +175,7 @@ class Ledger:
 
 def _amount(what: str, value: int, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_MJ:
-        raise InvalidInput(f"{what} {value!r}: give a whole number from {least} to 2^53")
+        raise InvalidInput(f"{what} {value!r}: give a whole number from {least} to {MOST_MJ}")
     return value
 
 
@@ -193,7 +193,7 @@ _REFUSALS: dict[str, tuple[type[NvpError], str]] = {
     "missing": (UnknownName, "account {account} has no reservation {reservation}; reserve before settling"),
     "parts": (UnknownName, "reservation {reservation} of account {account} has {first} parts and all are taken"),
     "backward": (InvalidInput, "reservation {reservation}: a total below the {first_j} settled before"),
-    "too_much": (InvalidInput, "account {account}: a limit of {first_j} is above 2^53 mJ"),
+    "too_much": (InvalidInput, "account {account}: {first_j} would be above the highest limit, 2^53 mJ"),
 }
 
 

@@ -1,5 +1,5 @@
 -- Placed before every other function of the ledger.
--- Amounts are integer millijoules of at most 2^53, so a Lua number holds them exactly; they are written with %.0f
+-- Amounts are integer millijoules below 2^53, so a Lua number holds them exactly; they are written with %.0f
 -- because tostring(1e15) is "1e+15".
 
 local JOURNAL_ENTRIES = 1000
