@@ -1,0 +1,94 @@
+"""How wrong a forecast is. NumPy; every function takes (..., H, W) arrays and counts only cells of ``mask``.
+
+All errors pool the maps they are given: sums over cells and maps first, then one ratio. So a calm map, whose own
+variance is next to nothing, cannot blow the figure up, and a forecast of many maps has one error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nvp_agentkit.errors import InvalidField
+
+Array = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
+
+TINY = 1e-30  # a field without variance: a perfect forecast scores 0, any other something huge but finite
+
+
+def _checked(predicted: Array, truth: Array, mask: Mask | None) -> tuple[Array, Array, Array]:
+    """(error, truth, weight) in float64, error and truth zero where the mask is False."""
+    if predicted.shape != truth.shape or (mask is not None and mask.shape != truth.shape):
+        raise InvalidField(
+            f"forecast {predicted.shape}, truth {truth.shape}, mask {None if mask is None else mask.shape}: "
+            "compare arrays of one shape"
+        )
+    valid = np.ones(truth.shape, np.bool_) if mask is None else mask
+    if not valid.any():
+        raise InvalidField("no valid cell to score: the mask is False everywhere; choose other frames")
+    real = np.where(valid, truth, 0.0).astype(np.float64)
+    error = np.where(valid, predicted, 0.0).astype(np.float64) - real
+    return error, real, valid.astype(np.float64)
+
+
+def _variance(real: Array, weight: Array) -> float:
+    """Sum of squared deviations from each map's own mean."""
+    cells = np.maximum(weight.sum((-2, -1), keepdims=True), 1.0)
+    mean = real.sum((-2, -1), keepdims=True) / cells
+    return float((weight * (real - mean) ** 2).sum())
+
+
+def rmse(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
+    """Root mean square error, in the field's unit."""
+    error, _, weight = _checked(predicted, truth, mask)
+    return float(np.sqrt((error**2).sum() / weight.sum()))
+
+
+def vrmse(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
+    """RMSE over the truth's spatial standard deviation. 0 is perfect, 1 as good as each map's mean.
+
+    Source: The Well (Ohana et al. 2024), pooled over maps instead of averaged.
+    """
+    error, real, weight = _checked(predicted, truth, mask)
+    return float(np.sqrt((error**2).sum() / (_variance(real, weight) + TINY)))
+
+
+def nrmse(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
+    """RMSE over the truth's root mean square. 0 is perfect, 1 as good as forecasting 0."""
+    error, real, _ = _checked(predicted, truth, mask)
+    return float(np.sqrt((error**2).sum() / ((real**2).sum() + TINY)))
+
+
+def skill(error: float, reference: float) -> float:
+    """1 - error / reference: 1 is perfect, 0 as good as the reference, below 0 worse."""
+    return 1.0 - error / max(reference, TINY)
+
+
+def energy_fidelity(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
+    """1 - |sum E_pred - sum E| / sum |E|: the share of total energy that is right, 1 is perfect.
+
+    A flat field at the mean scores 1 and doing nothing passes 0.90: report it, do not judge by it.
+    Source: session S2, "Tracked Metrics".
+    """
+    error, real, _ = _checked(predicted, truth, mask)
+    return float(1.0 - abs(error.sum()) / (np.abs(real).sum() + TINY))
+
+
+def spatial_entropy(maps: Array, mask: Mask | None = None) -> float:
+    """Shannon entropy of p = |E| / sum |E| over the cells, in nat, mean over maps. Depends on offset and resolution."""
+    share = np.abs(np.where(True if mask is None else mask, maps, 0.0).astype(np.float64))
+    share /= np.maximum(share.sum((-2, -1), keepdims=True), TINY)
+    return float(-(share * np.log(np.maximum(share, TINY))).sum((-2, -1)).mean())
+
+
+def entropy_coherence(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
+    """1 - |S_pred - S| / |S| with the spatial entropy S: 1 is perfect.
+
+    Doing nothing passes 0.85: report it, do not judge by it.
+    Source: session S2, "Tracked Metrics".
+    """
+    entropy = spatial_entropy(truth, mask)
+    return 1.0 - abs(spatial_entropy(predicted, mask) - entropy) / max(abs(entropy), TINY)
