@@ -61,3 +61,36 @@ class Settings(BaseModel):
     def embedded(self) -> bool:
         """True when no server outside is named."""
         return self.redis_url is None and self.neo4j_uri is None
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the deployment's keys and certificates lie."""
+        return self.data_dir / "keys"
+
+
+COMPUTE_NEEDS = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+COMPUTE_PREFIXES = ("LC_", "XLA_", "JAX_", "CUDA_", "NVIDIA_", "ROCM_")
+
+
+def compute_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a compute child: what JAX needs, the shared compile cache, and no credential of any kind."""
+    kept = {
+        name: value for name, value in os.environ.items() if name in COMPUTE_NEEDS or name.startswith(COMPUTE_PREFIXES)
+    }
+    cache = str((settings.data_dir / "compile-cache").resolve())
+    return kept | {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a worker: what this process has, but ``NVP_*`` from ``settings`` and nothing else.
+
+    So passwords travel to a child by its environment, which only its owner can read, never by its
+    command line. A client's account is not handed on.
+    """
+    handed = settings.model_dump(mode="json", exclude_none=True, exclude={"account", "account_password"})
+    rest = {name: value for name, value in os.environ.items() if not name.startswith("NVP_")}
+    return rest | {f"NVP_{name.upper()}": str(value) for name, value in handed.items()}

@@ -56,7 +56,7 @@ def _launch(folder: Path, port: int) -> Server:
     password = place.password_in(folder / "password")
     log = folder / "arcadedb.log"
     log.write_bytes(b"")
-    process = children.launch(_command(folder, port), env={}, log=log, cwd=folder)
+    process = children.launch(_command(folder, port), env={}, log=log, folder=folder, cwd=folder)
     return Server("arcadedb", process, port, password, log)
 
 

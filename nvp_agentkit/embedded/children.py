@@ -14,15 +14,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from nvp_agentkit.embedded import tether
+from nvp_agentkit.embedded.lock import MARK
 from nvp_agentkit.errors import StackError
 
 POLL_S = 0.05
 
 
 def launch(
-    argv: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path | None = None
+    argv: Sequence[str], *, env: Mapping[str, str], log: Path, folder: Path, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` so that it dies with this process; its output is appended to ``log``.
+
+    ``folder`` is the data folder it works for: what still carries it in its environment can be found.
 
     It gets a session of its own: a Ctrl-C at the terminal reaches the parent alone, which decides the
     order of ending, and what the child itself starts can be ended as one group.
@@ -36,7 +39,7 @@ def launch(
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *argv],
-            env=dict(env),
+            env={**env, MARK: str(folder.resolve())},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,

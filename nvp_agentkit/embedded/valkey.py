@@ -24,6 +24,7 @@ from nvp_agentkit.errors import MissingExtra
 
 READY_S = 30.0
 
+# A process title would overwrite the environment, by which `lock.left_over` finds the process.
 CONFIGURATION = """\
 bind {host}
 port {port}
@@ -32,6 +33,7 @@ aclfile "{folder}/users.acl"
 appendonly yes
 appendfsync {appendfsync}
 save ""
+set-proc-title no
 """
 
 
@@ -68,7 +70,7 @@ def _launch(folder: Path, port: int, appendfsync: str) -> Server:
     )
     log = folder / "valkey.log"
     log.write_bytes(b"")
-    process = children.launch([binary(), str(configuration)], env={}, log=log, cwd=folder)
+    process = children.launch([binary(), str(configuration)], env={}, log=log, folder=folder, cwd=folder)
     return Server("valkey", process, port, password, log)
 
 

@@ -1,0 +1,102 @@
+"""One stack a data folder, and nothing left over from the one before.
+
+The lock is the kernel's (flock): it goes with its process, whatever way that ends. Children carry the
+folder in their environment as `MARK`; whoever holds the lock may therefore end what still carries it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nvp_agentkit.errors import DataFolderInUse, StackError
+
+MARK = "NVP_TETHERED_TO"
+PATIENCE_S = 1.0  # a reader asking `holder` has the lock for an instant; an ended stack lets go in about as long
+
+
+@dataclass(frozen=True)
+class FolderLock:
+    """The right to run the stack of ``folder``, until `release` or the end of this process."""
+
+    folder: Path
+    fd: int
+
+    def release(self) -> None:
+        os.close(self.fd)
+
+
+def acquire(folder: Path) -> FolderLock:
+    """Lock ``folder``, creating it if need be (mode 0700).
+
+    Raises:
+        DataFolderInUse: another process runs its stack there.
+        StackError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StackError(f"data folder {folder}: {error.strerror}; choose another with --data-dir") from error
+    deadline = time.monotonic() + PATIENCE_S
+    while not _lock(fd, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            pid = os.pread(fd, 32, 0).decode() or "unknown"
+            os.close(fd)
+            raise DataFolderInUse(f"data folder {folder} is in use by process {pid}; end it with `nvp down` "
+                                  "or choose another folder with --data-dir")
+        time.sleep(0.05)
+    os.truncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return FolderLock(folder, fd)
+
+
+def holder(folder: Path) -> int | None:
+    """The process that runs the stack of ``folder``, None if none does."""
+    try:
+        fd = os.open(folder / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _lock(fd, fcntl.LOCK_SH) else int(os.pread(fd, 32, 0) or 0)
+    finally:
+        os.close(fd)
+
+
+def left_over(folder: Path) -> list[int]:
+    """Processes that carry ``folder`` as their `MARK`. Linux only; elsewhere the tether has to do."""
+    if sys.platform != "linux":
+        return []
+    mark = f"{MARK}={folder.resolve()}/"
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # ended meanwhile, or somebody else's
+            if any(f"{entry}/".startswith(mark) for entry in environment.read_text(errors="replace").split("\0")):
+                found.append(int(environment.parent.name))
+    return found
+
+
+def sweep(held: FolderLock) -> int:
+    """End what an earlier stack of the folder left running; returns how many processes that were."""
+    victims = left_over(held.folder)
+    for pid in victims:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE_S
+    while left_over(held.folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return len(victims)
+
+
+def _lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

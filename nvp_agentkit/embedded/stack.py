@@ -1,0 +1,160 @@
+"""The stores of one data folder, and the file by which clients find them.
+
+    DATA_DIR/lock          held while the stack runs
+    DATA_DIR/stack.json    addresses and generated passwords, mode 0600; removed by an orderly end
+    DATA_DIR/valkey/       streams, ledger, accounts' users
+    DATA_DIR/arcadedb/     the lineage graph
+    DATA_DIR/artifacts/    arrays
+    DATA_DIR/logs/         one file a worker
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nvp_agentkit import __version__
+from nvp_agentkit.embedded import arcadedb, lock, outside, place, valkey
+from nvp_agentkit.embedded.server import Server
+from nvp_agentkit.errors import StackError, StackNotRunning
+from nvp_agentkit.settings import Settings
+
+STORES = {"valkey": valkey.start, "arcadedb": arcadedb.start}
+
+
+State = Literal["starting", "ready", "draining", "restarting", "ended"]
+
+
+@dataclass(frozen=True)
+class StackEvent:
+    """Something that happened to a store or a worker, for a live line on a screen."""
+
+    name: str
+    state: State
+    detail: str = ""
+
+
+class StackFile(BaseModel):
+    """``stack.json``: how to reach a running stack."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: str
+    pid: int
+    started_ms: int
+    redis_url: str
+    neo4j_uri: str
+    neo4j_user: str
+    neo4j_password: str | None
+    neo4j_database: str
+    artifacts_url: str
+    root_key: Path | None = None
+
+    def over(self, settings: Settings) -> Settings:
+        """``settings`` led to this stack."""
+        mine = self.model_dump(exclude={"version", "pid", "started_ms", "root_key"})
+        return settings.model_copy(update=mine)
+
+
+def read_stack(data_dir: Path) -> StackFile:
+    """The running stack of ``data_dir``.
+
+    Raises:
+        StackNotRunning: none runs there; a file left by a killed stack does not count.
+    """
+    path = data_dir / "stack.json"
+    try:
+        found = StackFile.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        found = None
+    except ValidationError as error:
+        raise StackError(f"{path} was written by another version; `nvp down` and `nvp up` write it anew") from error
+    if found is None or lock.holder(data_dir) is None:
+        raise StackNotRunning(f"no stack runs on data folder {data_dir}; `nvp up` starts one")
+    return found
+
+
+@dataclass
+class Stack:
+    """The stores that ``settings`` do not name elsewhere, as children of this process.
+
+    `start` returns the settings that lead to all stores, embedded or not. After `start` failed or was
+    cancelled nothing is left running; `stop` is safe to call twice.
+    """
+
+    settings: Settings
+    on_event: Callable[[StackEvent], None] = lambda event: None
+    root_key: Path | None = None
+    servers: dict[str, Server] = field(default_factory=dict)
+    _held: lock.FolderLock | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.data_dir.resolve()
+
+    async def start(self) -> Settings:
+        """Lock the folder, end left-overs, start the stores side by side, write ``stack.json``.
+
+        Raises:
+            DataFolderInUse: another process runs the stack of this folder.
+            StoreUnavailable: a server that the settings name does not answer.
+            StackError: a store could not be started.
+        """
+        self._held = lock.acquire(self.folder)
+        try:
+            lock.sweep(self._held)
+            await outside.check(self.settings)
+            wanted = {"valkey": self.settings.redis_url is None, "arcadedb": self.settings.neo4j_uri is None}
+            async with asyncio.TaskGroup() as group:
+                for name in (name for name, here in wanted.items() if here):
+                    group.create_task(self.start_store(name))
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, BaseExceptionGroup):  # two stores failed at once: the first one tells enough
+                raise error.exceptions[0] from None
+            raise
+        file = self._describe()
+        place.write_private(self.folder / "stack.json", file.model_dump_json(indent=2))
+        return file.over(self.settings)
+
+    async def start_store(self, name: str, *, port: int | None = None) -> None:
+        """Start one store and wait until it answers; with ``port`` where it was before."""
+        self.on_event(StackEvent(name, "starting"))
+        began = time.monotonic()
+        self.servers[name] = await STORES[name](self.folder / name, port=port)
+        self.on_event(StackEvent(name, "ready", f"port {self.servers[name].port}, {time.monotonic() - began:.1f} s"))
+
+    async def stop(self) -> None:
+        """End the stores side by side, remove ``stack.json``, let the folder go."""
+        if self._held is None:
+            return
+        (self.folder / "stack.json").unlink(missing_ok=True)
+        await asyncio.gather(*(self._stop_store(name) for name in list(self.servers)))
+        self._held.release()
+        self._held = None
+
+    async def _stop_store(self, name: str) -> None:
+        await self.servers.pop(name).stop()
+        self.on_event(StackEvent(name, "ended"))
+
+    def _describe(self) -> StackFile:
+        graph, streams, settings = self.servers.get("arcadedb"), self.servers.get("valkey"), self.settings
+        return StackFile(
+            version=__version__,
+            pid=os.getpid(),
+            started_ms=time.time_ns() // 1_000_000,
+            redis_url=valkey.url(streams) if streams else str(settings.redis_url),
+            neo4j_uri=arcadedb.uri(graph) if graph else str(settings.neo4j_uri),
+            neo4j_user=arcadedb.USER if graph else settings.neo4j_user,
+            neo4j_password=graph.password if graph else settings.neo4j_password,
+            neo4j_database=arcadedb.DATABASE if graph else settings.neo4j_database,
+            artifacts_url=settings.artifacts_url or str(self.folder / "artifacts"),
+            root_key=self.root_key,
+        )

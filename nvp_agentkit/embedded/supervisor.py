@@ -1,0 +1,155 @@
+"""The whole stack as children of one process: stores, then workers; kept running, ended in order.
+
+Used by ``nvp demo`` inside its own process and by the process that ``nvp up`` leaves in the background:
+
+    with ends_on_signal():
+        async with Supervisor(settings, workers, on_event=print) as stack:
+            await stack.ready(timeout_s=120)
+            ...
+
+However the process ends, no child outlives it (`tether`), and the next start works on the same folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.embedded import children
+from nvp_agentkit.embedded.stack import Stack, StackEvent
+from nvp_agentkit.embedded.worker import BACK_OFF_S, KeptWorker, WorkerSpec
+from nvp_agentkit.errors import StackError
+from nvp_agentkit.settings import Settings, child_environment
+
+WORKERS_S = 4.5  # with `server.STOP_S` for the stores: all ended within 10 s
+IN_TURN_S = 0.3  # how long one worker may take before the next is asked to end as well
+STORE_POLL_S = 0.5
+
+
+class Supervisor:
+    """Runs stores and workers from `start` to `stop`; a worker or store that ends is started again.
+
+    ``settings`` after `start` are those that lead to the stack (also `Stack.settings` of a client in this process).
+    """
+
+    def __init__(
+        self, settings: Settings, workers: Sequence[WorkerSpec], *, on_event: Callable[[StackEvent], None],
+        root_key: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self._stack = Stack(settings, on_event, root_key)
+        self._specs = workers
+        self._on_event = on_event
+        self._workers: list[KeptWorker] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._redis: Redis | None = None
+
+    async def start(self) -> Settings:
+        """Start the stores, wait until they answer, start the workers; does not wait for these.
+
+        Raises:
+            DataFolderInUse: another process runs the stack of this folder.
+            StoreUnavailable: a server that the settings name does not answer.
+            StackError: a store could not be started. Nothing is left running then.
+        """
+        self.settings = (await self._stack.start()).model_copy(update={"data_dir": self._stack.folder})
+        self._redis = Redis.from_url(str(self.settings.redis_url), socket_timeout=2.0)
+        environment = child_environment(self.settings)
+        for name in self._stack.servers:
+            self._keepers.append(asyncio.create_task(self._keep_store(name)))
+        for spec in self._specs:
+            worker = KeptWorker(spec, self._stack.folder, self._on_event)
+            self._workers.append(worker)
+            self._keepers.append(asyncio.create_task(worker.keep(self._redis, environment)))
+        return self.settings
+
+    async def ready(self, *, timeout_s: float) -> None:
+        """Return once every worker has said that it is ready.
+
+        Raises:
+            StackError: a worker ended again and again, or was not ready in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(asyncio.shield(worker.ready) for worker in self._workers))
+        except TimeoutError as error:
+            late = ", ".join(worker.spec.name for worker in self._workers if not worker.ready.done())
+            raise StackError(f"not ready within {timeout_s:g} s: {late}; see {self._stack.folder / 'logs'}") from error
+
+    async def stop(self) -> None:
+        """End workers in reverse order, then the stores, within 10 s. Safe to call twice."""
+        for task in self._keepers:
+            task.cancel()  # first, so that nothing is started again
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._keepers.clear()
+        ending: list[asyncio.Task[None]] = []
+        for worker in reversed(self._workers):
+            ending.append(asyncio.create_task(worker.end(grace_s=WORKERS_S - len(ending) * IN_TURN_S)))
+            await asyncio.wait(ending, timeout=IN_TURN_S)
+        await asyncio.gather(*ending)
+        self._workers.clear()
+        if self._redis is not None:
+            await self._redis.aclose()
+            self._redis = None
+        await self._stack.stop()
+
+    async def _keep_store(self, name: str) -> None:
+        """Start the store again where it was when it ends; workers find it there once it answers."""
+        failures = 0
+        while True:
+            server = self._stack.servers[name]
+            if not await children.gone(server.process, within_s=STORE_POLL_S):
+                failures = 0
+                continue
+            pause = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
+            self._on_event(StackEvent(name, "restarting", f"ended with status {server.process.returncode}"))
+            await asyncio.sleep(pause)
+            failures += 1
+            with suppress(StackError):  # said in its log; the next round tries again, later
+                await self._stack.start_store(name, port=server.port)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+@contextmanager
+def ends_on_signal() -> Iterator[None]:
+    """Cancel the current task on the first SIGINT, SIGTERM or SIGHUP, and leave the block in peace.
+
+    A second signal has its usual effect: the process ends at once, and its children with it.
+    """
+    loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), False
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def ask() -> None:
+        nonlocal asked
+        asked = True
+        for number in signals:
+            loop.remove_signal_handler(number)
+        if task is not None:
+            task.cancel()
+
+    for number in signals:
+        loop.add_signal_handler(number, ask)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not asked or task is None:
+            raise
+        task.uncancel()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

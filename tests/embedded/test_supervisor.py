@@ -1,0 +1,170 @@
+"""The whole stack: it comes up, stays up, goes down, and leaves nothing behind whatever happens to its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from nvp_agentkit.embedded import control, lock
+from nvp_agentkit.embedded.stack import Stack, StackEvent, read_stack
+from nvp_agentkit.embedded.supervisor import Supervisor
+from nvp_agentkit.errors import DataFolderInUse, StackError, StackNotRunning, StoreUnavailable
+from nvp_agentkit.settings import Settings
+
+_program = importlib.util.spec_from_file_location("stack_program", Path(__file__).with_name("stack_program.py"))
+stack_program = importlib.util.module_from_spec(_program)
+_program.loader.exec_module(stack_program)
+spec = stack_program.spec
+
+ONCE = ["starting", "ready"]
+
+
+def sleeper(mark: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "600"], env={lock.MARK: mark})
+
+
+async def until(condition, *, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_stores_and_workers_come_up_and_go_down_within_ten_seconds(data_dir: Path) -> None:
+    events: list[StackEvent] = []
+    supervisor = Supervisor(Settings(data_dir=data_dir), [spec("a"), spec("b")], on_event=events.append)
+    async with supervisor:
+        await supervisor.ready(timeout_s=60)
+        found = read_stack(data_dir)
+        assert (data_dir / "stack.json").stat().st_mode & 0o777 == 0o600
+        assert found.over(Settings()).neo4j_password == supervisor.settings.neo4j_password is not None
+        assert {event.name for event in events if event.state == "ready"} == {"valkey", "arcadedb", "a", "b"}
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    assert [event.name for event in events if event.state == "ended"][:2] == ["b", "a"]
+    with pytest.raises(StackNotRunning, match="nvp up"):
+        read_stack(data_dir)
+
+
+async def test_a_data_folder_has_one_stack(run_stack, half_stack: Settings, data_dir: Path) -> None:
+    process = run_stack(NVP_NEO4J_URI=half_stack.neo4j_uri, NVP_NEO4J_USER=half_stack.neo4j_user,
+                        NVP_NEO4J_PASSWORD=half_stack.neo4j_password, NVP_NEO4J_DATABASE=half_stack.neo4j_database)
+    with pytest.raises(DataFolderInUse, match=rf"process {process.pid}.*--data-dir"):
+        await Stack(half_stack).start()
+    assert await control.down(data_dir) == process.pid
+    assert process.wait(timeout=1) == 0
+    with pytest.raises(StackNotRunning):
+        await control.down(data_dir)
+
+
+async def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_finds_the_data(
+    run_stack, data_dir: Path
+) -> None:
+    process = run_stack()
+    async with Redis.from_url(read_stack(data_dir).redis_url) as redis:
+        await redis.set("kept", "yes")
+    assert len(lock.left_over(data_dir)) == 6  # two stores, two workers and a child of each
+    process.kill()
+    process.wait()
+    await until(lambda: not lock.left_over(data_dir), within_s=5)
+    with pytest.raises(StackNotRunning):
+        read_stack(data_dir)
+
+    run_stack()
+    assert len(lock.left_over(data_dir)) == 6
+    async with Redis.from_url(read_stack(data_dir).redis_url) as redis:
+        assert await redis.get("kept") == b"yes"
+    await control.down(data_dir)
+
+
+@pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0, 4.0])
+def test_a_signal_at_any_moment_of_the_start_leaves_nothing_after_ten_seconds(run_stack, data_dir, after_s) -> None:
+    process = run_stack(wait=False)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=10)
+    assert lock.left_over(data_dir) == []
+
+
+async def test_what_an_earlier_stack_left_running_is_ended_by_the_next(half_stack: Settings) -> None:
+    careless, neighbour = sleeper(str(half_stack.data_dir.resolve())), sleeper(f"{half_stack.data_dir.resolve()}-2")
+    stack = Stack(half_stack)
+    await stack.start()
+    await stack.stop()
+    assert careless.wait(timeout=1) == -signal.SIGKILL
+    assert neighbour.poll() is None
+    neighbour.kill()
+    neighbour.wait()
+
+
+async def test_a_worker_that_ends_is_started_again(half_stack: Settings) -> None:
+    events: list[StackEvent] = []
+
+    def states() -> list[str]:
+        return [event.state for event in events if event.name == "a"]
+
+    async with Supervisor(half_stack, [spec("a")], on_event=events.append) as stack:
+        await stack.ready(timeout_s=30)
+        async with Redis.from_url(stack.settings.redis_url) as redis:
+            pid = int(await redis.hget("nvp:{registry}:worker:a", "pid"))
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: states() == [*ONCE, "restarting", *ONCE])
+        assert len(lock.left_over(half_stack.data_dir)) == 3  # the dead worker's child went with it
+
+
+async def test_a_worker_that_cannot_start_is_told_with_the_end_of_its_log(half_stack: Settings) -> None:
+    async with Supervisor(half_stack, [spec("a"), spec("b", "dies")], on_event=lambda event: None) as stack:
+        with pytest.raises(StackError, match=r"(?s)worker b ended 3 times.*no such model"):
+            await stack.ready(timeout_s=30)
+
+
+async def test_a_worker_that_will_not_end_is_ended(half_stack: Settings) -> None:
+    async with Supervisor(half_stack, [spec("a"), spec("b", "stubborn")], on_event=lambda event: None) as stack:
+        await stack.ready(timeout_s=30)
+        began = time.monotonic()
+    assert 3 < time.monotonic() - began < 10
+
+
+async def test_a_store_that_ends_comes_back_where_it_was(half_stack: Settings) -> None:
+    events: list[StackEvent] = []
+    async with Supervisor(half_stack, [], on_event=events.append) as stack:
+        async with Redis.from_url(stack.settings.redis_url) as redis:
+            await redis.set("kept", "yes")
+            os.kill((await redis.info("server"))["process_id"], signal.SIGKILL)
+        await until(lambda: [event.state for event in events] == [*ONCE, "restarting", *ONCE])
+        async with Redis.from_url(stack.settings.redis_url) as redis:
+            assert await redis.get("kept") == b"yes"
+
+
+async def test_named_servers_are_used_and_none_is_started(settings: Settings) -> None:
+    stack = Stack(settings)
+    found = await stack.start()
+    assert stack.servers == {}
+    assert (found.redis_url, found.neo4j_uri) == (settings.redis_url, settings.neo4j_uri)
+    await stack.stop()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "variable"),
+    [({"redis_url": "redis://:secret@127.0.0.1:1/0"}, "NVP_REDIS_URL=redis://127.0.0.1:1"),
+     ({"neo4j_uri": "bolt://127.0.0.1:1", "neo4j_password": "secret"}, "NVP_NEO4J_URI=bolt://127.0.0.1:1")],
+)  # fmt: skip
+async def test_a_named_server_that_is_away_is_said_at_once(data_dir: Path, wrong, variable: str) -> None:
+    with pytest.raises(StoreUnavailable, match=variable) as caught:
+        await Stack(Settings(data_dir=data_dir, **wrong)).start()
+    assert "secret" not in str(caught.value)
+    assert lock.holder(data_dir) is None
+
+
+async def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match=r"file/nvp.*--data-dir"):
+        await Stack(Settings(data_dir=tmp_path / "file" / "nvp")).start()

@@ -1,0 +1,25 @@
+"""A worker for these tests: ``worker_program.py NAME [dies|stubborn]``. It has a child of its own, as real ones do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from redis import Redis
+
+from nvp_agentkit.embedded import tether
+
+name, manner = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+if manner == "dies":
+    sys.exit("no such model")
+if manner == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+tethered = [sys.executable, tether.__file__, str(os.getpid())]
+child = subprocess.Popen([*tethered, sys.executable, "-c", "import time; time.sleep(600)"])
+with Redis.from_url(os.environ["NVP_REDIS_URL"]) as redis:
+    beat = {"state": "ready", "pid": os.getpid(), "detail": f"child {child.pid}"}
+    redis.hset(f"nvp:{{registry}}:worker:{name}", mapping=beat)
+time.sleep(600)
