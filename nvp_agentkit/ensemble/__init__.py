@@ -8,7 +8,7 @@ Agreement among tallies that distrust each other would need n >= 3f + 1; they ar
 """
 
 from nvp_agentkit.ensemble.agreement import Answer
-from nvp_agentkit.ensemble.ballots import Ballots, collect
+from nvp_agentkit.ensemble.ballots import Ballots, collect, question
 from nvp_agentkit.ensemble.calibration import calibrate_rule
 from nvp_agentkit.ensemble.certificate import certify
 from nvp_agentkit.ensemble.decision import Decision, decide
@@ -20,5 +20,5 @@ from nvp_agentkit.ensemble.votes import Vote, make_vote, open_vote, sign_vote
 __all__ = [
     "AgreementRule", "Answer", "Ballots", "Decision", "EnsembleRecord", "KeyRing", "Member", "RootOfTrust", "Signer",
     "Verdict", "Vote", "calibrate_rule", "certify", "collect", "decide", "init_keys", "load_signer", "make_vote",
-    "open_vote", "references", "sign_vote", "verify",
+    "open_vote", "question", "references", "sign_vote", "verify",
 ]

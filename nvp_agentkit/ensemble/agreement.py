@@ -28,15 +28,17 @@ class Answer(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How far two answers lie apart, in the rule's three measures; infinite if their shapes differ."""
+    """How far two answers lie apart, in the rule's four measures; infinite if their shapes differ."""
 
     distance: float
+    peak: float
     variance: float
     budget: float
 
     def within(self, rule: AgreementRule) -> bool:
         return (
             self.distance <= rule.limit
+            and self.peak <= rule.peak_limit
             and self.variance <= rule.variance_limit
             and self.budget <= rule.budget_limit
         )
@@ -59,7 +61,7 @@ def valid_cells(shape: tuple[int, ...], mask: np.ndarray | None) -> np.ndarray:
 
 
 def difference(one: Answer, other: Answer, spread: float, mask: np.ndarray | None = None) -> Difference:
-    """Distance, variance and budget difference of two answers over their valid cells.
+    """Distance, peak, variance and budget difference of two answers over their valid cells.
 
     Args:
         one: finite in its valid cells.
@@ -68,17 +70,19 @@ def difference(one: Answer, other: Answer, spread: float, mask: np.ndarray | Non
         mask: shape (H, W), True where valid; None for all.
 
     Returns:
-        RMS((m_1 - m_2) / s); mean |log_var_1 - log_var_2|; |mean(m_1 - m_2)| / s. All >= 0, zero for equals.
+        RMS((m_1 - m_2) / s); max |m_1 - m_2| / s; mean |log_var_1 - log_var_2|; |mean(m_1 - m_2)| / s.
+        All >= 0, zero for equals.
 
     Invariants: symmetric; adding one map to both means, or scaling means and spread together, changes nothing.
     """
     if one.mean.shape != other.mean.shape:
-        return Difference(np.inf, np.inf, np.inf)
+        return Difference(np.inf, np.inf, np.inf, np.inf)
     cells = valid_cells(one.mean.shape, mask)
     apart = (one.mean[cells].astype(np.float64) - other.mean[cells].astype(np.float64)) / spread
     claimed = one.log_var[cells].astype(np.float64) - other.log_var[cells].astype(np.float64)
     return Difference(
         distance=float(np.sqrt(np.mean(apart**2))),
+        peak=float(np.max(np.abs(apart))),
         variance=float(np.mean(np.abs(claimed))),
         budget=float(abs(np.mean(apart))),
     )

@@ -56,6 +56,23 @@ def collect(
     return tabulate(record, signed, faults, failed)
 
 
+def question(casts: Iterable[VoteCast], *, keys: KeyRing, request_id: str) -> tuple[str, str] | None:
+    """The (request digest, record digest) that most voters signed for this request; of equals the smaller.
+
+    What stands beside an envelope on the stream is nobody's word: a tally that went by the first cast would
+    let one broken voter choose the ensemble, and so turn all others' votes away. None before any valid vote.
+    """
+    voters: dict[tuple[str, str], set[str]] = {}
+    for cast in casts:
+        try:
+            vote = open_vote(cast.envelope or "", keys)
+        except VerificationFailed:
+            continue
+        if vote.request_id == request_id:
+            voters.setdefault((vote.request_digest, vote.record), set()).add(vote.voter)
+    return min(voters, key=lambda asked: (-len(voters[asked]), asked), default=None)
+
+
 def admit(
     envelope: Envelope, *, keys: KeyRing, record: EnsembleRecord, request_id: str, request_digest: str
 ) -> Vote:
@@ -93,14 +110,15 @@ def tabulate(
         valid.setdefault(vote.voter, {})[envelope.encode()] = (envelope, vote)
     ballots = Ballots(
         awaited=tuple(voter for voter in record.voters if voter not in valid),
-        envelopes=tuple(valid[voter][raw][0] for voter in sorted(valid) for raw in sorted(valid[voter])),
+        # Two votes prove an equivocation; a hundred would only swell the certificate.
+        envelopes=tuple(valid[voter][raw][0] for voter in sorted(valid) for raw in sorted(valid[voter])[:2]),
     )
     for voter in record.voters:
         votes = [vote for _, vote in valid.get(voter, {}).values()]
         if len(votes) == 1:
             ballots.votes[voter] = votes[0]
         elif votes:
-            ballots.faults[voter] = f"equivocated: {len(votes)} different signed votes"
+            ballots.faults[voter] = "equivocated: different signed votes on one request"
         elif voter in faults:
             ballots.faults[voter] = _few(faults[voter])
         else:

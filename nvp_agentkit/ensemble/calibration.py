@@ -53,11 +53,11 @@ def calibrate_rule(
         for k in range(samples) if masks[k].any()
         for i, j in itertools.combinations(members, 2)
     ])
-    distance, variance, budget = (
+    distance, peak, variance, budget = (
         max(FLOOR, float(bound) * margin) for bound in _upper_quantile(pairs, quantile)
     )
     return AgreementRule(
-        units=units, spread=spread, limit=distance, variance_limit=variance, budget_limit=budget,
+        units=units, spread=spread, limit=distance, peak_limit=peak, variance_limit=variance, budget_limit=budget,
         quantile=quantile, margin=margin, pairs=len(pairs),
     )
 

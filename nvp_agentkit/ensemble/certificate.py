@@ -29,6 +29,7 @@ class Measured(Payload):
 
     voters: tuple[str, str]
     distance: float = Field(ge=0, allow_inf_nan=False)
+    peak: float = Field(ge=0, allow_inf_nan=False)
     variance: float = Field(ge=0, allow_inf_nan=False)
     budget: float = Field(ge=0, allow_inf_nan=False)
 

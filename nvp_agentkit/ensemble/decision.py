@@ -138,6 +138,8 @@ def _explain(voter: str, agreed: tuple[str, ...], pairs: Pairs, rule: AgreementR
         return f"answers on another grid than {other}"
     if found.distance > rule.limit:
         return f"{found.distance:.3g} spreads from {other}, limit {rule.limit:.3g}"
+    if found.peak > rule.peak_limit:
+        return f"{found.peak:.3g} spreads from {other} in one cell, limit {rule.peak_limit:.3g}"
     if found.budget > rule.budget_limit:
         return f"its energy is {found.budget:.3g} spreads a cell from {other}'s, limit {rule.budget_limit:.3g}"
     return f"claims another variance than {other}: log ratio {found.variance:.3g}, limit {rule.variance_limit:.3g}"

@@ -22,15 +22,17 @@ VoterName = Annotated[str, Field(pattern=r"^voter-[0-9]{1,4}$")]
 class AgreementRule(Payload):
     """When two votes agree. Set once per ensemble by `calibrate_rule` from honest members on held-out data.
 
-    Two votes agree when all three hold: RMS((m_i - m_j) / spread) <= limit; mean |log_var_i - log_var_j| <=
-    variance_limit; |mean(m_i - m_j)| / spread <= budget_limit. The spread is the rule's, never a voter's own
-    claim: judged by its own variance, a vote scaled by 1.5 with 100 times the variance would pass.
+    Two votes agree when all four hold: RMS((m_i - m_j) / spread) <= limit; max |m_i - m_j| / spread <= peak_limit;
+    mean |log_var_i - log_var_j| <= variance_limit; |mean(m_i - m_j)| / spread <= budget_limit. The spread is the
+    rule's, never a voter's own claim: judged by its own variance, a vote scaled by 1.5 with 100 times the
+    variance would pass. The peak is there because an RMS over a map hardly sees one wrong cell.
     """
 
     version: Literal["rms-spread-1"] = "rms-spread-1"
     units: str = Field(max_length=64, description="unit of the field and of `spread`")
     spread: Positive = Field(description="RMS error of an honest member on held-out data")
     limit: Positive = Field(description="largest distance of an agreeing pair, in spreads")
+    peak_limit: Positive = Field(description="largest difference of an agreeing pair in any cell, in spreads")
     variance_limit: Positive = Field(description="largest mean difference of log-variances, natural log")
     budget_limit: Positive = Field(description="largest difference of the mean energy, in spreads")
     quantile: float = Field(gt=0, lt=1, description="share of honest pairs within each limit before the margin")
@@ -61,6 +63,7 @@ class EnsembleRecord(Payload):
     members: tuple[Member, ...] = Field(min_length=1, max_length=7)
     rule: AgreementRule | None = None
     mask: ArrayRef | None = None
+    frames: tuple[int, int, int] | None = Field(None, description="(K, H, W) a voter makes ready before it is asked")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

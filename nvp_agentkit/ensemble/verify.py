@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from nvp_agentkit.ensemble.agreement import Answer, Difference
 from nvp_agentkit.ensemble.ballots import Ballots, admit, tabulate
 from nvp_agentkit.ensemble.canonical import digest_of, inline_array, is_array
-from nvp_agentkit.ensemble.certificate import STATEMENT_TYPE, Predicate, parse_statement
+from nvp_agentkit.ensemble.certificate import STATEMENT_TYPE, Measured, Predicate, parse_statement
 from nvp_agentkit.ensemble.decision import SUMMARY_TOLERANCE, decide
 from nvp_agentkit.ensemble.dsse import decode
 from nvp_agentkit.ensemble.keys import KeyRing, RootOfTrust
 from nvp_agentkit.ensemble.record import AgreementRule
 from nvp_agentkit.ensemble.votes import Vote
-from nvp_agentkit.errors import DigestMismatch, StoreUnavailable, UnknownName, VerificationFailed
+from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName, VerificationFailed
 from nvp_agentkit.messages import ArrayRef
 
 Fetch = Callable[[ArrayRef], np.ndarray]
@@ -143,7 +143,7 @@ def _require_consistent(claim: Predicate, ballots: Ballots) -> AgreementRule:
     rule = record.rule
     named = sorted((*outcome.agreed, *outcome.dissent, *outcome.missing))
     agreed = [ballots.votes[voter] for voter in outcome.agreed if voter in ballots.votes]
-    measured = {entry.voters: Difference(entry.distance, entry.variance, entry.budget) for entry in outcome.measured}
+    measured = {entry.voters: _difference(entry) for entry in outcome.measured}
     if rule is None:
         raise VerificationFailed(f"an ensemble of {len(record.members)} has no agreement rule to hold")
     if outcome.quorum != record.quorum or len(outcome.agreed) < record.quorum:
@@ -163,6 +163,10 @@ def _require_consistent(claim: Predicate, ballots: Ballots) -> AgreementRule:
     return rule
 
 
+def _difference(entry: Measured) -> Difference:
+    return Difference(entry.distance, entry.peak, entry.variance, entry.budget)
+
+
 def _require_same_energy(one: Vote, other: Vote, rule: AgreementRule) -> None:
     """Two agreeing voters' own signed totals must agree, up to the rounding a summary may have."""
     sums, cells = (one.summary.sum, other.summary.sum), one.summary.cells
@@ -179,7 +183,7 @@ def _recompute(claim: Predicate, ballots: Ballots, fetch: Fetch | None) -> tuple
         VerificationFailed: the arrays say something else than the certificate.
     """
     mask = _read(claim.ensemble.mask, fetch) if claim.ensemble.mask else None
-    answers = _answers(ballots, fetch)
+    answers = _answers(ballots, claim.outcome.agreed, fetch)
     if not set(claim.outcome.agreed) <= set(answers) or (claim.ensemble.mask and mask is None):
         return None
     again = decide(claim.ensemble, ballots, answers, mask=None if mask is None else mask > 0, closed=True)
@@ -192,16 +196,22 @@ def _recompute(claim: Predicate, ballots: Ballots, fetch: Fetch | None) -> tuple
             raise VerificationFailed(f"recomputed, the answer's {name} is another array")
     for entry in claim.outcome.measured:
         found = again.pairs.get(entry.voters)
-        said = (entry.distance, entry.variance, entry.budget)
+        said = _difference(entry)
         if found is not None and not np.allclose(said, found, rtol=ROUNDING, atol=ROUNDING):
             raise VerificationFailed(f"recomputed, {' and '.join(entry.voters)} differ by {found}, not by {said}")
     return tuple(sorted(set(ballots.votes) - set(answers)))
 
 
-def _answers(ballots: Ballots, fetch: Fetch | None) -> dict[str, Answer]:
+def _answers(ballots: Ballots, agreed: tuple[str, ...], fetch: Fetch | None) -> dict[str, Answer]:
+    """The voters' arrays that are at hand. A dissenter that signed unreadable ones spoils nothing but its vote."""
     answers = {}
     for voter, vote in ballots.votes.items():
-        mean, log_var = _read(vote.mean, fetch), _read(vote.log_var, fetch)
+        try:
+            mean, log_var = _read(vote.mean, fetch), _read(vote.log_var, fetch)
+        except VerificationFailed:
+            if voter in agreed:
+                raise
+            continue
         if mean is not None and log_var is not None:
             answers[voter] = Answer(mean, log_var)
     return answers
@@ -222,7 +232,7 @@ def _read(ref: ArrayRef, fetch: Fetch | None) -> np.ndarray | None:
             return None
     except (StoreUnavailable, UnknownName, FileNotFoundError):
         return None
-    except DigestMismatch as error:
+    except InvalidInput as error:
         raise VerificationFailed(f"an array is not the one that was signed: {error}") from error
     if not is_array(array, ref):
         raise VerificationFailed(f"an array is not the one that was signed: {ref.digest}")

@@ -15,6 +15,7 @@ from nvp_agentkit.errors import InvalidField, UnknownModel, VerificationFailed
 from nvp_agentkit.messages import ArrayRef, Digest, Payload
 
 VOTE_TYPE = "application/vnd.nvp.vote+json"
+MAX_VOTE_BYTES = 128 * 1024  # two votes of each of seven voters must fit into a certificate
 BAND_EDGES = (8, 32)  # physics.md: spectral bands k < 8, 8 to 32, > 32
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -111,6 +112,8 @@ def open_vote(envelope: Envelope | bytes | str, keys: KeyRing) -> Vote:
     """
     sealed = envelope if isinstance(envelope, Envelope) else decode(envelope)
     certificate, body = keys.open(sealed, VOTE_TYPE, "voter")
+    if len(body) > MAX_VOTE_BYTES:
+        raise VerificationFailed(f"vote of {len(body)} bytes, limit {MAX_VOTE_BYTES}; keep its arrays in the store")
     try:
         vote = Vote.model_validate_json(body)
     except ValidationError as error:
