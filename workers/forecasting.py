@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from nvp_agentkit.artifacts import Artifacts
+from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord, Member
-from nvp_agentkit.errors import UnknownModel
+from nvp_agentkit.errors import NvpError, UnknownModel
 from nvp_agentkit.messages import PredictionRequested
+from nvp_agentkit.streams import AWAY, known
 
-from .compute.front import Answer, ComputeChild
-from .registry import Registry
+from . import registry
+from .compute.front import Answer
+from .system import System
 
-BATCH_SIZES = (1, 2, 4, 8)  # a batch is padded up to one of these, so that few programs are compiled
+BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
 BATCH_WAIT_S = 0.005
+LOOK_EVERY_S = 1.0  # for ensembles that came into service since
+LOAD_LIMIT_S = 120.0
 
 Frames = NDArray[np.float32]
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Prediction:
 
 @dataclass
 class _Waiting:
+    served: Served
     frames: Frames
     deadline: float
     answer: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -50,16 +58,15 @@ class _Waiting:
 class ModelHost:
     """This voter's models in its compute child. Loading, warming and batching happen here and only here."""
 
-    def __init__(self, voter: str, child: ComputeChild, artifacts: Artifacts, registry: Registry) -> None:
-        self._voter = voter
-        self._child = child
-        self._artifacts = artifacts
-        self._registry = registry
-        self._loaded: set[str] = set()
+    def __init__(self, voter: str, system: System) -> None:
+        self.voter = voter
+        self._system = system
+        self._warm: dict[tuple[str, tuple[int, ...]], float] = {}  # (model, (K, H, W)) -> CPU-seconds of one forward
         self._generation = 0
-        self._waiting: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         self._loading = asyncio.Lock()
+        self._waiting: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.state, self.detail = "starting", ""
 
     async def resolve(self, account: str, request: PredictionRequested) -> Served:
         """The member that answers ``request``.
@@ -67,9 +74,9 @@ class ModelHost:
         Raises:
             UnknownModel: the account has no ensemble for the domain, or none with that model.
         """
-        record = await self._registry.ensemble(account, request.domain)
+        record = await registry.ensemble(self._system.redis, account, request.domain)
         if request.model is None:
-            return Served(record, record.member(self._voter))
+            return Served(record, self._mine(record) or record.champion)
         for member in record.members:
             if member.model_id == request.model:
                 return Served(record, member)
@@ -78,52 +85,105 @@ class ModelHost:
             f"in service: {', '.join(member.model_id for member in record.members)}"
         )
 
-    async def load(self, member: Member) -> None:
-        """Have ``member`` in the child with its shapes compiled; at once when it is there already."""
-        async with self._loading:
-            await self._child.start()
-            if self._generation != self._child.generation:
-                self._loaded.clear()
-                self._generation = self._child.generation
-            if member.model_id not in self._loaded:
-                path = await self._artifacts.local_path(member.model)
-                await self._child.call("load", {"model_id": member.model_id, "path": str(path)})
-                self._loaded.add(member.model_id)
+    async def cost_mj(self, served: Served, frames: Frames) -> int:
+        """What one forecast of this shape takes, from the warm-up forward that made it ready."""
+        cpu_s = await self._ready(served.member, frames.shape)
+        return modelled(cpu_s, watts_per_core=self._system.settings.watts_per_core).mj
+
+    async def mask(self, record: EnsembleRecord) -> NDArray[np.bool_] | None:
+        """Cells that count, (H, W); None where all do."""
+        return None if record.mask is None else (await self._system.artifacts.get_array(record.mask)) > 0
 
     async def predict(self, served: Served, frames: Frames, *, deadline: float) -> Prediction:
         """Forecast the frame after ``frames``, shape (K, H, W), in a batch with whoever else asks now."""
-        await self.load(served.member)
-        waiting = _Waiting(frames, deadline)
+        await self._ready(served.member, frames.shape)
+        waiting = _Waiting(served, frames, deadline)
         key = (served.member.model_id, frames.shape)
         self._waiting[key].append(waiting)
         if len(self._waiting[key]) == 1:
-            task = asyncio.create_task(self._run(key))
+            task = asyncio.create_task(self._gather(key))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await waiting.answer
 
-    async def _run(self, key: tuple[str, tuple[int, ...]]) -> None:
+    async def keep_ready(self, stop: asyncio.Event) -> None:
+        """Load and warm what comes into service, so that the first request finds it compiled."""
+        while not stop.is_set():
+            try:
+                await self._system.child.start()
+                loaded = await self._preload()
+                self.state, self.detail = "ready", f"{loaded} models" if loaded else "no model yet"
+            except (NvpError, *AWAY) as error:
+                self.state, self.detail = "starting", str(error)
+                log.warning("models not ready", reason=str(error))
+            try:
+                await asyncio.wait_for(stop.wait(), LOOK_EVERY_S)
+            except TimeoutError:
+                continue
+
+    def readiness(self) -> tuple[str, str]:
+        return self.state, self.detail
+
+    def _mine(self, record: EnsembleRecord) -> Member | None:
+        return next((member for member in record.members if member.voter == self.voter), None)
+
+    async def _preload(self) -> int:
+        loaded = set()
+        for account in await known(self._system.redis):
+            for domain in await registry.domains(self._system.redis, account):
+                record = await registry.ensemble(self._system.redis, account, domain)
+                member = self._mine(record)
+                if member is not None and record.frames is not None:
+                    await self._ready(member, record.frames)
+                    loaded.add(member.model_id)
+        return len(loaded)
+
+    async def _ready(self, member: Member, shape: tuple[int, ...]) -> float:
+        """Have ``member`` in the child with ``shape`` compiled; returns the CPU-seconds of one forward."""
+        async with self._loading:
+            await self._system.child.start()
+            if self._generation != self._system.child.generation:
+                self._warm.clear()
+                self._generation = self._system.child.generation
+            key = (member.model_id, shape)
+            if key not in self._warm:
+                path = await self._system.artifacts.local_path(member.weights)
+                said = await self._system.child.call(
+                    "load", {"model_id": member.model_id, "path": str(path.resolve()), "frames": list(shape), "batches": BATCH_SIZES},
+                    deadline=time.time() + LOAD_LIMIT_S,
+                )
+                self._warm[key] = float(said.values["cpu_s"])
+                log.info("model ready", model=member.model_id, shape=shape)
+            return self._warm[key]
+
+    async def _gather(self, key: tuple[str, tuple[int, ...]]) -> None:
         await asyncio.sleep(BATCH_WAIT_S)
         waiting = self._waiting.pop(key)
         for start in range(0, len(waiting), BATCH_SIZES[-1]):
             batch = waiting[start : start + BATCH_SIZES[-1]]
             try:
-                predictions = await self._forward(key[0], batch)
+                predictions = await self._forward(batch)
             except Exception as error:  # noqa: BLE001 - each request gets it and decides
                 for one in batch:
-                    if not one.answer.done():
+                    if not one.answer.done():  # its asker may be gone
                         one.answer.set_exception(error)
             else:
                 for one, prediction in zip(batch, predictions, strict=True):
                     if not one.answer.done():
                         one.answer.set_result(prediction)
 
-    async def _forward(self, model_id: str, batch: list[_Waiting]) -> list[Prediction]:
+    async def _forward(self, batch: list[_Waiting]) -> list[Prediction]:
         size = next(size for size in BATCH_SIZES if size >= len(batch))
         frames = [one.frames for one in batch]
-        stacked = np.stack(frames + [frames[-1]] * (size - len(frames)))
+        arrays: list[NDArray[np.float32] | NDArray[np.uint8]] = [np.stack(frames + [frames[-1]] * (size - len(frames)))]
+        served = batch[0].served
+        mask = await self.mask(served.record)
+        if mask is not None and mask.shape == frames[0].shape[-2:]:
+            arrays.append(mask.astype(np.uint8))
         deadline = max(one.deadline for one in batch)
-        answer = await self._child.call("predict", {"model_id": model_id}, [stacked], deadline=deadline)
+        answer = await self._system.child.call(
+            "predict", {"model_id": served.member.model_id}, arrays, deadline=deadline
+        )
         mean, log_var = answer.arrays
         share = Answer({}, cpu_s=answer.cpu_s / len(batch), wall_s=answer.wall_s / len(batch), rss_gb=answer.rss_gb)
         return [Prediction(mean[i], log_var[i], share) for i in range(len(batch))]

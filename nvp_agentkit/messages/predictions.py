@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nvp_agentkit.messages.values import ArrayRef, DomainName, ObjectRef, Payload, Reading
+from nvp_agentkit.messages.values import ArrayRef, Digest, DomainName, ObjectRef, Payload, Reading
 
 
 class PredictionRequested(Payload):
@@ -41,6 +41,9 @@ class VoteCast(Payload):
     """
 
     request_id: str
+    request_digest: Digest = Field(description="digest of the request's field")
+    record: Digest = Field(description="digest of the ensemble record the voter went by")
+    keep_s: int = Field(86_400, ge=60, le=31_536_000, description="how long the answer's arrays are kept")
     voter: str
     envelope: str | None = None
     failed: str | None = None

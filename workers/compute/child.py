@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvp_agentkit.embedded.tether import die_with_parent
-from nvp_agentkit.errors import ComputeFailed, NvpError
+from nvp_agentkit.errors import BudgetTooSmall, ComputeFailed, NvpError
 
 from .arena import Arena
 from .spending import Spending, resident_gb
@@ -70,7 +70,8 @@ def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: dict[str
         json.dumps(values)  # a result that is no JSON is the operation's fault, and must not kill the child
         answer: Frame = {"result": values, "arrays": arena.put([np.asarray(array) for array in arrays], upper=True)}
     except NvpError as error:
-        answer = {"error": {"code": error.code, "detail": str(error)}}
+        needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
+        answer = {"error": {"code": error.code, "detail": str(error), "needed_mj": needed_mj}}
     except Exception as error:  # noqa: BLE001 - the front turns it into an answer; the child lives on
         traceback.print_exc()
         answer = {"error": {"code": ComputeFailed.code, "detail": f"{frame['op']}: {type(error).__name__}: {error}"}}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nvp_agentkit.errors import ComputeFailed, DeadlineExceeded, NvpError, from_wire
+from nvp_agentkit.errors import BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, from_wire
 
 from .arena import Arena
 from .wire import Frame, pack, read_frame
@@ -157,5 +157,6 @@ class ComputeChild:
 
 
 def _error(told: dict[str, Any]) -> NvpError:
-    error = from_wire(told["code"], told["detail"])
-    return error if told["code"] != NvpError.code else ComputeFailed(told["detail"])
+    if told["code"] == BudgetTooSmall.code:
+        return BudgetTooSmall(told["detail"], needed_mj=told["needed_mj"])
+    return from_wire(told["code"], told["detail"])

@@ -13,6 +13,7 @@ from nvp_agentkit.fields.storage import save
 
 from ..child import Arrays, Call
 from ..spending import Allowance
+from .machine import environment
 
 
 def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
@@ -52,4 +53,8 @@ def _saved(sequences: SequenceSet, out: Path) -> tuple[dict[str, Any], Arrays]:
         "dt_s": meta.dt_s,
         "masked_cells": 0 if sequences.mask is None else int((~sequences.mask).sum()),
     }
-    return {"about": about, "meta": asdict(meta) | {"provenance": dict(meta.provenance)}}, []
+    return {
+        "about": about,
+        "meta": asdict(meta) | {"provenance": dict(meta.provenance)},
+        "environment": environment(),
+    }, []

@@ -19,13 +19,17 @@ _models: OrderedDict[str, ModelBundle] = OrderedDict()
 
 
 def load(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: model_id, path, height, width. Returns what one forecast of that shape costs, in CPU-seconds."""
+    """``params``: model_id, path, frames (K, H, W), batches (sizes, 1 among them).
+
+    Every size is compiled; returns what one forecast alone costs then, in CPU-seconds.
+    """
     bundle = load_model(Path(call.params["path"]))
     _models[call.params["model_id"]] = bundle
     while len(_models) > MODELS_KEPT:
         _models.popitem(last=False)
-    frames = np.zeros((1, bundle.config.context_frames, call.params["height"], call.params["width"]), np.float32)
-    predict_next(bundle, frames)  # compiles
+    for size in sorted(call.params["batches"], reverse=True):
+        frames = np.zeros((size, *call.params["frames"]), np.float32)
+        predict_next(bundle, frames)  # compiles
     warm = Spending(0, 0.0)
     predict_next(bundle, frames)
     return {"cpu_s": warm.cpu_s}, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nvp_agentkit.energy.budget import require_useful
+from nvp_agentkit.energy.budget import StepCost, cheapest_useful_mj, require_useful
 from nvp_agentkit.ensemble.calibration import calibrate_rule
 from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.sequence import SequenceSet
@@ -21,10 +22,14 @@ from nvp_agentkit.training.examples import all_windows, windows
 
 from ..child import Arrays, Call
 from ..spending import Allowance
+from .machine import environment
 
 TOLD_EVERY_S = 0.25
 RESERVED_SHARE = 0.12  # of the budget, for the judgement at the end: baselines on test data, calibration, saving
 FEWEST_FOR_A_RULE = 3
+# Forecast of a step, forward and backward: measured on the default network, 64x64, batch 8, two cores.
+COMPILE_CPU_S = 6.0
+STEP_CPU_S_PER_CELL = 3.0e-6
 
 
 def train(call: Call) -> tuple[dict[str, Any], Arrays]:
@@ -58,18 +63,25 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
         "configs": {recipe.voter: recipe.config.to_dict() for recipe in recipes},
         "stopped_by": allowance.stopped_by,
         "held_out": _held_out(parts),
+        "frames": [context, *parts.train.grid],
+        "units": parts.train.meta.units,
+        "environment": environment(),
     }
     return values, [] if mask is None else [mask.astype(np.uint8)]
 
 
 def _admit(call: Call, data: SequenceSet, recipes: tuple[MemberRecipe, ...]) -> None:
+    """Refuse a budget that would not buy the champion one look at all the data."""
     config = recipes[0].config
     steps = -(-windows(data, config.model_config.context_frames) // config.batch_size)
-    sides = [min(config.crop, side) for side in data.grid]
-    require_useful(
-        call.spending.granted_mj, members=len(recipes), champion_share=recipes[0].share, steps=steps,
-        cells=config.batch_size * sides[0] * sides[1], watts_per_core=float(call.params["watts_per_core"]),
+    cells = config.batch_size * math.prod(min(config.crop, side) for side in data.grid)
+    joule_mj = 1000 * float(call.params["watts_per_core"])
+    epoch_mj = cheapest_useful_mj(
+        compile_mj=COMPILE_CPU_S * joule_mj, step=StepCost(forecast_mj=STEP_CPU_S_PER_CELL * cells * joule_mj),
+        steps=steps, reserve_mj=0,
     )
+    needed_mj = math.ceil(epoch_mj / recipes[0].share / (1 - RESERVED_SHARE))
+    require_useful(call.spending.granted_mj, needed_mj, f"an ensemble of {len(recipes)} whose champion sees all data once")
 
 
 @dataclass

@@ -1,0 +1,136 @@
+"""What happened, as facts for the graph: which nodes and relationships a use case leaves behind."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+from nvp_agentkit.ensemble import Decision as QuorumDecision
+from nvp_agentkit.ensemble import EnsembleRecord, Vote
+from nvp_agentkit.lineage import code, edges, nodes
+from nvp_agentkit.messages import LineageRecorded, NodeFact, ObjectRef, Reading
+from nvp_agentkit.streams.delivery import Delivery
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@cache
+def _code() -> NodeFact:
+    return code.code_version()
+
+
+def asker(account: str) -> NodeFact:
+    """The agent behind an account."""
+    return nodes.agent(account, "ace")
+
+
+def _charge(facts: edges.Facts, activity: NodeFact, account: str, reading: Reading, phase: str) -> None:
+    spent = facts.add(nodes.energy_reading(activity, reading, phase=phase, at_ms=now_ms()))
+    facts.link(edges.metered(activity, spent), edges.charged_to(spent, facts.add(nodes.energy_account(account))))
+
+
+class RunFacts:
+    """One attempt at a job: who, from what, at what cost, to what end."""
+
+    def __init__(self, delivery: Delivery, worker: str, kind: str, started_ms: int, energy: Reading, env: dict[str, Any]) -> None:
+        self._facts = edges.Facts()
+        self.run = self._facts.add(nodes.run(
+            delivery.account, delivery.request_id, attempt=delivery.attempt, kind=kind,
+            started_ms=started_ms, ended_ms=now_ms(), outcome="completed",
+        ))
+        self._facts.link(
+            edges.was_associated_with(self.run, self._facts.add(nodes.agent(worker, "worker"))),
+            edges.was_associated_with(self.run, self._facts.add(asker(delivery.account))),
+            edges.used(self.run, self._facts.add(_code())),
+            edges.used(self.run, self._facts.add(nodes.environment(**env))),
+        )
+        _charge(self._facts, self.run, delivery.account, energy, kind)
+
+    def configured(self, content: dict[str, Any], seed: int) -> None:
+        self._facts.link(edges.used(self.run, self._facts.add(nodes.config(content, seed=seed))))
+
+    def used(self, ref: ObjectRef) -> NodeFact:
+        data = self._facts.add(nodes.dataset_version(ref))
+        self._facts.link(edges.used(self.run, data))
+        return data
+
+    def made_dataset(self, ref: ObjectRef, *, domain: str, units: str, shape: tuple[int, ...]) -> None:
+        data = self._facts.add(nodes.dataset_version(ref, domain=domain, units=units, shape=shape))
+        self._facts.link(edges.was_generated_by(data, self.run))
+
+    def made_model(
+        self, ref: ObjectRef, data: NodeFact, *, domain: str, name: str, params: int, metrics: dict[str, float]
+    ) -> None:
+        model = self._facts.add(nodes.model_version(ref, domain=domain, name=name, params=params))
+        self._facts.link(edges.was_generated_by(model, self.run), edges.was_derived_from(model, data))
+        for metric, value in metrics.items():
+            series = self._facts.add(nodes.metric_series(self.run, model, name=metric, split="test", last=value))
+            self._facts.link(edges.was_generated_by(series, self.run), edges.evaluates(series, model))
+
+    def bundle(self) -> LineageRecorded:
+        return self._facts.bundle()
+
+
+def single_answer(delivery: Delivery, *, domain: str, field_digest: str, value_digest: str, model_id: str, energy: Reading) -> LineageRecorded:
+    """A request that one model answered."""
+    facts = edges.Facts()
+    decision = facts.add(nodes.decision(
+        delivery.account, delivery.request_id, outcome="single", at_ms=now_ms(), domain=domain,
+        field_digest=field_digest, value_digest=value_digest,
+    ))
+    facts.link(
+        edges.was_attributed_to(decision, facts.add(asker(delivery.account))),
+        edges.was_derived_from(decision, nodes.node("ModelVersion", model_id)),
+    )
+    _charge(facts, decision, delivery.account, energy, "predict")
+    return facts.bundle()
+
+
+def cast_vote(account: str, vote: Vote, signature: str, energy: Reading) -> LineageRecorded:
+    """A voter's answer, as it was signed; who paid for it is the account that asked."""
+    facts = edges.Facts()
+    cast = facts.add(nodes.vote(
+        account, vote.request_id, vote.voter, at_ms=vote.issued_at_ms, value_digest=vote.mean.digest, signature=signature
+    ))
+    decision = nodes.node("Decision", nodes.decision_id(account, vote.request_id))
+    facts.link(
+        edges.vote_in(cast, decision),
+        edges.was_attributed_to(cast, facts.add(nodes.agent(vote.voter, "shadow"))),
+        edges.was_derived_from(cast, nodes.node("ModelVersion", vote.model_id)),
+    )
+    _charge(facts, cast, account, energy, "vote")
+    return facts.bundle()
+
+
+def decided(
+    account: str, request_id: str, record: EnsembleRecord, decision: QuorumDecision, *, tally: str, field_digest: str,
+    value_digest: str | None, certificate: ObjectRef | None,
+) -> LineageRecorded:
+    """How a quorum request ended; which votes agreed and which dissented."""
+    facts = edges.Facts()
+    node = facts.add(nodes.decision(
+        account, request_id, outcome="certified" if certificate else "abstained", at_ms=now_ms(),
+        quorum=decision.quorum, rule=record.rule.digest if record.rule else None, reason=decision.reason,
+        domain=record.domain, field_digest=field_digest, value_digest=value_digest, certificate=certificate,
+    ))
+    facts.link(
+        edges.was_attributed_to(node, facts.add(asker(account))),
+        edges.was_associated_with(node, facts.add(nodes.agent(tally, "worker"))),
+    )
+    for voter in (*decision.agreed, *decision.dissent):
+        vote = facts.add(nodes.vote(account, request_id, voter, dissent=voter in decision.dissent))
+        facts.link(edges.vote_in(vote, node))
+    return facts.bundle()
+
+
+def refused(delivery: Delivery, *, domain: str | None, reason: str) -> LineageRecorded:
+    """A request that was told no."""
+    facts = edges.Facts()
+    decision = facts.add(nodes.decision(
+        delivery.account, delivery.request_id, outcome="refused", at_ms=now_ms(), reason=reason, domain=domain
+    ))
+    facts.link(edges.was_attributed_to(decision, facts.add(asker(delivery.account))))
+    return facts.bundle()

@@ -1,0 +1,55 @@
+"""The champion: answers single requests, and votes as ``voter-0`` on those that want a quorum."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from nvp_agentkit.messages import PredictionCompleted, PredictionRequested
+from nvp_agentkit.streams.completion import Completion
+from nvp_agentkit.streams.delivery import Delivery
+
+from . import facts, joules, refusals, shadow
+from .forecasting import ModelHost
+from .process import Role, run_roles
+from .requests import body, field_of
+from .system import System, budget_of, deadline_of
+
+VOTER = "voter-0"
+
+
+async def answer(delivery: Delivery, models: ModelHost, system: System) -> Completion:
+    """One request, one forward, one answer."""
+    request = body(delivery, PredictionRequested)
+    served = await models.resolve(delivery.account, request)
+    frames = await field_of(request, system)
+    async with joules.window(
+        system.ledger, delivery.account, delivery.request_id, budget_of(delivery), part=VOTER, parts=1,
+        deadline_ms=round(deadline_of(delivery) * 1000), watts_per_core=system.settings.watts_per_core,
+    ) as energy:
+        energy.afford(await models.cost_mj(served, frames), f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
+        prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
+        reading = energy.charge(prediction.cost)
+    mean = await system.artifacts.put_array(prediction.mean, request.field.units)
+    log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({request.field.units})^2")
+    reply = PredictionCompleted(
+        request_id=delivery.request_id, model_id=served.member.model_id, mean=mean, log_var=log_var, energy=reading
+    )
+    fact = facts.single_answer(
+        delivery, domain=request.domain, field_digest=request.field.digest, value_digest=mean.digest,
+        model_id=served.member.model_id, energy=reading,
+    )
+    return Completion(
+        replies=(system.event(reply, delivery, reply=True),),
+        facts=(system.event(fact, delivery),),
+        once=refusals.decided(delivery.request_id),
+    )
+
+
+async def serve(system: System, stop: asyncio.Event) -> None:
+    models = ModelHost(VOTER, system)
+    single = Role.each(
+        "predict", "inference", PredictionRequested, partial(answer, models=models, system=system), refusals.prediction
+    )
+    roles = [single, shadow.role(models, system)]
+    await run_roles(system, stop, roles, beside=[models.keep_ready(stop)], readiness=models.readiness)

@@ -1,0 +1,72 @@
+"""``python -m workers NAME``: one worker process, from its settings to its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from nvp_agentkit.errors import InvalidInput, StoreUnavailable
+from nvp_agentkit.observability.logging import configure
+from nvp_agentkit.settings import Settings
+
+from . import inference, recorder, shadow, tally, training
+from .system import System, bootstrap
+
+SERVE: dict[str, Callable[[System, asyncio.Event], Awaitable[None]]] = {
+    "training": training.serve,
+    "inference": inference.serve,
+    "shadow": shadow.serve,
+    "tally": tally.serve,
+    "recorder": recorder.serve,
+}
+RETRY_S = 1.0
+log = structlog.get_logger()
+
+
+def kind_of(name: str) -> str:
+    """``shadow-1`` is a ``shadow``.
+
+    Raises:
+        InvalidInput: no such worker.
+    """
+    kind = name.partition("-")[0]
+    if kind not in SERVE:
+        raise InvalidInput(f"no worker {name!r}; there are {', '.join(SERVE)}, each with -N where there are several")
+    return kind
+
+
+async def work(name: str, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal ends the process at once."""
+    serve = SERVE[kind_of(name)]
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    while not stop.is_set():
+        try:
+            async with bootstrap(name, settings) as system:
+                log.info("worker starts", kind=kind_of(name))
+                await serve(system, stop)
+        except StoreUnavailable as error:  # away at start: come back, never exit
+            log.warning("waiting for a store", reason=str(error))
+            try:
+                await asyncio.wait_for(stop.wait(), RETRY_S)
+            except TimeoutError:
+                continue
+    log.info("worker ends")
+
+
+def run(name: str) -> None:
+    """The process: settings from the environment, logs to standard error."""
+    settings = Settings.from_env()
+    configure(settings, worker=name)
+    asyncio.run(work(name, settings))

@@ -1,0 +1,70 @@
+"""A worker's life: its consumers beside each other, a heartbeat that says what they say, an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from nvp_agentkit.errors import NvpError
+from nvp_agentkit.messages import Payload
+from nvp_agentkit.streams import Completion, Consumer, Delivery, Handle, one_by_one
+from nvp_agentkit.streams.health import keep_announcing
+
+from .system import System
+
+BATCH = 16  # messages in one worker's hands at a time
+
+
+@dataclass(frozen=True)
+class Role:
+    """One place in one group: which streams, what is accepted, what is done, how it is refused."""
+
+    suffix: str
+    group: str
+    accepts: type[Payload]
+    handle: Handle
+    refuse: Callable[[System, Delivery, NvpError], Completion]
+    batch: int = BATCH
+
+    @classmethod
+    def each(
+        cls, suffix: str, group: str, accepts: type[Payload], answer: Callable[[Delivery], Awaitable[Completion]],
+        refuse: Callable[[System, Delivery, NvpError], Completion], *, batch: int = BATCH,
+    ) -> Role:
+        """A role whose messages are answered one by one, beside each other within a batch."""
+        return cls(suffix, group, accepts, one_by_one(answer), refuse, batch)
+
+
+async def run_roles(
+    system: System,
+    stop: asyncio.Event,
+    roles: Sequence[Role],
+    *,
+    beside: Sequence[Coroutine[Any, Any, None]] = (),
+    readiness: Callable[[], tuple[str, str]] = lambda: ("ready", ""),
+) -> None:
+    """Run ``roles`` until ``stop``, with ``beside`` (loops that end by themselves at ``stop``).
+
+    The worker is ready when ``readiness`` and every consumer say so.
+    """
+    consumers = [
+        Consumer(
+            system.redis, kind=role.suffix, group=role.group, name=system.name, handle=role.handle,
+            refuse=partial(role.refuse, system), accepts=(role.accepts,), batch=role.batch,
+            lease_s=system.settings.lease_s,
+        )
+        for role in roles
+    ]
+
+    def state() -> tuple[str, str]:
+        return next(
+            ((one.state, one.detail) for one in consumers if one.state != "ready"), readiness()
+        )
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keep_announcing(system.redis, system.name, system.name.partition("-")[0], state, stop))
+        for job in (*(consumer.run(stop) for consumer in consumers), *beside):
+            group.create_task(job)

@@ -1,0 +1,75 @@
+"""The recorder: facts from the lineage streams into the graph, in batches; and the bookkeeper of orphaned joules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from nvp_agentkit.energy.ledger import Ledger
+from nvp_agentkit.errors import NvpError, StoreUnavailable
+from nvp_agentkit.lineage.graph import Graph
+from nvp_agentkit.messages import LineageRecorded
+from nvp_agentkit.streams import AWAY, Completion, Delivery, Outcome
+
+from .facts import now_ms
+from .process import Role, run_roles
+from .requests import body
+from .system import System
+
+BATCH = 100
+REAP_EVERY_S = 5.0
+RETRY_S = 1.0
+log = structlog.get_logger()
+
+
+async def record(deliveries: list[Delivery], graph: Graph) -> Sequence[Outcome]:
+    """Write a batch of facts; they are acknowledged after the graph's commit.
+
+    The graph away, the batch stays in hand under its leases and the stream is the buffer: facts never run
+    out of attempts. A fact that can never be written becomes a dead letter.
+    """
+    bundles = [body(delivery, LineageRecorded) for delivery in deliveries]
+    while True:
+        try:
+            wrong = await graph.write_each(bundles)
+        except StoreUnavailable as error:
+            log.warning("graph away, facts wait", waiting=len(bundles), reason=str(error))
+            await asyncio.sleep(RETRY_S)
+        else:
+            return [Completion() if error is None else NvpError(f"{error.code}: {error}") for error in wrong]
+
+
+def refuse(system: System, delivery: Delivery, error: NvpError) -> Completion:
+    """Nobody waits for an answer to a fact; a wrong one is a defect, loud in the log and kept in the dead letters."""
+    log.error("fact not recorded", account=delivery.account, entry=delivery.entry_id, reason=str(error))
+    return Completion()
+
+
+async def reap(ledger: Ledger, stop: asyncio.Event) -> None:
+    """Charge in full what crashed workers reserved and never settled."""
+    while not stop.is_set():
+        try:
+            for (account, reservation), mj in (await ledger.reap(now_ms())).items():
+                log.warning("orphan charged", account=account, reservation=reservation, mj=mj)
+        except (NvpError, *AWAY) as error:
+            log.warning("reservations not looked at", reason=str(error))
+        try:
+            await asyncio.wait_for(stop.wait(), REAP_EVERY_S)
+        except TimeoutError:
+            continue
+
+
+async def serve(system: System, stop: asyncio.Event) -> None:
+    async with Graph.connect(system.settings) as graph:
+        while not stop.is_set():
+            try:
+                await graph.ready()
+                break
+            except StoreUnavailable as error:
+                log.warning("graph not there yet", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+        role = Role("lineage", "recorder", LineageRecorded, partial(record, graph=graph), refuse, batch=BATCH)
+        await run_roles(system, stop, [role], beside=[reap(system.ledger, stop)])

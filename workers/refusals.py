@@ -1,0 +1,46 @@
+"""How each kind of request is told no: the same code and words the client raises again."""
+
+from __future__ import annotations
+
+from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, StoreUnavailable
+from nvp_agentkit.messages import JobFailed, JobRefused, PredictionRefused, PredictionRequested
+from nvp_agentkit.streams.completion import Completion
+from nvp_agentkit.streams.delivery import Delivery
+
+from . import facts
+from .system import System
+
+RETRY_AFTER_S = 5.0
+
+
+def decided(request_id: str) -> str:
+    """The marker of a request's one final answer: whoever sets it first has spoken, the others only acknowledge."""
+    return f"decided:{request_id}"
+
+
+def prediction(system: System, delivery: Delivery, error: NvpError) -> Completion:
+    """`PredictionRefused`, once per request, and on record."""
+    payload = delivery.payload
+    reply = PredictionRefused(
+        request_id=delivery.request_id, code=error.code, detail=str(error),
+        retry_after_s=RETRY_AFTER_S if isinstance(error, StoreUnavailable) else None,
+    )
+    domain = payload.domain if isinstance(payload, PredictionRequested) else None
+    fact = facts.refused(delivery, domain=domain, reason=f"{error.code}: {error}")
+    return Completion(
+        replies=(system.event(reply, delivery, reply=True),),
+        facts=(system.event(fact, delivery),),
+        once=decided(delivery.request_id),
+    )
+
+
+def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
+    """`JobFailed` where work had begun and ended badly, `JobRefused` where it never began."""
+    began = isinstance(error, DeadlineExceeded | BudgetExhausted | ComputeFailed)
+    reply: JobFailed | JobRefused
+    if began:
+        reply = JobFailed(job_id=delivery.request_id, code=error.code, detail=str(error))
+    else:
+        needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
+        reply = JobRefused(job_id=delivery.request_id, code=error.code, detail=str(error), needed_mj=needed_mj)
+    return Completion(replies=(system.event(reply, delivery, reply=True),))

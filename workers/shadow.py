@@ -1,0 +1,94 @@
+"""A member of the ensemble: answers the same request with its own model and signs what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from nvp_agentkit.ensemble import Signer, load_signer, make_vote, sign_vote
+from nvp_agentkit.errors import BudgetError, InvalidInput, NvpError, UnknownModel, UnknownName
+from nvp_agentkit.messages import Event, PredictionRequested, VoteCast
+from nvp_agentkit.streams.completion import Completion
+from nvp_agentkit.streams.delivery import Delivery
+
+from . import facts, joules, refusals
+from .forecasting import ModelHost, Served
+from .process import Role, run_roles
+from .requests import body, field_of
+from .system import System, budget_of, deadline_of
+
+# What every voter would say of the same request: a refusal, not a vote that failed.
+ABOUT_THE_REQUEST = (InvalidInput, UnknownName, BudgetError)
+
+
+async def vote(delivery: Delivery, models: ModelHost, signer: Signer, system: System) -> Completion:
+    """One request, one forward, one signed vote; a voter that cannot answer says so on the record."""
+    request = body(delivery, PredictionRequested)
+    served = await models.resolve(delivery.account, request)
+    if served.record.rule is None:
+        raise UnknownModel(f"the ensemble of {request.domain} has no rule to vote by; train at least 3 members")
+    if served.member.voter != signer.name:
+        return Completion()  # an ensemble that has no place for this voter
+    try:
+        cast, fact = await _answer(delivery, request, served, models, signer, system)
+    except NvpError as error:
+        if isinstance(error, ABOUT_THE_REQUEST) or error.retryable:
+            raise
+        return _failed(delivery, served, signer.name, system, error)
+    return Completion(facts=(fact,), forwards=(("votes", cast),))
+
+
+async def _answer(
+    delivery: Delivery, request: PredictionRequested, served: Served, models: ModelHost, signer: Signer, system: System
+) -> tuple[Event, Event]:
+    frames = await field_of(request, system)
+    async with joules.window(
+        system.ledger, delivery.account, delivery.request_id, budget_of(delivery), part=signer.name,
+        parts=len(served.record.members), deadline_ms=round(deadline_of(delivery) * 1000),
+        watts_per_core=system.settings.watts_per_core,
+    ) as energy:
+        energy.afford(await models.cost_mj(served, frames), f"a vote of {signer.name}")
+        prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
+        reading = energy.charge(prediction.cost)
+    mean = await system.artifacts.put_array(prediction.mean, request.field.units)
+    log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({request.field.units})^2")
+    said = make_vote(
+        served.record, signer.name, prediction.mean, refs=(mean, log_var), request_id=delivery.request_id,
+        request_digest=request.field.digest, issued_at_ms=facts.now_ms(), mask=await models.mask(served.record),
+    )
+    envelope = sign_vote(said, signer)
+    cast = VoteCast(
+        request_id=delivery.request_id, request_digest=request.field.digest, record=served.record.digest,
+        keep_s=request.keep_s, voter=signer.name, envelope=envelope.encode().decode(), energy=reading,
+    )
+    fact = facts.cast_vote(delivery.account, said, envelope.signatures[0].sig, reading)
+    return system.event(cast, delivery), system.event(fact, delivery)
+
+
+def _failed(delivery: Delivery, served: Served, voter: str, system: System, error: NvpError) -> Completion:
+    request = body(delivery, PredictionRequested)
+    cast = VoteCast(
+        request_id=delivery.request_id, request_digest=request.field.digest, record=served.record.digest,
+        keep_s=request.keep_s, voter=voter, failed=f"{error.code}: {error}",
+    )
+    return Completion(forwards=(("votes", system.event(cast, delivery)),))
+
+
+def refuse(system: System, delivery: Delivery, error: NvpError) -> Completion:
+    """A refusal where every voter would refuse. One voter's own trouble is silence: the tally counts it missing."""
+    return refusals.prediction(system, delivery, error) if isinstance(error, ABOUT_THE_REQUEST) else Completion()
+
+
+def role(models: ModelHost, system: System) -> Role:
+    """This voter's place on the ensemble streams."""
+    signer = load_signer(system.settings.keys_dir, models.voter)
+    return Role.each(
+        "ensemble", models.voter, PredictionRequested,
+        partial(vote, models=models, signer=signer, system=system), refuse,
+    )
+
+
+async def serve(system: System, stop: asyncio.Event) -> None:
+    models = ModelHost(f"voter-{system.name.rpartition('-')[2]}", system)
+    roles = [role(models, system)]
+    await run_roles(system, stop, roles, beside=[models.keep_ready(stop)], readiness=models.readiness)
