@@ -1,0 +1,106 @@
+"""One user of the stream server for each account: it asks in its own name, and reads its own answers.
+
+What the user may do is the whole of the trust a client gets. It adds entries to its own ``jobs``, ``predict``
+and ``ensemble`` streams; it reads its own keys, its own pages of the ledger and the registry; it writes
+nothing else, so no votes, no replies, no lineage facts, and nobody spends another account's joules.
+
+Redis 7 and Valkey keep reading and writing apart by selectors. Redis 6.2 cannot: there the user may add
+to any stream of its own account (still to no other's), and does not see registry and ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from nvp_agentkit.errors import InvalidInput
+from nvp_agentkit.messages import AccountName
+
+_NAME: TypeAdapter[str] = TypeAdapter(AccountName)
+
+CONNECTION = ("+auth", "+hello", "+ping", "+reset", "+select", "+client|setname", "+client|setinfo")
+READING = ("+xread", "+xrange", "+xrevrange", "+xlen", "+xinfo|stream", "+get", "+mget", "+hget", "+hmget", "+hgetall",
+           "+hexists", "+hlen", "+hkeys", "+exists", "+ttl", "+pttl", "+type")  # fmt: skip
+READABLE = ("nvp:{{{0}}}:*", "nvp:{{registry}}:*", "nvp:{{ledger}}:account:{0}", "nvp:{{ledger}}:journal:{0}",
+            "nvp:{{ledger}}:reservation:{0}:*")  # fmt: skip
+WRITABLE = ("nvp:{{{0}}}:jobs", "nvp:{{{0}}}:predict", "nvp:{{{0}}}:ensemble")
+
+
+@dataclass(frozen=True)
+class Login:
+    """What a client needs: ``NVP_ACCOUNT`` and ``NVP_ACCOUNT_PASSWORD``.
+
+    ``kept`` is False where a restart of the server would forget the user: it has no ACL file.
+    """
+
+    account: str
+    password: str
+    kept: bool
+
+
+async def create_user(redis: Redis, account: str) -> Login:
+    """Make the account's user anew with a generated password; an earlier password ends at once.
+
+    The server is given a SHA-256 of it only; the caller is the one who knows the password.
+
+    Raises:
+        InvalidInput: the name is no account name (it would be a pattern, or the owner's own user).
+    """
+    _check(account)
+    password = secrets.token_urlsafe(24)
+    try:
+        await _set(redis, account, password, _rules(account))
+    except ResponseError as error:
+        if "syntax" not in str(error).lower():
+            raise
+        await _set(redis, account, password, _rules_6(account))
+    return Login(account, password, await _save(redis))
+
+
+async def remove_user(redis: Redis, account: str) -> bool:
+    """Remove the account's user and end its connections; False if there was none."""
+    _check(account)
+    removed = bool(await redis.acl_deluser(account))
+    await _save(redis)
+    return removed
+
+
+def _rules(account: str) -> list[str]:
+    read = " ".join(f"%R~{pattern.format(account)}" for pattern in READABLE)
+    # XADD may trim, so the server asks for reading as well as writing of its key.
+    write = " ".join(f"~{pattern.format(account)}" for pattern in WRITABLE)
+    return [*CONNECTION, *READING, *read.split(), f"(+xadd {write})"]
+
+
+def _rules_6(account: str) -> list[str]:
+    return [*CONNECTION, *READING, "+xadd", f"~nvp:{{{account}}}:*"]
+
+
+async def _set(redis: Redis, account: str, password: str, rules: list[str]) -> None:
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    command: Any = redis.execute_command  # redis-py leaves it untyped; its acl_setuser has no %R~
+    await command("ACL SETUSER", account, "reset", "on", f"#{digest}", *rules)
+
+
+async def _save(redis: Redis) -> bool:
+    """Keep the users in the server's ACL file; False if it has none (a server of somebody else's)."""
+    try:
+        await redis.acl_save()
+    except ResponseError:
+        return False
+    return True
+
+
+def _check(account: str) -> None:
+    try:
+        _NAME.validate_python(account)
+    except ValidationError as error:
+        raise InvalidInput(f"account {account!r}: 1 to 63 of a-z, 0-9 and '-', not beginning with '-'") from error
+    if account == "default":
+        raise InvalidInput("account 'default': that is the server owner's own user; choose another name")
