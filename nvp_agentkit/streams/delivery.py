@@ -77,6 +77,7 @@ def check_payload(delivery: Delivery, accepts: Collection[type[Payload]]) -> Non
     Raises:
         InvalidMessage: it is not.
     """
-    if accepts and type(delivery.payload) not in accepts:
-        taken = ", ".join(sorted(kind.__name__ for kind in accepts))
-        raise InvalidMessage(f"{delivery.event.type} does not belong on this stream, which takes {taken}")
+    kind = type(delivery.payload)
+    if accepts and kind not in accepts:
+        names = ", ".join(sorted(taken.__name__ for taken in accepts))
+        raise InvalidMessage(f"{delivery.event.type} does not belong on this stream, which takes {names}")

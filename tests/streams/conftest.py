@@ -23,7 +23,7 @@ from nvp_agentkit.messages import (
     decode,
     new_event,
 )
-from nvp_agentkit.streams import Completion, Consumer, Delivery, names, one_by_one, publish, register
+from nvp_agentkit.streams import Completion, Consumer, Delivery, dead_letters, names, one_by_one, publish, register
 
 ANSWERED = "nvp.prediction.abstained.v1"
 REFUSED = "nvp.prediction.refused.v1"
@@ -53,6 +53,14 @@ async def answer_all(deliveries: list[Delivery]) -> list[Completion]:
     return [answered(delivery) for delivery in deliveries]
 
 
+async def eventually(look: Callable[[], Awaitable[Any]], within_s: float = 20.0) -> Any:
+    """The first true thing that ``look`` gives; fails when there is none in time."""
+    async with asyncio.timeout(within_s):
+        while not (seen := await look()):
+            await asyncio.sleep(0.02)
+    return seen
+
+
 @dataclass
 class Bench:
     """What the tests of a consumer do again and again."""
@@ -61,13 +69,18 @@ class Bench:
     account: str
     stops: list[tuple[asyncio.Event, asyncio.Task[None]]] = field(default_factory=list)
 
+    request = staticmethod(request)
+    answered = staticmethod(answered)
+    refused = staticmethod(refused)
+    eventually = staticmethod(eventually)
+
     @property
     def stream(self) -> str:
         return names.key(self.account, "predict")
 
     def consumer(self, handle: Any = answer_all, **options: Any) -> Consumer:
-        given = {"kind": "predict", "group": "inference", "name": "worker", "lease_s": 15.0} | options
-        return Consumer(self.redis, handle=handle, refuse=refused, **given)
+        given = {"kind": "predict", "group": "inference", "name": "worker", "refuse": refused} | options
+        return Consumer(self.redis, handle=handle, **given)
 
     def run(self, consumer: Consumer) -> asyncio.Event:
         stop = asyncio.Event()
@@ -95,20 +108,15 @@ class Bench:
         entries = await self.redis.xrange(names.replies(self.account))
         return [fields[b"type"] for _, fields in entries if fields[b"replyto"] == event.id.encode()]
 
+    async def dead(self) -> list[Any]:
+        return await dead_letters(self.redis, self.account, "predict")
+
     async def pending(self) -> int:
         return int((await self.redis.xpending(self.stream, "inference"))["pending"])
 
     async def idle(self) -> bool:
         """Nothing waits and nothing is being worked on."""
         return await self.redis.xlen(self.stream) == 0
-
-
-async def eventually(look: Callable[[], Awaitable[Any]], within_s: float = 20.0) -> Any:
-    """The first true thing that ``look`` gives; fails when there is none in time."""
-    async with asyncio.timeout(within_s):
-        while not (seen := await look()):
-            await asyncio.sleep(0.02)
-    return seen
 
 
 @pytest.fixture

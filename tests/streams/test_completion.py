@@ -1,0 +1,114 @@
+"""The one atomic step at the end of a message, and what it leaves in Redis."""
+
+from __future__ import annotations
+
+import pytest
+
+from nvp_agentkit.messages import LineageRecorded, decode, new_event
+from nvp_agentkit.streams import Completion, emit, names
+from nvp_agentkit.streams.completion import Settlement, complete
+
+
+async def deliver(bench, stream: str, group: str, consumer: str = "me") -> list[str]:
+    found = await bench.redis.xreadgroup(group, consumer, {stream: ">"})
+    return [entry_id.decode() for _, entries in found for entry_id, _ in entries]
+
+
+async def test_reply_facts_forwards_and_fields_come_with_the_acknowledgement(bench):
+    event = await bench.ask()
+    fact = new_event(LineageRecorded(), source="worker")
+
+    async def handle(delivery):
+        return Completion(
+            replies=bench.answered(delivery).replies,
+            facts=(fact,),
+            forwards=(("votes", fact), (f"job:{delivery.request_id}", fact)),
+            fields=(("models", "plasma_physics", "{}"), (f"case:{delivery.request_id}", "voter-0", "{}")),
+        )
+
+    bench.each(handle)
+    await bench.eventually(bench.idle)
+    await bench.reply(event)
+    for suffix in ("lineage", "votes", f"job:{event.id}"):
+        ((_, fields),) = await bench.redis.xrange(names.key(bench.account, suffix))
+        assert decode(fields[b"event"]) == fact
+    assert await bench.redis.hget(names.key(bench.account, "models"), "plasma_physics") == b"{}"
+    assert await bench.redis.hget(names.key(bench.account, f"case:{event.id}"), "voter-0") == b"{}"
+    for suffix in (f"reply:{event.id}", f"case:{event.id}", f"job:{event.id}"):
+        assert 3000 < await bench.redis.ttl(names.key(bench.account, suffix)) <= 3600
+
+
+async def test_a_request_that_arrives_twice_is_answered_once(bench):
+    event = await bench.ask()
+    await bench.ask(event)
+    consumer = bench.start(batch=1)
+    await bench.eventually(bench.idle)
+    assert consumer.counts["done"] == 2
+    assert len(await bench.replies(event)) == 1
+
+
+async def test_of_completions_with_one_name_only_the_first_has_effects(bench):
+    event = bench.request()
+    for winner in ("certified", "abstained"):
+        await emit(
+            bench.redis, bench.account, Completion(fields=((f"case:{event.id}", "decided", winner),), once="decided:1")
+        )
+    assert await bench.redis.hget(names.key(bench.account, f"case:{event.id}"), "decided") == b"certified"
+    assert await bench.redis.ttl(names.key(bench.account, "decided:1")) > 0
+
+
+async def test_a_reply_that_answers_nothing_is_refused(bench):
+    lost = new_event(LineageRecorded(), source="worker")
+    with pytest.raises(ValueError, match="set its `replyto`"):
+        await emit(bench.redis, bench.account, Completion(replies=(lost,)))
+
+
+async def test_an_entry_stays_until_every_group_is_done_with_it(bench):
+    stream = names.key(bench.account, "ensemble")
+    ids = [(await bench.redis.xadd(stream, {"event": b"x"})).decode() for _ in range(3)]
+
+    async def done(group: str, entry_id: str) -> list[str]:
+        settlement = Settlement(bench.account, stream, entry_id, Completion())
+        assert await complete(bench.redis, settlement, group=group, consumer="me")
+        return [kept.decode() for kept, _ in await bench.redis.xrange(stream)]
+
+    assert await deliver(bench, stream, "voter-0") == ids
+    for entry_id in ids:
+        assert await done("voter-0", entry_id) == ids  # voter-1 and voter-2 have seen none of them
+    assert await deliver(bench, stream, "voter-1") == ids
+    assert await deliver(bench, stream, "voter-2") == ids
+    assert await done("voter-1", ids[2]) == ids
+    assert await done("voter-1", ids[0]) == ids
+    assert await done("voter-2", ids[0]) == ids[1:]
+    assert await done("voter-2", ids[1]) == ids[1:]  # voter-1 still works on the second
+    assert await done("voter-1", ids[1]) == ids[2:]
+    assert await done("voter-2", ids[2]) == []
+
+
+async def test_a_dead_shadow_forfeits_its_place_on_record(bench):
+    stream = names.key(bench.account, "ensemble")
+    pipe = bench.redis.pipeline(transaction=False)
+    for _ in range(10_002):
+        pipe.xadd(stream, {"event": b"x"})
+    await pipe.execute()
+    for group in ("voter-0", "voter-1"):
+        ids = await deliver(bench, stream, group)
+        await bench.redis.xack(stream, group, *ids[1:])
+        await complete(
+            bench.redis, Settlement(bench.account, stream, ids[0], Completion()), group=group, consumer="me"
+        )
+    await bench.redis.xadd(stream, {"event": b"next"})
+    (last,) = await deliver(bench, stream, "voter-0")
+    await complete(bench.redis, Settlement(bench.account, stream, last, Completion()), group="voter-0", consumer="me")
+    assert await bench.redis.xlen(stream) < 10
+    letters = [fields[b"reason"] for _, fields in await bench.redis.xrange(names.dead(stream))]
+    assert letters == [b"group voter-2 fell 10000 entries behind and forfeits them"]
+
+
+async def test_a_dead_letter_keeps_what_was_there(bench):
+    await bench.redis.xadd(bench.stream, {b"event": b"\x00\xff", b"more": b"1"})
+    bench.start()
+    (letter,) = await bench.eventually(bench.dead)
+    assert letter.raw == {b"event": b"\x00\xff", b"more": b"1"}
+    assert letter.group == "inference"
+    assert letter.at_ms > 0

@@ -1,0 +1,127 @@
+"""Many accounts, many workers, bounded hands."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nvp_agentkit.streams import names, register
+
+
+@pytest.fixture
+async def quiet(bench):
+    """A second account, which asks little."""
+    name = f"{bench.account}-q"
+    await register(bench.redis, name, owner="tests")
+    yield name
+    await bench.redis.hdel(names.ACCOUNTS, name)
+    await bench.redis.delete(*[key async for key in bench.redis.scan_iter(match=f"nvp:{{{name}}}:*")])
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+async def test_an_account_that_floods_does_not_starve_another(bench, quiet, batch):
+    served = []
+
+    async def handle(deliveries):
+        served.extend(delivery.account for delivery in deliveries)
+        return [bench.answered(delivery) for delivery in deliveries]
+
+    for _ in range(200):
+        await bench.ask()
+    event = await bench.ask(account=quiet)
+    bench.start(handle, batch=batch)
+    await bench.reply(event, account=quiet)
+    assert served.index(quiet) <= batch
+
+
+async def test_a_worker_never_takes_more_than_it_can_work_on(bench, quiet):
+    gate = asyncio.Event()
+
+    async def slow(delivery):
+        await gate.wait()
+        return bench.answered(delivery)
+
+    for _ in range(3):
+        await bench.ask()
+        await bench.ask(account=quiet)
+    bench.each(slow, batch=1)
+
+    async def held() -> int:
+        other = await bench.redis.xpending(names.key(quiet, "predict"), "inference")
+        return await bench.pending() + int(other["pending"])
+
+    assert await bench.eventually(held) == 1
+    gate.set()
+
+
+async def test_what_a_read_brings_beyond_the_batch_goes_back_uncounted(bench, quiet):
+    attempts = []
+
+    async def handle(delivery):
+        attempts.append(delivery.attempt)
+        return bench.answered(delivery)
+
+    # An idle worker blocks on all streams with room for one message: a transaction fills two at the same moment.
+    bench.each(handle, batch=1, lease_s=0.4)
+    await asyncio.sleep(0.3)
+    events = [bench.request(), bench.request()]
+    pipe = bench.redis.pipeline(transaction=True)
+    pipe.xadd(bench.stream, {"event": events[0].encode()})
+    pipe.xadd(names.key(quiet, "predict"), {"event": events[1].encode()})
+    await pipe.execute()
+    await bench.reply(events[0])
+    await bench.reply(events[1], account=quiet)
+    assert attempts == [1, 1]
+
+
+async def test_a_batch_fills_up_from_the_one_account_that_has_work(bench, quiet):
+    sizes = []
+
+    async def handle(deliveries):
+        sizes.append(len(deliveries))
+        return [bench.answered(delivery) for delivery in deliveries]
+
+    for _ in range(8):
+        await bench.ask()
+    bench.start(handle, batch=8)
+    await bench.eventually(bench.idle)
+    assert sizes == [8]
+
+
+async def test_a_batch_waits_a_moment_for_company(bench):
+    sizes = []
+
+    async def handle(deliveries):
+        sizes.append(len(deliveries))
+        return [bench.answered(delivery) for delivery in deliveries]
+
+    bench.start(handle, batch=2, batch_wait_s=5.0)
+    await bench.ask()
+    await bench.eventually(bench.pending)
+    await bench.ask()
+    await bench.eventually(bench.idle)
+    assert sizes == [2]
+
+
+async def test_an_account_registered_later_is_served(bench):
+    await bench.redis.hdel(names.ACCOUNTS, bench.account)
+    bench.start()
+    await asyncio.sleep(0.3)
+    await register(bench.redis, bench.account, owner="tests")
+    await bench.reply(await bench.ask())
+
+
+async def test_two_workers_share_the_work_and_nothing_is_done_twice(bench):
+    done = []
+
+    async def handle(delivery):
+        done.append(delivery.request_id)
+        await asyncio.sleep(0.002)
+        return bench.answered(delivery)
+
+    events = [await bench.ask() for _ in range(60)]
+    workers = [bench.each(handle, batch=4, name=f"worker-{n}") for n in range(2)]
+    await bench.eventually(bench.idle)
+    assert sorted(done) == sorted(event.id for event in events)
+    assert all(worker.counts["done"] for worker in workers)

@@ -1,0 +1,106 @@
+"""What a handler says or does, and what becomes of the message."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from nvp_agentkit.errors import ComputeFailed, InsufficientJoules, StoreUnavailable
+
+REFUSED = "nvp.prediction.refused.v1"
+
+
+@pytest.mark.parametrize("error", [ComputeFailed("child died"), StoreUnavailable("gone"), RedisConnectionError("gone")])
+async def test_a_retryable_error_sends_the_message_round_again_with_back_off(bench, error):
+    seen = []
+
+    async def handle(delivery):
+        seen.append((delivery.attempt, time.monotonic()))
+        if delivery.attempt < 3:
+            raise error
+        return bench.answered(delivery)
+
+    consumer = bench.each(handle, lease_s=2.0)
+    event = await bench.ask()
+    await bench.reply(event)
+    assert [attempt for attempt, _ in seen] == [1, 2, 3]
+    assert seen[1][1] - seen[0][1] >= 0.25
+    assert seen[2][1] - seen[1][1] >= 0.5
+    assert consumer.counts["retried"] == 2
+    assert await bench.dead() == []
+
+
+async def test_after_the_last_attempt_the_client_is_told_and_the_message_is_kept(bench):
+    async def handle(delivery):
+        raise ComputeFailed(f"attempt {delivery.attempt}")
+
+    bench.each(handle, lease_s=0.4, max_deliveries=2)
+    event = await bench.ask()
+    assert (await bench.reply(event, REFUSED)).data["code"] == "compute_failed"
+    (letter,) = await bench.dead()
+    assert letter.reason == "failed 2 times, last with: attempt 2"
+    await bench.eventually(bench.idle)
+
+
+async def test_a_message_that_silences_its_workers_is_given_up(bench):
+    event = await bench.ask()
+    await bench.redis.xreadgroup("inference", "crashed", {bench.stream: ">"})
+    ((entry_id, _),) = await bench.redis.xrange(bench.stream)
+    await bench.redis.xclaim(bench.stream, "inference", "crashed", 0, [entry_id], idle=60_000, retrycount=5)
+    bench.start()
+    assert "fell silent" in (await bench.reply(event, REFUSED)).data["detail"]
+    assert len(await bench.dead()) == 1
+
+
+async def test_any_other_error_of_ours_is_an_answer_and_no_dead_letter(bench):
+    async def handle(delivery):
+        raise InsufficientJoules("account a: 5.0 J asked, 2.1 J left")
+
+    bench.each(handle)
+    event = await bench.ask()
+    reply = await bench.reply(event, REFUSED)
+    assert reply.data["code"] == "insufficient_joules"
+    assert reply.data["detail"] == "account a: 5.0 J asked, 2.1 J left"
+    assert await bench.dead() == []
+
+
+async def test_a_defect_is_an_answer_and_a_dead_letter_and_the_worker_lives(bench):
+    async def handle(delivery):
+        return 1 / (0 if delivery.remaining_s < 100 else 1) and bench.answered(delivery)
+
+    consumer = bench.each(handle)
+    bad, good = await bench.ask(), await bench.ask(bench.request(within_s=1000))
+    assert "ZeroDivisionError" in (await bench.reply(bad, REFUSED)).data["detail"]
+    await bench.reply(good)
+    assert len(await bench.dead()) == 1
+    assert consumer.state == "ready"
+
+
+async def test_one_bad_message_never_hurts_its_batch(bench):
+    sizes = []
+
+    async def handle(deliveries):
+        sizes.append(len(deliveries))
+        if any(delivery.remaining_s < 100 for delivery in deliveries):
+            raise ValueError("cannot stack these")
+        return [bench.answered(delivery) for delivery in deliveries]
+
+    good = [await bench.ask(bench.request(within_s=1000)) for _ in range(3)]
+    bad = await bench.ask()
+    bench.start(handle, batch=4)
+    for event in good:
+        await bench.reply(event)
+    assert "cannot stack these" in (await bench.reply(bad, REFUSED)).data["detail"]
+    assert sizes == [4, 1, 1, 1, 1]
+
+
+async def test_a_handler_that_forgets_a_message_is_a_defect_of_that_message_alone(bench):
+    async def handle(deliveries):
+        return [bench.answered(delivery) for delivery in deliveries if delivery.remaining_s > 100]
+
+    good, bad = await bench.ask(bench.request(within_s=1000)), await bench.ask()
+    bench.start(handle, batch=2)
+    await bench.reply(good)
+    assert "0 outcomes for 1 messages" in (await bench.reply(bad, REFUSED)).data["detail"]
