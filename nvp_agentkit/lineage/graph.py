@@ -129,7 +129,7 @@ class Graph:
                 if attempt == RACES:
                     break
                 # Jitter, or the same two writers meet again.
-                await asyncio.sleep(random.uniform(0, min(1.0, RACE_PAUSE_S * 2**attempt)))  # noqa: S311
+                await asyncio.sleep(random.uniform(0, min(0.25, RACE_PAUSE_S * 2**attempt)))  # noqa: S311
         raise ConflictingFact(f"a uniqueness constraint failed {RACES} times in a row: not a race, a duplicate")
 
     async def _run(self, work: Work[T], *, writing: bool) -> T:

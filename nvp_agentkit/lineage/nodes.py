@@ -11,8 +11,16 @@ import hashlib
 import json
 from typing import Any, Literal
 
+from nvp_agentkit.errors import UnknownName
 from nvp_agentkit.lineage.vocabulary import checked_properties
 from nvp_agentkit.messages import NodeFact, ObjectRef, Reading
+
+# First word of an id -> label, for what is named by its content.
+KINDS = {
+    "dataset": "DatasetVersion", "model": "ModelVersion", "config": "Config", "code": "CodeVersion",
+    "environment": "Environment", "run": "Run", "metric": "MetricSeries", "energy": "EnergyReading",
+    "decision": "Decision", "vote": "Vote", "batch": "PredictionBatch", "assertion": "Assertion",
+}
 
 
 def canonical(content: object) -> str:
@@ -23,6 +31,19 @@ def canonical(content: object) -> str:
 def content_id(kind: str, content: object) -> str:
     """``kind:sha256:<hex>`` of the canonical JSON of ``content``."""
     return f"{kind}:sha256:{hashlib.sha256(canonical(content).encode()).hexdigest()}"
+
+
+def label_of(id: str) -> str:
+    """The label of the thing with this id.
+
+    Raises:
+        UnknownName: not an id of ours.
+    """
+    kind, _, rest = id.partition(":")
+    if kind not in KINDS or not rest:
+        raise UnknownName(f"{id[:80]!r} is no id of the lineage graph; ids look like `model:sha256:...`, "
+                          f"and start with one of {', '.join(KINDS)}")
+    return KINDS[kind]
 
 
 def node(label: str, id: str, **properties: Any) -> NodeFact:
@@ -81,11 +102,15 @@ def environment(
 
 
 def run(
-    account: str, job_id: str, *, attempt: int, kind: str, started_ms: int, ended_ms: int, outcome: str
+    account: str, job_id: str, *, attempt: int, kind: str, started_ms: int, ended_ms: int, outcome: str, part: str = ""
 ) -> NodeFact:
-    """One attempt at a job of ``account``. Recorded once, when it ended."""
-    return node("Run", content_id("run", [account, job_id, attempt]), kind=kind, job_id=job_id, attempt=attempt,
-                started_ms=started_ms, ended_ms=ended_ms, outcome=outcome)
+    """One attempt at a job of ``account``. Recorded once, when it ended.
+
+    A job that makes several models has a run for each (``part`` names the member), so that
+    configuration, seed and joules are each model's own.
+    """
+    return node("Run", content_id("run", [account, job_id, attempt, part]), kind=kind, job_id=job_id, part=part,
+                attempt=attempt, started_ms=started_ms, ended_ms=ended_ms, outcome=outcome)
 
 
 def metric_series(
