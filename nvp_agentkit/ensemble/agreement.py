@@ -56,7 +56,7 @@ def valid_cells(shape: tuple[int, ...], mask: np.ndarray | None) -> np.ndarray:
     if mask is None or mask.shape != shape:
         return np.ones(shape, bool)
     if not mask.any():
-        raise InvalidField("every cell is masked; there is nothing to agree on")
+        raise InvalidField("every cell is masked; there is no answer to compare")
     return mask
 
 

@@ -31,7 +31,8 @@ class Verdict:
 
     Signatures, keys, rule and the decision's consistency always hold. ``recomputed`` says whether the
     agreement and the answer were computed again from the votes' arrays as well; ``unread`` names voters
-    outside the agreed whose arrays are gone, so that they were not compared again.
+    outside the agreed whose arrays are gone, so that they were not compared again. ``account``, and why
+    somebody dissents or is missing, is the tally's word.
     """
 
     certificate: str

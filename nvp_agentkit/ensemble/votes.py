@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationError
 
+from nvp_agentkit.ensemble.agreement import valid_cells
 from nvp_agentkit.ensemble.canonical import canonical_model
 from nvp_agentkit.ensemble.dsse import Envelope, decode
 from nvp_agentkit.ensemble.keys import KeyRing, Signer
@@ -46,16 +47,14 @@ class Vote(Payload):
 
 
 def summarize(mean: np.ndarray, mask: np.ndarray | None = None) -> Summary:
-    """The summary of a map, shape (H, W), over cells where ``mask`` is True.
+    """The summary of a map, shape (H, W), over its `valid_cells`.
 
     Raises:
         InvalidField: no valid cell, or one of them is not finite.
     """
     values = np.asarray(mean, np.float64)
-    valid = np.ones(values.shape, bool) if mask is None else mask
+    valid = valid_cells(values.shape, mask)
     inside = values[valid]
-    if inside.size == 0:
-        raise InvalidField("every cell is masked; there is nothing to vote on")
     if not np.isfinite(inside).all():
         raise InvalidField(f"{inside.size - int(np.isfinite(inside).sum())} of {inside.size} valid cells not finite")
     return Summary(

@@ -44,6 +44,12 @@ def test_no_claimed_variance_shrinks_a_distance(seed, factor):
     assert difference(a, bold, 0.5).distance == difference(a, b, 0.5).distance
 
 
+@pytest.mark.parametrize("measure", Difference._fields)
+def test_each_measure_alone_can_part_two_votes(measure):
+    assert Difference(1, 1, 1, 1).within(RULE)
+    assert not Difference(0, 0, 0, 0)._replace(**{measure: 1.01}).within(RULE)
+
+
 def test_masked_cells_do_not_count():
     a, mask = answer(1), np.ones((16, 16), bool)
     mask[:4] = False

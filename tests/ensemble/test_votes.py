@@ -58,6 +58,7 @@ def test_a_summary_leaves_out_masked_cells():
     assert (summary.cells, summary.sum, summary.bands) == (192, 192, (0, 0, 0))
     with pytest.raises(InvalidField, match="every cell is masked"):
         summarize(mean, np.zeros_like(mask))
+    assert summarize(mean[4:], mask).cells == 192  # a mask of another grid is not applied
 
 
 def test_a_record_survives_its_json_with_its_digest(case):
