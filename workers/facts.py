@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import cache
 from typing import Any
 
 from nvp_agentkit.ensemble import Decision as QuorumDecision
@@ -15,11 +14,6 @@ from nvp_agentkit.streams.delivery import Delivery
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-@cache
-def _code() -> NodeFact:
-    return code.code_version()
 
 
 def asker(account: str) -> NodeFact:
@@ -35,7 +29,7 @@ def _charge(facts: edges.Facts, activity: NodeFact, account: str, reading: Readi
 class RunFacts:
     """One attempt at a job: who, from what, at what cost, to what end."""
 
-    def __init__(self, delivery: Delivery, worker: str, kind: str, started_ms: int, energy: Reading, env: dict[str, Any]) -> None:
+    def __init__(self, delivery: Delivery, worker: str, kind: str, started_ms: int, energy: Reading, env: dict[str, str]) -> None:
         self._facts = edges.Facts()
         self.run = self._facts.add(nodes.run(
             delivery.account, delivery.request_id, attempt=delivery.attempt, kind=kind,
@@ -44,8 +38,8 @@ class RunFacts:
         self._facts.link(
             edges.was_associated_with(self.run, self._facts.add(nodes.agent(worker, "worker"))),
             edges.was_associated_with(self.run, self._facts.add(asker(delivery.account))),
-            edges.used(self.run, self._facts.add(_code())),
-            edges.used(self.run, self._facts.add(nodes.environment(**env))),
+            edges.used(self.run, self._facts.add(code.running_code())),
+            edges.used(self.run, self._facts.add(code.running_environment(**env))),
         )
         _charge(self._facts, self.run, delivery.account, energy, kind)
 

@@ -76,9 +76,11 @@ def left_over(folder: Path) -> list[int]:
     mark = f"{MARK}={folder.resolve()}/"
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(environment.parent.name)
         with suppress(OSError):  # ended meanwhile, or somebody else's
-            if any(f"{entry}/".startswith(mark) for entry in environment.read_text(errors="replace").split("\0")):
-                found.append(int(environment.parent.name))
+            entries = environment.read_text(errors="replace").split("\0")
+            if pid != os.getpid() and any(f"{entry}/".startswith(mark) for entry in entries):
+                found.append(pid)
     return found
 
 

@@ -18,12 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from nvp_agentkit import __version__
 from nvp_agentkit.embedded import arcadedb, lock, outside, place, valkey
 from nvp_agentkit.embedded.server import Server
-from nvp_agentkit.errors import StackError, StackNotRunning
+from nvp_agentkit.embedded.stackfile import StackFile
 from nvp_agentkit.settings import Settings
 
 STORES = {"valkey": valkey.start, "arcadedb": arcadedb.start}
@@ -39,46 +37,6 @@ class StackEvent:
     name: str
     state: State
     detail: str = ""
-
-
-class StackFile(BaseModel):
-    """``stack.json``: how to reach a running stack."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    version: str
-    pid: int
-    started_ms: int
-    redis_url: str
-    neo4j_uri: str
-    neo4j_user: str
-    neo4j_password: str | None
-    neo4j_database: str
-    artifacts_url: str
-    root_key: Path | None = None
-
-    def over(self, settings: Settings) -> Settings:
-        """``settings`` led to this stack."""
-        mine = self.model_dump(exclude={"version", "pid", "started_ms", "root_key"})
-        return settings.model_copy(update=mine)
-
-
-def read_stack(data_dir: Path) -> StackFile:
-    """The running stack of ``data_dir``.
-
-    Raises:
-        StackNotRunning: none runs there; a file left by a killed stack does not count.
-    """
-    path = data_dir / "stack.json"
-    try:
-        found = StackFile.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        found = None
-    except ValidationError as error:
-        raise StackError(f"{path} was written by another version; `nvp down` and `nvp up` write it anew") from error
-    if found is None or lock.holder(data_dir) is None:
-        raise StackNotRunning(f"no stack runs on data folder {data_dir}; `nvp up` starts one")
-    return found
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 Used by ``nvp demo`` inside its own process and by the process that ``nvp up`` leaves in the background:
 
-    with ends_on_signal():
+    with ends_on_signal() as interrupted:
         async with Supervisor(settings, workers, on_event=print) as stack:
             await stack.ready(timeout_s=120)
             ...
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from redis.asyncio import Redis
 
@@ -36,7 +36,7 @@ STORE_POLL_S = 0.5
 class Supervisor:
     """Runs stores and workers from `start` to `stop`; a worker or store that ends is started again.
 
-    ``settings`` after `start` are those that lead to the stack (also `Stack.settings` of a client in this process).
+    From `start` on, ``settings`` are those that lead to the running stack: for clients in this process.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Supervisor:
         self._redis = Redis.from_url(str(self.settings.redis_url), socket_timeout=2.0)
         environment = child_environment(self.settings)
         for name in self._stack.servers:
-            self._keepers.append(asyncio.create_task(self._keep_store(name)))
+            self._keep(name, self._keep_store(name))
         for spec in self._specs:
             worker = KeptWorker(spec, self._stack.folder, self._on_event)
             self._workers.append(worker)
-            self._keepers.append(asyncio.create_task(worker.keep(self._redis, environment)))
+            self._keep(spec.name, worker.keep(self._redis, environment))
         return self.settings
 
     async def ready(self, *, timeout_s: float) -> None:
@@ -100,6 +100,16 @@ class Supervisor:
             self._redis = None
         await self._stack.stop()
 
+    def _keep(self, name: str, keeping: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(keeping, name=name)
+        task.add_done_callback(self._told_if_broken)
+        self._keepers.append(task)
+
+    def _told_if_broken(self, task: asyncio.Task[None]) -> None:
+        """A full disk, say: nothing can be started then, and nobody else would notice."""
+        if not task.cancelled() and (error := task.exception()):
+            self._on_event(StackEvent(task.get_name(), "ended", f"cannot be kept running: {error}"))
+
     async def _keep_store(self, name: str) -> None:
         """Start the store again where it was when it ends; workers find it there once it answers."""
         failures = 0
@@ -126,8 +136,8 @@ class Supervisor:
 
 
 @contextmanager
-def ends_on_signal() -> Iterator[None]:
-    """Cancel the current task on the first SIGINT, SIGTERM or SIGHUP, and leave the block in peace.
+def ends_on_signal() -> Iterator[Callable[[], bool]]:
+    """Cancel the block on the first SIGINT, SIGTERM or SIGHUP and leave it in peace; yields "was it one?".
 
     A second signal has its usual effect: the process ends at once, and its children with it.
     """
@@ -145,7 +155,7 @@ def ends_on_signal() -> Iterator[None]:
     for number in signals:
         loop.add_signal_handler(number, ask)
     try:
-        yield
+        yield lambda: asked
     except asyncio.CancelledError:
         if not asked or task is None:
             raise

@@ -14,7 +14,8 @@ import pytest
 from redis.asyncio import Redis
 
 from nvp_agentkit.embedded import control, lock
-from nvp_agentkit.embedded.stack import Stack, StackEvent, read_stack
+from nvp_agentkit.embedded.stack import Stack, StackEvent
+from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.embedded.supervisor import Supervisor
 from nvp_agentkit.errors import DataFolderInUse, StackError, StackNotRunning, StoreUnavailable
 from nvp_agentkit.settings import Settings

@@ -1,0 +1,221 @@
+"""The door for agents: publish a request under an account, wait for its answer."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from nvp_agentkit.client.forecast import Certificate, Forecast
+from nvp_agentkit.client.job import Job
+from nvp_agentkit.client.place import Place, find
+from nvp_agentkit.errors import InvalidInput, NvpError, QuorumAbstained, StoreUnavailable, from_wire
+from nvp_agentkit.messages import (
+    Event,
+    ImportSpec,
+    JobRequested,
+    ObjectRef,
+    Payload,
+    PredictionAbstained,
+    PredictionCertified,
+    PredictionCompleted,
+    PredictionRefused,
+    PredictionRequested,
+    SimulateSpec,
+    TrainSpec,
+    new_event,
+)
+from nvp_agentkit.messages.checks import check_field, millijoules
+from nvp_agentkit.messages.envelope import TYPE_OF
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams.accounts import require
+from nvp_agentkit.streams.connect import connect
+from nvp_agentkit.streams.replies import ReplyReader, publish
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+    from redis.asyncio import Redis
+
+    from nvp_agentkit.artifacts import Artifacts
+
+INLINE_BYTES = 16 * 1024
+PREDICTION_DEADLINE_S = 60.0
+JOB_DEADLINE_S = 3600.0
+SINGLE = (PredictionCompleted, PredictionRefused)
+QUORUM = (PredictionCertified, PredictionAbstained, PredictionRefused)
+
+
+class AgentClient:
+    """An agent's connection under one energy account. Delivery is at least once, the answer is one.
+
+    ``async with AgentClient.connect(account="ace-1") as nvp: ...``
+    """
+
+    def __init__(self, account: str, place: Place) -> None:
+        self.account = account
+        self._place = place
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    def connect(cls, account: str | None = None, *, settings: Settings | None = None) -> Self:
+        """A client for ``account`` at the running stack (``NVP_*`` variables, else ``.nvp/stack.json``).
+
+        Raises on entering:
+            StackNotRunning: no stack is known.
+            StoreUnavailable: the stream server does not answer.
+            UnknownAccount: nobody registered the account.
+        """
+        place = find(settings or Settings.from_env(), account)
+        if place.account is None:
+            raise InvalidInput("no account: pass connect(account=...) or set NVP_ACCOUNT")
+        return cls(place.account, place)
+
+    async def __aenter__(self) -> Self:
+        self._redis: Redis = await connect(self._place.settings)
+        self._stack.push_async_callback(self._redis.aclose)
+        try:
+            await require(self._redis, self.account)
+            self._replies = await self._stack.enter_async_context(ReplyReader(self._redis, self.account))
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def predict(
+        self,
+        field: ArrayLike,
+        *,
+        domain: str,
+        budget_j: float | None = None,
+        assurance: Literal["single", "quorum"] = "single",
+        units: str = "1",
+        model: str | None = None,
+        deadline_s: float = PREDICTION_DEADLINE_S,
+    ) -> Forecast:
+        """Forecast the frame after ``field``.
+
+        Args:
+            field: shape (H, W), or (K, H, W) with the oldest frame first; finite; at least 16 cells a side.
+            domain: which ensemble of the account's answers.
+            budget_j: the most this may cost, in joules.
+            assurance: ``single``, the champion's word, or ``quorum``, a certificate that 2/3 of the voters agree.
+            units: of the field; the forecast has the same.
+            model: a model id instead of the champion; only with ``single``.
+            deadline_s: how long the answer is worth having.
+
+        Raises:
+            InvalidField, InvalidInput: refused here, before anything is sent.
+            InsufficientJoules, BudgetTooSmall, UnknownModel: refused there.
+            QuorumAbstained: the voters did not agree.
+            DeadlineExceeded: no answer in time.
+        """
+        budget_mj = millijoules(budget_j)
+        values = check_field(field, max_cells=self._place.settings.max_cells)
+        request = PredictionRequested(
+            domain=domain, field=await self._reference(values, units), model=model, assurance=assurance
+        )
+        suffix, finals = ("ensemble", QUORUM) if assurance == "quorum" else ("predict", SINGLE)
+        event = self._event(request, domain, budget_mj, deadline_s)
+        await publish(self._redis, self.account, suffix, event)
+        reply = await self._replies.wait(event.id, [TYPE_OF[kind] for kind in finals], timeout_s=deadline_s + 1.0)
+        return await self._forecast(reply.payload, units)
+
+    async def simulate(
+        self, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **parameters: int
+    ) -> Job:
+        """Make sequences of ``domain``: trajectories, frames, size, seed. The result names the dataset."""
+        return await self._job(SimulateSpec(domain=domain, **parameters), budget_j, deadline_s)
+
+    async def import_file(
+        self, path: Path | str, *, domain: str, array: str | None = None, units: str = "1",
+        budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S,
+    ) -> Job:
+        """Bring in a file of your own: npz or npy, (T, H, W) or (N, T, H, W); NaN is a mask.
+
+        The file goes to the artifact store as it is; it is opened in a worker's compute child, which has
+        no network and no credentials.
+        """
+        source = Path(path)
+        try:
+            raw = source.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{source}: {error.strerror}") from error
+        ref = await self.artifacts.put(raw)
+        spec = ImportSpec(domain=domain, source=ref, filename=source.name, array=array, units=units)
+        return await self._job(spec, budget_j, deadline_s)
+
+    async def train(
+        self, domain: str, *, data: ObjectRef, budget_j: float | None = None, members: int = 3, seed: int = 0,
+        deadline_s: float = JOB_DEADLINE_S,
+    ) -> Job:
+        """Train an ensemble on ``data`` within ``budget_j`` joules; it serves the account's domain when done.
+
+        Raises (from the job's `result`):
+            InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
+        """
+        return await self._job(TrainSpec(domain=domain, data=data, members=members, seed=seed), budget_j, deadline_s)
+
+    async def recorded(self, *, timeout_s: float = 30.0) -> None:
+        """Wait until every fact that exists now is in the graph (read your own writes).
+
+        Raises:
+            StoreUnavailable: the recorder is behind after ``timeout_s``.
+        """
+        from nvp_agentkit.streams.watermark import passed
+
+        if not await passed(self._redis, self.account, "lineage", timeout_s=timeout_s):
+            raise StoreUnavailable(f"facts still wait for the graph after {timeout_s:.0f} s; `nvp status` shows the recorder")
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """The artifact store of the stack."""
+        from nvp_agentkit.artifacts import Artifacts
+
+        return Artifacts.from_settings(self._place.settings)
+
+    async def _job(self, spec: SimulateSpec | ImportSpec | TrainSpec, budget_j: float | None, deadline_s: float) -> Job:
+        event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), deadline_s)
+        await publish(self._redis, self.account, "jobs", event)
+        return Job(self._redis, self.account, event.id, time.time() + deadline_s)
+
+    def _event(self, payload: Payload, subject: str, budget_mj: int, deadline_s: float) -> Event:
+        deadline = datetime.fromtimestamp(time.time() + deadline_s, UTC)
+        return new_event(
+            payload, source=f"nvp:agent:{self.account}", subject=subject, deadline=deadline, budget_mj=budget_mj
+        )
+
+    async def _reference(self, values: NDArray[Any], units: str) -> Any:
+        if values.nbytes <= INLINE_BYTES:
+            from nvp_agentkit.artifacts import inline_array
+
+            return inline_array(values, units)
+        return await self.artifacts.put_array(values, units)
+
+    async def _forecast(self, reply: Payload, units: str) -> Forecast:
+        match reply:
+            case PredictionCompleted():
+                return Forecast(
+                    reply.request_id, *await self._arrays(reply), units, reply.energy, {"voter-0": reply.model_id}
+                )
+            case PredictionCertified():
+                raw = await self.artifacts.get(reply.certificate)
+                certificate = Certificate(raw, self._place.root_key, self.artifacts)
+                return Forecast(
+                    reply.request_id, *await self._arrays(reply), units, reply.energy, reply.models, reply.agreed,
+                    reply.dissent, certificate,
+                )
+            case PredictionAbstained():
+                raise QuorumAbstained(f"request {reply.request_id}: {reply.reason}")
+            case PredictionRefused():
+                raise from_wire(reply.code, reply.detail)
+        raise NvpError(f"a {type(reply).__name__} is no answer to a prediction request")
+
+    async def _arrays(self, reply: PredictionCompleted | PredictionCertified) -> tuple[NDArray[Any], NDArray[Any]]:
+        limit = self._place.settings.max_cells
+        artifacts = self.artifacts
+        return await artifacts.get_array(reply.mean, limit), await artifacts.get_array(reply.log_var, limit)

@@ -1,0 +1,55 @@
+"""A job on its way: progress to iterate over, a result to wait for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.errors import BudgetExhausted, NvpError, from_wire
+from nvp_agentkit.messages import JobCompleted, JobFailed, JobProgressed, JobRefused, JobSuspended
+from nvp_agentkit.messages.envelope import TYPE_OF
+from nvp_agentkit.streams.progress import follow
+
+FINALS = tuple(TYPE_OF[kind] for kind in (JobCompleted, JobRefused, JobSuspended, JobFailed))
+
+
+@dataclass
+class Job:
+    """``async for progress in job``, then ``await job.result()``. A late or second reader sees it all again."""
+
+    redis: Redis = field(repr=False)
+    account: str
+    id: str
+    deadline: float
+    _outcome: JobCompleted | NvpError | None = None
+
+    async def __aiter__(self) -> AsyncIterator[JobProgressed]:
+        async for event in follow(
+            self.redis, self.account, self.id, finals=FINALS, timeout_s=max(self.deadline - time.time(), 0.0)
+        ):
+            match event.payload:
+                case JobProgressed() as progress:
+                    yield progress
+                case JobCompleted() as done:
+                    self._outcome = done
+                case JobRefused(code=code, detail=detail) | JobFailed(code=code, detail=detail):
+                    self._outcome = from_wire(code, detail)
+                case JobSuspended(reason=reason):
+                    self._outcome = BudgetExhausted(f"job {self.id} is suspended ({reason}); top the account up and resume it")
+
+    async def result(self) -> JobCompleted:
+        """Wait for the end.
+
+        Raises:
+            NvpError: the job was refused or failed, as the class that its code names.
+            DeadlineExceeded: no final word before the job's deadline.
+        """
+        if self._outcome is None:
+            async for _ in self:
+                pass
+        if isinstance(self._outcome, JobCompleted):
+            return self._outcome
+        raise self._outcome or NvpError(f"job {self.id} ended without a word")
