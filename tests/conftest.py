@@ -97,8 +97,14 @@ async def account(redis: Redis, kept_keys: frozenset[str]) -> AsyncIterator[str]
     ledger = [key async for key in redis.scan_iter(match=f"nvp:{{ledger}}:*{name}*", count=1000)]
     if keys or ledger:
         await redis.delete(*keys, *ledger)
+    await redis.zrem("nvp:{ledger}:open", *(await _open_reservations(redis, name) or [name]))
     await redis.hdel("nvp:{registry}:accounts", name)
     assert not leaked, f"keys without TTL left behind: {leaked}"
+
+
+async def _open_reservations(redis: Redis, account: str) -> list[bytes]:
+    members = await redis.zrange("nvp:{ledger}:open", 0, -1)
+    return [member for member in members if member.startswith(f"{account}/".encode())]
 
 
 def _kept(key: str, kept: frozenset[str]) -> bool:

