@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -20,11 +24,27 @@ Variables = dict[str, Any]
 ZERO_KERNELS = ("heads",)  # a dense layer of this name, and each block's second convolution, start at zero
 
 
-def shapes(config: NVPConfig) -> Variables:
-    """The variables' tree with `jax.ShapeDtypeStruct` leaves: what weights of this network must look like."""
+@cache
+def shapes(config: NVPConfig) -> Mapping[str, tuple[int, ...]]:
+    """The shape of each weight by its path: what weights of this network must look like."""
     frames = np.zeros((1, 64, 64, config.context_frames), np.float32)
     tree: Variables = jax.eval_shape(NVPModel(config).init, np.zeros(2, np.uint32), frames)
-    return tree
+    return MappingProxyType({path: tuple(leaf.shape) for path, leaf in flatten(tree).items()})
+
+
+def pack(variables: Variables) -> jax.Array:
+    """All weights as one vector, in the order of `shapes`."""
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in flatten(variables).values()])
+
+
+def unpack(config: NVPConfig, vector: jax.Array) -> Variables:
+    """The inverse of `pack`."""
+    flat, start = {}, 0
+    for path, shape in shapes(config).items():
+        end = start + math.prod(shape)
+        flat[path] = vector[start:end].reshape(shape)
+        start = end
+    return unflatten(flat)
 
 
 def flatten(tree: Variables) -> dict[str, Any]:
@@ -57,11 +77,11 @@ def initial_variables(config: NVPConfig, seed: int) -> Variables:
     """
     rng = np.random.default_rng([seed, 0x4E5650])
     drawn = {}
-    for path, leaf in flatten(shapes(config)).items():
+    for path, shape in shapes(config).items():
         second_convolution = "ResidualBlock" in path and "Conv_1" in path
         zero = not path.endswith("kernel") or second_convolution or any(f"/{name}/" in path for name in ZERO_KERNELS)
-        spread = 0.0 if zero else 1 / np.sqrt(np.prod(leaf.shape[:-1]))
-        drawn[path] = jnp.asarray(spread * rng.standard_normal(leaf.shape), jnp.float32)
+        spread = 0.0 if zero else 1 / np.sqrt(math.prod(shape[:-1]))
+        drawn[path] = jnp.asarray(spread * rng.standard_normal(shape), jnp.float32)
     return unflatten(drawn)
 
 
@@ -95,4 +115,4 @@ def create_train_state(
 
 def count_parameters(variables: Variables) -> int:
     """Number of trainable values."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(variables))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))

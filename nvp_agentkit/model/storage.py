@@ -87,19 +87,18 @@ def load_model(source: bytes | str | Path) -> ModelBundle:
     return bundle
 
 
-def as_variables(tensors: dict[str, Any], config: NVPConfig, prefix: str = "") -> dict[str, Any]:
-    """Tensors named ``prefix/...`` as the network's variables, each checked against the configuration."""
-    wanted = flatten(shapes(config))
-    found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-    if found.keys() != wanted.keys():
-        odd = sorted(found.keys() ^ wanted.keys())[:3]
+def as_variables(tensors: dict[str, Any], config: NVPConfig) -> dict[str, Any]:
+    """Tensors as the network's variables, each checked against the configuration."""
+    wanted = shapes(config)
+    if tensors.keys() != wanted.keys():
+        odd = sorted(tensors.keys() ^ wanted.keys())[:3]
         raise InvalidFile(f"weights of another architecture than the file's configuration ({', '.join(odd)})")
-    for name, array in found.items():
-        if array.shape != wanted[name].shape or array.dtype != np.float32:
-            raise InvalidFile(f"weight {name} is {array.dtype}{array.shape}; the network has {wanted[name].shape}")
+    for name, array in tensors.items():
+        if array.shape != wanted[name] or array.dtype != np.float32:
+            raise InvalidFile(f"weight {name} is {array.dtype}{array.shape}; the network has {wanted[name]}")
         if not np.isfinite(array).all():
             raise InvalidFile(f"weight {name} holds values that are not finite")
-    return unflatten({name: jnp.asarray(array) for name, array in found.items()})
+    return unflatten({name: jnp.asarray(array) for name, array in tensors.items()})
 
 
 def read_bounded(path: Path) -> bytes:

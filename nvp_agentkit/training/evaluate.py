@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nvp_agentkit.fields.metrics import vrmse
+from nvp_agentkit.fields.metrics import skill, vrmse
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import ModelBundle
 from nvp_agentkit.model.calibration import coverage
@@ -33,16 +33,9 @@ def evaluate(bundle: ModelBundle, data: SequenceSet, baselines: Mapping[str, flo
     """
     frames, seen, target, there = all_windows(data, bundle.config.context_frames)
     mean, log_var = predict_next(bundle, frames, seen)
-    error = float(vrmse(mean, target, there))
+    error = vrmse(mean, target, there)
     inside = coverage(mean, log_var, target, bundle.calibration, there)
     if not baselines:
         return Score(error, inside)
     best = min(baselines, key=lambda name: baselines[name])
-    return Score(error, inside, skill_over(error, baselines[best]), best)
-
-
-def skill_over(error: float, baseline: float) -> float:
-    """1 - error / baseline; 0 where the baseline is perfect and so are we, -1 where only it is."""
-    if baseline > 0:
-        return 1 - error / baseline
-    return 0.0 if error <= 0 else -1.0
+    return Score(error, inside, skill(error, baselines[best]), best)

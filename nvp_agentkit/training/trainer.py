@@ -15,7 +15,7 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import ModelBundle, Normalization
 from nvp_agentkit.model.calibration import calibrate
 from nvp_agentkit.model.predict import predict_next
-from nvp_agentkit.model.state import Variables
+from nvp_agentkit.model.state import Variables, unpack
 from nvp_agentkit.training.config import TrainingConfig
 from nvp_agentkit.training.evaluate import evaluate
 from nvp_agentkit.training.examples import Examples, all_windows
@@ -107,12 +107,12 @@ class _Run:
         units = Normalization.fit(train.values, train.mask)
         self.examples = Examples(train, config.model_config, units, config.crop)
         self.state = _own_copy(resume) if resume is not None else first_state(config)
-        self.bundle = ModelBundle(
-            config.model_config, self.state.average, units, domain=train.meta.domain, recipe=config.to_dict()
-        )
         self.step = int(self.state.step)
         self.history: list[Progress] = []
-        self.best: tuple[float, int, Variables] = (math.inf, self.step, self.state.average)
+        self.best: tuple[float, int, Variables] = (math.inf, self.step, self._averaged())
+        self.bundle = ModelBundle(
+            config.model_config, self.best[2], units, domain=train.meta.domain, recipe=config.to_dict()
+        )
 
     def result(self) -> TrainedModel:
         self._validate()
@@ -143,9 +143,7 @@ class _Run:
 
     def _advance(self) -> None:
         batch = self.examples.batch(self.config.seed, self.step, self.config.batch_size)
-        rate = jnp.float32(self._rate())
-        variance = jnp.float32(self.examples.step_variance)
-        self.state, loss = train_step(self.config, self.state, batch, rate, variance)
+        self.state, loss = train_step(self.config, self.state, batch, self._rate(), self.examples.step_variance)
         self.step += 1
         # float() waits for the step, so whoever meters it has all of it when told.
         self._report(Progress("training", self.step, self._fraction(), loss=float(loss)))
@@ -162,13 +160,17 @@ class _Run:
         """Index of the validation that is due; the last is done when training has stopped."""
         return min(int(self._fraction() * self.config.validations), self.config.validations - 1)
 
+    def _averaged(self) -> Variables:
+        """The averaged weights in buffers of their own, for the next step gives the state's away."""
+        return unpack(self.config.model_config, jnp.copy(self.state.average))
+
     def _validate(self) -> None:
         if self.history and self.history[-1].phase == "validating" and self.history[-1].step == self.step:
             return
-        average = jax.tree.map(jnp.copy, self.state.average)  # the next step gives its own away
-        score = evaluate(replace(self.bundle, variables=average), self.validation, self.baselines)
+        variables = self._averaged()
+        score = evaluate(replace(self.bundle, variables=variables), self.validation, self.baselines)
         if score.vrmse < self.best[0]:
-            self.best = (score.vrmse, self.step, average)
+            self.best = (score.vrmse, self.step, variables)
         found = Progress("validating", self.step, self._fraction(), vrmse=score.vrmse)
         self._report(replace(found, skill=score.skill, baseline=score.baseline))
 
