@@ -29,12 +29,21 @@ def _charge(facts: edges.Facts, activity: NodeFact, account: str, reading: Readi
 class RunFacts:
     """One attempt at a job: who, from what, at what cost, to what end."""
 
-    def __init__(self, delivery: Delivery, worker: str, kind: str, started_ms: int, energy: Reading, env: dict[str, str]) -> None:
+    def __init__(
+        self, delivery: Delivery, worker: str, kind: str, started_ms: int, energy: Reading, env: dict[str, str]
+    ) -> None:
         self._facts = edges.Facts()
-        self.run = self._facts.add(nodes.run(
-            delivery.account, delivery.request_id, attempt=delivery.attempt, kind=kind,
-            started_ms=started_ms, ended_ms=now_ms(), outcome="completed",
-        ))
+        self.run = self._facts.add(
+            nodes.run(
+                delivery.account,
+                delivery.request_id,
+                attempt=delivery.attempt,
+                kind=kind,
+                started_ms=started_ms,
+                ended_ms=now_ms(),
+                outcome="completed",
+            )
+        )
         self._facts.link(
             edges.was_associated_with(self.run, self._facts.add(nodes.agent(worker, "worker"))),
             edges.was_associated_with(self.run, self._facts.add(asker(delivery.account))),
@@ -68,13 +77,22 @@ class RunFacts:
         return self._facts.bundle()
 
 
-def single_answer(delivery: Delivery, *, domain: str, field_digest: str, value_digest: str, model_id: str, energy: Reading) -> LineageRecorded:
+def single_answer(
+    delivery: Delivery, *, domain: str, field_digest: str, value_digest: str, model_id: str, energy: Reading
+) -> LineageRecorded:
     """A request that one model answered."""
     facts = edges.Facts()
-    decision = facts.add(nodes.decision(
-        delivery.account, delivery.request_id, outcome="single", at_ms=now_ms(), domain=domain,
-        field_digest=field_digest, value_digest=value_digest,
-    ))
+    decision = facts.add(
+        nodes.decision(
+            delivery.account,
+            delivery.request_id,
+            outcome="single",
+            at_ms=now_ms(),
+            domain=domain,
+            field_digest=field_digest,
+            value_digest=value_digest,
+        )
+    )
     facts.link(
         edges.was_attributed_to(decision, facts.add(asker(delivery.account))),
         edges.was_derived_from(decision, nodes.node("ModelVersion", model_id)),
@@ -86,9 +104,16 @@ def single_answer(delivery: Delivery, *, domain: str, field_digest: str, value_d
 def cast_vote(account: str, vote: Vote, signature: str, energy: Reading) -> LineageRecorded:
     """A voter's answer, as it was signed; who paid for it is the account that asked."""
     facts = edges.Facts()
-    cast = facts.add(nodes.vote(
-        account, vote.request_id, vote.voter, at_ms=vote.issued_at_ms, value_digest=vote.mean.digest, signature=signature
-    ))
+    cast = facts.add(
+        nodes.vote(
+            account,
+            vote.request_id,
+            vote.voter,
+            at_ms=vote.issued_at_ms,
+            value_digest=vote.mean.digest,
+            signature=signature,
+        )
+    )
     decision = nodes.node("Decision", nodes.decision_id(account, vote.request_id))
     facts.link(
         edges.vote_in(cast, decision),
@@ -100,16 +125,33 @@ def cast_vote(account: str, vote: Vote, signature: str, energy: Reading) -> Line
 
 
 def decided(
-    account: str, request_id: str, record: EnsembleRecord, decision: QuorumDecision, *, tally: str, field_digest: str,
-    value_digest: str | None, certificate: ObjectRef | None,
+    account: str,
+    request_id: str,
+    record: EnsembleRecord,
+    decision: QuorumDecision,
+    *,
+    tally: str,
+    field_digest: str,
+    value_digest: str | None,
+    certificate: ObjectRef | None,
 ) -> LineageRecorded:
     """How a quorum request ended; which votes agreed and which dissented."""
     facts = edges.Facts()
-    node = facts.add(nodes.decision(
-        account, request_id, outcome="certified" if certificate else "abstained", at_ms=now_ms(),
-        quorum=decision.quorum, rule=record.rule.digest if record.rule else None, reason=decision.reason,
-        domain=record.domain, field_digest=field_digest, value_digest=value_digest, certificate=certificate,
-    ))
+    node = facts.add(
+        nodes.decision(
+            account,
+            request_id,
+            outcome="certified" if certificate else "abstained",
+            at_ms=now_ms(),
+            quorum=decision.quorum,
+            rule=record.rule.digest if record.rule else None,
+            reason=decision.reason,
+            domain=record.domain,
+            field_digest=field_digest,
+            value_digest=value_digest,
+            certificate=certificate,
+        )
+    )
     facts.link(
         edges.was_attributed_to(node, facts.add(asker(account))),
         edges.was_associated_with(node, facts.add(nodes.agent(tally, "worker"))),
@@ -123,8 +165,10 @@ def decided(
 def refused(delivery: Delivery, *, domain: str | None, reason: str) -> LineageRecorded:
     """A request that was told no."""
     facts = edges.Facts()
-    decision = facts.add(nodes.decision(
-        delivery.account, delivery.request_id, outcome="refused", at_ms=now_ms(), reason=reason, domain=domain
-    ))
+    decision = facts.add(
+        nodes.decision(
+            delivery.account, delivery.request_id, outcome="refused", at_ms=now_ms(), reason=reason, domain=domain
+        )
+    )
     facts.link(edges.was_attributed_to(decision, facts.add(asker(delivery.account))))
     return facts.bundle()

@@ -149,7 +149,13 @@ class ModelHost:
             if key not in self._warm:
                 path = await self._system.artifacts.local_path(member.weights)
                 said = await self._system.child.call(
-                    "load", {"model_id": member.model_id, "path": str(path.resolve()), "frames": list(shape), "batches": BATCH_SIZES},
+                    "load",
+                    {
+                        "model_id": member.model_id,
+                        "path": str(path.resolve()),
+                        "frames": list(shape),
+                        "batches": BATCH_SIZES,
+                    },
                     deadline=time.time() + LOAD_LIMIT_S,
                 )
                 self._warm[key] = float(said.values["cpu_s"])

@@ -24,8 +24,14 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     served = await models.resolve(delivery.account, request)
     frames = await field_of(request, system)
     async with joules.window(
-        system.ledger, delivery.account, delivery.request_id, budget_of(delivery), part=VOTER, parts=1,
-        deadline_ms=round(deadline_of(delivery) * 1000), watts_per_core=system.settings.watts_per_core,
+        system.ledger,
+        delivery.account,
+        delivery.request_id,
+        budget_of(delivery),
+        part=VOTER,
+        parts=1,
+        deadline_ms=round(deadline_of(delivery) * 1000),
+        watts_per_core=system.settings.watts_per_core,
     ) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
         prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
@@ -36,8 +42,12 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         request_id=delivery.request_id, model_id=served.member.model_id, mean=mean, log_var=log_var, energy=reading
     )
     fact = facts.single_answer(
-        delivery, domain=request.domain, field_digest=request.field.digest, value_digest=mean.digest,
-        model_id=served.member.model_id, energy=reading,
+        delivery,
+        domain=request.domain,
+        field_digest=request.field.digest,
+        value_digest=mean.digest,
+        model_id=served.member.model_id,
+        energy=reading,
     )
     return Completion(
         replies=(system.event(reply, delivery, reply=True),),

@@ -69,7 +69,9 @@ class Window:
         """Charge what this attempt has used so far, on top of what earlier ones did."""
         self._seq += 1
         total = self.before_mj + self.used_mj
-        await self.ledger.settle(self.grant.account, self.grant.reservation, self.part, total, seq=self._seq, final=final)
+        await self.ledger.settle(
+            self.grant.account, self.grant.reservation, self.part, total, seq=self._seq, final=final
+        )
 
     @property
     def _unseen_mj(self) -> int:
@@ -79,7 +81,14 @@ class Window:
 
 @asynccontextmanager
 async def window(
-    ledger: Ledger, account: str, reservation: str, budget_mj: int, *, part: str, parts: int, deadline_ms: int,
+    ledger: Ledger,
+    account: str,
+    reservation: str,
+    budget_mj: int,
+    *,
+    part: str,
+    parts: int,
+    deadline_ms: int,
     watts_per_core: float,
 ) -> AsyncIterator[Window]:
     """Reserve ``budget_mj`` (once for all parts), do the work, settle this part.

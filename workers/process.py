@@ -31,8 +31,14 @@ class Role:
 
     @classmethod
     def each(
-        cls, suffix: str, group: str, accepts: type[Payload], answer: Callable[[Delivery], Awaitable[Completion]],
-        refuse: Callable[[System, Delivery, NvpError], Completion], *, batch: int = BATCH,
+        cls,
+        suffix: str,
+        group: str,
+        accepts: type[Payload],
+        answer: Callable[[Delivery], Awaitable[Completion]],
+        refuse: Callable[[System, Delivery, NvpError], Completion],
+        *,
+        batch: int = BATCH,
     ) -> Role:
         """A role whose messages are answered one by one, beside each other within a batch."""
         return cls(suffix, group, accepts, one_by_one(answer), refuse, batch)
@@ -52,17 +58,21 @@ async def run_roles(
     """
     consumers = [
         Consumer(
-            system.redis, kind=role.suffix, group=role.group, name=system.name, handle=role.handle,
-            refuse=partial(role.refuse, system), accepts=(role.accepts,), batch=role.batch,
+            system.redis,
+            kind=role.suffix,
+            group=role.group,
+            name=system.name,
+            handle=role.handle,
+            refuse=partial(role.refuse, system),
+            accepts=(role.accepts,),
+            batch=role.batch,
             lease_s=system.settings.lease_s,
         )
         for role in roles
     ]
 
     def state() -> tuple[str, str]:
-        return next(
-            ((one.state, one.detail) for one in consumers if one.state != "ready"), readiness()
-        )
+        return next(((one.state, one.detail) for one in consumers if one.state != "ready"), readiness())
 
     async with asyncio.TaskGroup() as group:
         group.create_task(keep_announcing(system.redis, system.name, system.name.partition("-")[0], state, stop))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, StoreUnavailable
+from nvp_agentkit.errors import (
+    BudgetExhausted,
+    BudgetTooSmall,
+    ComputeFailed,
+    DeadlineExceeded,
+    NvpError,
+    StoreUnavailable,
+)
 from nvp_agentkit.messages import JobFailed, JobRefused, PredictionRefused, PredictionRequested
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
@@ -22,7 +29,9 @@ def prediction(system: System, delivery: Delivery, error: NvpError) -> Completio
     """`PredictionRefused`, once per request, and on record."""
     payload = delivery.payload
     reply = PredictionRefused(
-        request_id=delivery.request_id, code=error.code, detail=str(error),
+        request_id=delivery.request_id,
+        code=error.code,
+        detail=str(error),
         retry_after_s=RETRY_AFTER_S if isinstance(error, StoreUnavailable) else None,
     )
     domain = payload.domain if isinstance(payload, PredictionRequested) else None

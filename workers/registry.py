@@ -26,7 +26,9 @@ async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
     """
     raw = await redis.hget(names.models(account), name)
     if raw is None:
-        raise UnknownModel(f"account {account} has no model for {name!r}; train one: nvp.train({name!r}, data=..., budget_j=...)")
+        raise UnknownModel(
+            f"account {account} has no model for {name!r}; train one: nvp.train({name!r}, data=..., budget_j=...)"
+        )
     try:
         return EnsembleRecord.model_validate_json(raw)
     except ValidationError as error:

@@ -43,8 +43,13 @@ async def _answer(
 ) -> tuple[Event, Event]:
     frames = await field_of(request, system)
     async with joules.window(
-        system.ledger, delivery.account, delivery.request_id, budget_of(delivery), part=signer.name,
-        parts=len(served.record.members), deadline_ms=round(deadline_of(delivery) * 1000),
+        system.ledger,
+        delivery.account,
+        delivery.request_id,
+        budget_of(delivery),
+        part=signer.name,
+        parts=len(served.record.members),
+        deadline_ms=round(deadline_of(delivery) * 1000),
         watts_per_core=system.settings.watts_per_core,
     ) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a vote of {signer.name}")
@@ -53,13 +58,24 @@ async def _answer(
     mean = await system.artifacts.put_array(prediction.mean, request.field.units)
     log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({request.field.units})^2")
     said = make_vote(
-        served.record, signer.name, prediction.mean, refs=(mean, log_var), request_id=delivery.request_id,
-        request_digest=request.field.digest, issued_at_ms=facts.now_ms(), mask=await models.mask(served.record),
+        served.record,
+        signer.name,
+        prediction.mean,
+        refs=(mean, log_var),
+        request_id=delivery.request_id,
+        request_digest=request.field.digest,
+        issued_at_ms=facts.now_ms(),
+        mask=await models.mask(served.record),
     )
     envelope = sign_vote(said, signer)
     cast = VoteCast(
-        request_id=delivery.request_id, request_digest=request.field.digest, record=served.record.digest,
-        keep_s=request.keep_s, voter=signer.name, envelope=envelope.encode().decode(), energy=reading,
+        request_id=delivery.request_id,
+        request_digest=request.field.digest,
+        record=served.record.digest,
+        keep_s=request.keep_s,
+        voter=signer.name,
+        envelope=envelope.encode().decode(),
+        energy=reading,
     )
     fact = facts.cast_vote(delivery.account, said, envelope.signatures[0].sig, reading)
     return system.event(cast, delivery), system.event(fact, delivery)
@@ -68,8 +84,12 @@ async def _answer(
 def _failed(delivery: Delivery, served: Served, voter: str, system: System, error: NvpError) -> Completion:
     request = body(delivery, PredictionRequested)
     cast = VoteCast(
-        request_id=delivery.request_id, request_digest=request.field.digest, record=served.record.digest,
-        keep_s=request.keep_s, voter=voter, failed=f"{error.code}: {error}",
+        request_id=delivery.request_id,
+        request_digest=request.field.digest,
+        record=served.record.digest,
+        keep_s=request.keep_s,
+        voter=voter,
+        failed=f"{error.code}: {error}",
     )
     return Completion(forwards=(("votes", system.event(cast, delivery)),))
 
@@ -83,8 +103,11 @@ def role(models: ModelHost, system: System) -> Role:
     """This voter's place on the ensemble streams."""
     signer = load_signer(system.settings.keys_dir, models.voter)
     return Role.each(
-        "ensemble", models.voter, PredictionRequested,
-        partial(vote, models=models, signer=signer, system=system), refuse,
+        "ensemble",
+        models.voter,
+        PredictionRequested,
+        partial(vote, models=models, signer=signer, system=system),
+        refuse,
     )
 
 

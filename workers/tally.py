@@ -10,7 +10,18 @@ from functools import partial
 import structlog
 
 from nvp_agentkit.energy.meter import add
-from nvp_agentkit.ensemble import Answer, Ballots, Decision, EnsembleRecord, KeyRing, Signer, certify, collect, decide, load_signer
+from nvp_agentkit.ensemble import (
+    Answer,
+    Ballots,
+    Decision,
+    EnsembleRecord,
+    KeyRing,
+    Signer,
+    certify,
+    collect,
+    decide,
+    load_signer,
+)
 from nvp_agentkit.errors import DigestMismatch, InvalidField, NvpError, UnknownName
 from nvp_agentkit.messages import Event, PredictionAbstained, PredictionCertified, Reading, VoteCast, decode, new_event
 from nvp_agentkit.streams import AWAY, Completion, Delivery, emit, known, names
@@ -111,47 +122,95 @@ class Tally:
         return answers
 
     async def _certify(
-        self, account: str, asked: Event, record: EnsembleRecord, ballots: Ballots, decision: Decision, first: VoteCast,
+        self,
+        account: str,
+        asked: Event,
+        record: EnsembleRecord,
+        ballots: Ballots,
+        decision: Decision,
+        first: VoteCast,
         energy: Reading,
     ) -> Completion:
-        assert decision.answer is not None and record.rule is not None  # noqa: S101, PT018 - accepted means both
+        assert decision.answer is not None and record.rule is not None  # noqa: PT018 - accepted means both
         units = record.rule.units
         mean = await self._system.artifacts.put_array(decision.answer.mean, units)
         log_var = await self._system.artifacts.put_array(decision.answer.log_var, f"ln ({units})^2")
         raw = certify(
-            decision, ballots, record, request_id=first.request_id, request_digest=first.request_digest,
-            mean=mean, log_var=log_var, account=account, energy=energy, keys=self._keys, tally=self._signer,
+            decision,
+            ballots,
+            record,
+            request_id=first.request_id,
+            request_digest=first.request_digest,
+            mean=mean,
+            log_var=log_var,
+            account=account,
+            energy=energy,
+            keys=self._keys,
+            tally=self._signer,
         )
         certificate = await self._system.artifacts.put(raw, "application/vnd.in-toto+json")
         reply = PredictionCertified(
-            request_id=first.request_id, mean=mean, log_var=log_var, certificate=certificate, agreed=decision.agreed,
-            dissent=tuple(decision.dissent), missing=tuple(decision.missing),
-            models={member.voter: member.model_id for member in record.members}, energy=energy,
+            request_id=first.request_id,
+            mean=mean,
+            log_var=log_var,
+            certificate=certificate,
+            agreed=decision.agreed,
+            dissent=tuple(decision.dissent),
+            missing=tuple(decision.missing),
+            models={member.voter: member.model_id for member in record.members},
+            energy=energy,
         )
         fact = facts.decided(
-            account, first.request_id, record, decision, tally=self._system.name, field_digest=first.request_digest,
-            value_digest=mean.digest, certificate=certificate,
+            account,
+            first.request_id,
+            record,
+            decision,
+            tally=self._system.name,
+            field_digest=first.request_digest,
+            value_digest=mean.digest,
+            certificate=certificate,
         )
         return self._final(first.request_id, asked, reply, fact)
 
     def _abstain(
-        self, account: str, asked: Event, record: EnsembleRecord, decision: Decision, first: VoteCast,
+        self,
+        account: str,
+        asked: Event,
+        record: EnsembleRecord,
+        decision: Decision,
+        first: VoteCast,
         energy: list[Reading],
     ) -> Completion:
         reply = PredictionAbstained(
-            request_id=first.request_id, reason=decision.reason, votes=decision.votes,
+            request_id=first.request_id,
+            reason=decision.reason,
+            votes=decision.votes,
             energy=add(energy) if energy else None,
         )
         fact = facts.decided(
-            account, first.request_id, record, decision, tally=self._system.name, field_digest=first.request_digest,
-            value_digest=None, certificate=None,
+            account,
+            first.request_id,
+            record,
+            decision,
+            tally=self._system.name,
+            field_digest=first.request_digest,
+            value_digest=None,
+            certificate=None,
         )
         return self._final(first.request_id, asked, reply, fact)
 
     def _final(
-        self, request_id: str, asked: Event, reply: PredictionCertified | PredictionAbstained, fact: facts.LineageRecorded
+        self,
+        request_id: str,
+        asked: Event,
+        reply: PredictionCertified | PredictionAbstained,
+        fact: facts.LineageRecorded,
     ) -> Completion:
-        about = {"source": f"nvp:worker:{self._system.name}", "subject": asked.subject, "traceparent": asked.traceparent}
+        about = {
+            "source": f"nvp:worker:{self._system.name}",
+            "subject": asked.subject,
+            "traceparent": asked.traceparent,
+        }
         return Completion(
             replies=(new_event(reply, replyto=request_id, **about),),
             facts=(new_event(fact, **about),),

@@ -46,8 +46,14 @@ async def answer(delivery: Delivery, system: System) -> Completion:
     # A fresh child per training keeps its memory and its rusage the job's own.
     with tempfile.TemporaryDirectory(prefix="nvp-job-") as scratch:
         async with joules.window(
-            system.ledger, delivery.account, delivery.request_id, budget_of(delivery), part=PART, parts=1,
-            deadline_ms=round(deadline_of(delivery) * 1000), watts_per_core=system.settings.watts_per_core,
+            system.ledger,
+            delivery.account,
+            delivery.request_id,
+            budget_of(delivery),
+            part=PART,
+            parts=1,
+            deadline_ms=round(deadline_of(delivery) * 1000),
+            watts_per_core=system.settings.watts_per_core,
         ) as energy:
             params = await _parameters(spec, Path(scratch), system)
             done = await _run(delivery, spec.kind, params, energy, system)
@@ -97,7 +103,8 @@ async def _tell(
     """Publish progress and settle what was used so far, so that the balance is live and a crash loses little."""
     while (line := await lines.get()) is not None:
         told = JobProgressed(
-            job_id=delivery.request_id, granted_mj=energy.grant.granted_mj,
+            job_id=delivery.request_id,
+            granted_mj=energy.grant.granted_mj,
             **(line | {"used_mj": energy.before_mj + line["used_mj"]}),
         )
         try:
@@ -114,8 +121,14 @@ async def _stop_when_lost(delivery: Delivery, system: System) -> None:
 
 
 async def _keep_dataset(
-    delivery: Delivery, spec: SimulateSpec | ImportSpec, done: Answer, run: facts.RunFacts, reading: Reading,
-    seconds: float, path: Path, system: System,
+    delivery: Delivery,
+    spec: SimulateSpec | ImportSpec,
+    done: Answer,
+    run: facts.RunFacts,
+    reading: Reading,
+    seconds: float,
+    path: Path,
+    system: System,
 ) -> Completion:
     about = done.values["about"]
     ref = await system.artifacts.put(await asyncio.to_thread(path.read_bytes), SAFETENSORS)
@@ -132,7 +145,12 @@ async def _keep_dataset(
 
 
 async def _keep_ensemble(
-    delivery: Delivery, spec: TrainSpec, done: Answer, run: facts.RunFacts, reading: Reading, seconds: float,
+    delivery: Delivery,
+    spec: TrainSpec,
+    done: Answer,
+    run: facts.RunFacts,
+    reading: Reading,
+    seconds: float,
     system: System,
 ) -> Completion:
     values = done.values
@@ -144,20 +162,34 @@ async def _keep_ensemble(
         reports.append(_report(told, weights))
         run.configured(values["configs"][told["voter"]], told["seed"])
         run.made_model(
-            weights, data, domain=spec.domain, name=f"{spec.domain}/{told['voter']}", params=told["parameters"],
+            weights,
+            data,
+            domain=spec.domain,
+            name=f"{spec.domain}/{told['voter']}",
+            params=told["parameters"],
             metrics={"vrmse": told["vrmse"], "skill": told["skill"]},
         )
     record = EnsembleRecord(
-        domain=spec.domain, members=tuple(members), mask=await _mask(done, system), frames=tuple(values["frames"]),
+        domain=spec.domain,
+        members=tuple(members),
+        mask=await _mask(done, system),
+        frames=tuple(values["frames"]),
         rule=None if values["rule"] is None else AgreementRule.model_validate(values["rule"]),
     )
     reply = JobCompleted(
-        job_id=delivery.request_id, kind="train", energy=reading, seconds=seconds, members=tuple(reports),
+        job_id=delivery.request_id,
+        kind="train",
+        energy=reading,
+        seconds=seconds,
+        members=tuple(reports),
         baselines=values["baselines"],
         summary={
-            "ensemble": record.digest, "held_out_by": values["held_out"]["rule"],
-            "held_out_trajectory": values["held_out"]["trajectory"], "held_out_frame": values["held_out"]["frame"],
-            "units": values["units"], "stopped_by": values["stopped_by"] or "done",
+            "ensemble": record.digest,
+            "held_out_by": values["held_out"]["rule"],
+            "held_out_trajectory": values["held_out"]["trajectory"],
+            "held_out_frame": values["held_out"]["frame"],
+            "units": values["units"],
+            "stopped_by": values["stopped_by"] or "done",
             **{f"coverage_{level}": share for level, share in values["members"][0]["coverage"].items()},
         },
     )
@@ -176,7 +208,11 @@ async def _mask(done: Answer, system: System) -> ArrayRef | None:
 
 
 def _completed(
-    delivery: Delivery, reply: JobCompleted, run: facts.RunFacts, fields: tuple[tuple[str, str, str], ...], system: System
+    delivery: Delivery,
+    reply: JobCompleted,
+    run: facts.RunFacts,
+    fields: tuple[tuple[str, str, str], ...],
+    system: System,
 ) -> Completion:
     return Completion(
         replies=(system.event(reply, delivery, reply=True),),

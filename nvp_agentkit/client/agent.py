@@ -132,8 +132,14 @@ class AgentClient:
         return await self._job(SimulateSpec(domain=domain, **parameters), budget_j, deadline_s)
 
     async def import_file(
-        self, path: Path | str, *, domain: str, array: str | None = None, units: str = "1",
-        budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S,
+        self,
+        path: Path | str,
+        *,
+        domain: str,
+        array: str | None = None,
+        units: str = "1",
+        budget_j: float | None = None,
+        deadline_s: float = JOB_DEADLINE_S,
     ) -> Job:
         """Bring in a file of your own: npz or npy, (T, H, W) or (N, T, H, W); NaN is a mask.
 
@@ -150,7 +156,13 @@ class AgentClient:
         return await self._job(spec, budget_j, deadline_s)
 
     async def train(
-        self, domain: str, *, data: ObjectRef, budget_j: float | None = None, members: int = 3, seed: int = 0,
+        self,
+        domain: str,
+        *,
+        data: ObjectRef,
+        budget_j: float | None = None,
+        members: int = 3,
+        seed: int = 0,
         deadline_s: float = JOB_DEADLINE_S,
     ) -> Job:
         """Train an ensemble on ``data`` within ``budget_j`` joules; it serves the account's domain when done.
@@ -169,7 +181,9 @@ class AgentClient:
         from nvp_agentkit.streams.watermark import passed
 
         if not await passed(self._redis, self.account, "lineage", timeout_s=timeout_s):
-            raise StoreUnavailable(f"facts still wait for the graph after {timeout_s:.0f} s; `nvp status` shows the recorder")
+            raise StoreUnavailable(
+                f"facts still wait for the graph after {timeout_s:.0f} s; `nvp status` shows the recorder"
+            )
 
     @property
     def artifacts(self) -> Artifacts:
@@ -206,8 +220,14 @@ class AgentClient:
                 raw = await self.artifacts.get(reply.certificate)
                 certificate = Certificate(raw, self._place.root_key, self.artifacts)
                 return Forecast(
-                    reply.request_id, *await self._arrays(reply), units, reply.energy, reply.models, reply.agreed,
-                    reply.dissent, certificate,
+                    reply.request_id,
+                    *await self._arrays(reply),
+                    units,
+                    reply.energy,
+                    reply.models,
+                    reply.agreed,
+                    reply.dissent,
+                    certificate,
                 )
             case PredictionAbstained():
                 raise QuorumAbstained(f"request {reply.request_id}: {reply.reason}")

@@ -68,5 +68,3 @@ class Forecast:
         height, width = self.mean.shape
         believed = f", {len(self.agreed)} voters agree" if self.certificate else ""
         return f"forecast of {height}x{width} cells in {self.units}{believed}, {self.energy.mj / 1000:.2f} J {self.energy.method}"
-
-

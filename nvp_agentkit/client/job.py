@@ -38,7 +38,9 @@ class Job:
                 case JobRefused(code=code, detail=detail) | JobFailed(code=code, detail=detail):
                     self._outcome = from_wire(code, detail)
                 case JobSuspended(reason=reason):
-                    self._outcome = BudgetExhausted(f"job {self.id} is suspended ({reason}); top the account up and resume it")
+                    self._outcome = BudgetExhausted(
+                        f"job {self.id} is suspended ({reason}); top the account up and resume it"
+                    )
 
     async def result(self) -> JobCompleted:
         """Wait for the end.

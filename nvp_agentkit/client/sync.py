@@ -66,20 +66,36 @@ class SyncAgentClient:
 
     @functools.wraps(AgentClient.predict)
     def predict(
-        self, field: ArrayLike, *, domain: str, budget_j: float | None = None,
-        assurance: Literal["single", "quorum"] = "single", units: str = "1", model: str | None = None,
+        self,
+        field: ArrayLike,
+        *,
+        domain: str,
+        budget_j: float | None = None,
+        assurance: Literal["single", "quorum"] = "single",
+        units: str = "1",
+        model: str | None = None,
         deadline_s: float = PREDICTION_DEADLINE_S,
     ) -> Forecast:
-        return self._run(self._client.predict(
-            field, domain=domain, budget_j=budget_j, assurance=assurance, units=units, model=model, deadline_s=deadline_s
-        ))
+        return self._run(
+            self._client.predict(
+                field,
+                domain=domain,
+                budget_j=budget_j,
+                assurance=assurance,
+                units=units,
+                model=model,
+                deadline_s=deadline_s,
+            )
+        )
 
     @functools.wraps(AgentClient.simulate)
     def simulate(self, domain: str, *, budget_j: float | None = None, **parameters: Any) -> SyncJob:
         return self._job(self._client.simulate(domain, budget_j=budget_j, **parameters))
 
     @functools.wraps(AgentClient.import_file)
-    def import_file(self, path: Path | str, *, domain: str, budget_j: float | None = None, **parameters: Any) -> SyncJob:
+    def import_file(
+        self, path: Path | str, *, domain: str, budget_j: float | None = None, **parameters: Any
+    ) -> SyncJob:
         return self._job(self._client.import_file(path, domain=domain, budget_j=budget_j, **parameters))
 
     @functools.wraps(AgentClient.train)

@@ -62,8 +62,16 @@ class ComputeChild:
         self._arena = Arena.create(ARENA_BYTES)
         with far:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", CHILD_MODULE, str(far.fileno()), str(self._arena.fd), str(ARENA_BYTES), str(os.getpid()),
-                pass_fds=(far.fileno(), self._arena.fd), env=self._environment, stdin=asyncio.subprocess.DEVNULL,
+                sys.executable,
+                "-m",
+                CHILD_MODULE,
+                str(far.fileno()),
+                str(self._arena.fd),
+                str(ARENA_BYTES),
+                str(os.getpid()),
+                pass_fds=(far.fileno(), self._arena.fd),
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
             )
         self._reader, self._writer = await asyncio.open_unix_connection(sock=near)
         self.generation += 1
@@ -71,7 +79,9 @@ class ComputeChild:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await read_frame(self._reader)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
-            raise ComputeFailed(f"the compute child did not come up ({await self._end()}); see the worker's log") from error
+            raise ComputeFailed(
+                f"the compute child did not come up ({await self._end()}); see the worker's log"
+            ) from error
 
     async def call(
         self,

@@ -64,7 +64,9 @@ class Allowance:
     asked before each step: a reason ends the loop there.
     """
 
-    def __init__(self, spending: Spending, *, reserve_mj: int = 0, stop: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(
+        self, spending: Spending, *, reserve_mj: int = 0, stop: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._spending = spending
         self._reserve_mj = reserve_mj
         self._stop = stop

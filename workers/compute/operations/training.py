@@ -47,12 +47,15 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     told.say(phase="baselines", step=0)
     context = recipes[0].config.model_config.context_frames
     validation = score_baselines(parts.train, parts.validation, context=context)
-    allowance = Allowance(call.spending, reserve_mj=round(RESERVED_SHARE * call.spending.granted_mj), stop=call.stop_reason)
+    allowance = Allowance(
+        call.spending, reserve_mj=round(RESERVED_SHARE * call.spending.granted_mj), stop=call.stop_reason
+    )
     trained = train_members(recipes, parts.train, parts.validation, allowance, told, baselines=validation)
     told.say(phase="judging", step=sum(one.steps for one in trained))
     test = score_baselines(parts.train, parts.test, context=context)
     members = [
-        _member(recipe, one, parts.test, test, Path(params["out"])) for recipe, one in zip(recipes, trained, strict=True)
+        _member(recipe, one, parts.test, test, Path(params["out"]))
+        for recipe, one in zip(recipes, trained, strict=True)
     ]
     mask = _ever_observed(parts.train)
     values = {
@@ -77,11 +80,15 @@ def _admit(call: Call, data: SequenceSet, recipes: tuple[MemberRecipe, ...]) -> 
     cells = config.batch_size * math.prod(min(config.crop, side) for side in data.grid)
     joule_mj = 1000 * float(call.params["watts_per_core"])
     epoch_mj = cheapest_useful_mj(
-        compile_mj=COMPILE_CPU_S * joule_mj, step=StepCost(forecast_mj=STEP_CPU_S_PER_CELL * cells * joule_mj),
-        steps=steps, reserve_mj=0,
+        compile_mj=COMPILE_CPU_S * joule_mj,
+        step=StepCost(forecast_mj=STEP_CPU_S_PER_CELL * cells * joule_mj),
+        steps=steps,
+        reserve_mj=0,
     )
     needed_mj = math.ceil(epoch_mj / recipes[0].share / (1 - RESERVED_SHARE))
-    require_useful(call.spending.granted_mj, needed_mj, f"an ensemble of {len(recipes)} whose champion sees all data once")
+    require_useful(
+        call.spending.granted_mj, needed_mj, f"an ensemble of {len(recipes)} whose champion sees all data once"
+    )
 
 
 @dataclass
@@ -104,8 +111,12 @@ class _Story:
             self.skill, self.baseline = progress.skill, progress.baseline
         elif time.monotonic() - self.last_s < TOLD_EVERY_S:
             return
-        self.say(phase=progress.phase, step=self.steps_before + progress.step, loss=progress.loss,
-                 note=f"voter-{progress.member}")
+        self.say(
+            phase=progress.phase,
+            step=self.steps_before + progress.step,
+            loss=progress.loss,
+            note=f"voter-{progress.member}",
+        )
 
     def say(self, **told: Any) -> None:
         self.last_s = time.monotonic()

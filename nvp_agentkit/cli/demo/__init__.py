@@ -1,0 +1,43 @@
+"""``nvp demo``: the whole path, from an equation to a certified forecast, on real stores."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli.demo.story import Options, tell
+from nvp_agentkit.cli.stack import DataDir
+
+INTERRUPTED = 130
+
+
+def command(
+    data: Annotated[
+        str | None, typer.Option(help="A field of your own: FILE.npz[:NAME], (T, H, W) or (N, T, H, W).")
+    ] = None,
+    units: Annotated[str, typer.Option(help="Units of --data.")] = "1",
+    budget_j: Annotated[float, typer.Option("--budget-j", help="Joules the training may use.")] = 200.0,
+    size: Annotated[int, typer.Option(min=32, max=256, help="Cells a side of the simulation.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of simulation and training.")] = 0,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing: use a temporary data folder.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Simulate, train under a joule budget, forecast by quorum, verify, trace. About a minute.
+
+    Starts a stack of its own on the data folder and ends it, or uses the one that runs there.
+
+    [dim]Examples:[/dim] nvp demo  ·  nvp demo --data rain.npz:rain_mm_h --units mm/h
+    """
+    # On a short path: the stores put sockets and locks there.
+    with tempfile.TemporaryDirectory(prefix="nvp-") if ephemeral else nullcontext(None) as temporary:
+        settings = deployment.settings_for(Path(temporary) if temporary else data_dir)
+        options = Options(settings, data, units, budget_j, size, seed, keep=not ephemeral)
+        if not asyncio.run(tell(options, Console(highlight=False))):
+            raise typer.Exit(INTERRUPTED)

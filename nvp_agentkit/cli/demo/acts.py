@@ -1,0 +1,290 @@
+"""What each act does and shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.table import Table
+
+from nvp_agentkit.cli.inspect import short
+from nvp_agentkit.cli.screen import progress_bar
+from nvp_agentkit.client import AgentClient, Forecast
+from nvp_agentkit.client.job import Job
+from nvp_agentkit.energy.accounts import joules
+from nvp_agentkit.energy.ledger import Ledger
+from nvp_agentkit.errors import InvalidInput, NvpError
+from nvp_agentkit.messages import JobCompleted, JobProgressed, ObjectRef
+from nvp_agentkit.settings import Settings
+
+if TYPE_CHECKING:
+    from nvp_agentkit.cli.demo.story import Options
+
+DOMAIN = "plasma_physics"
+TRAJECTORIES, FRAMES = 12, 41
+DATA_BUDGET_J = 120.0
+FORECAST_BUDGET_J = 5.0
+CONTEXT = 2
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Sequences in the artifact store and where they are on this machine."""
+
+    domain: str
+    ref: ObjectRef
+    path: Path
+    units: str
+    about: dict[str, Any]
+
+    def frames(self, trajectory: int, first: int, count: int) -> NDArray[np.float32]:
+        """(count, H, W)."""
+        from safetensors import safe_open
+
+        with safe_open(self.path, framework="numpy") as file:
+            values: NDArray[np.float32] = file.get_slice("values")[trajectory, first : first + count]
+        return values
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A forecast with what really came."""
+
+    forecast: Forecast
+    last: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    baseline: str
+
+
+def title(console: Console, number: int, text: str) -> None:
+    console.print(f"\n[bold cyan]{number}[/] [bold]{text}[/]")
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
+    """Act two: sequences from the equation, or from the user's file."""
+    if options.data is None:
+        title(console, 2, "Plasma turbulence from its equation (modified Hasegawa-Wakatani)")
+        domain = DOMAIN
+        job = await nvp.simulate(
+            domain,
+            budget_j=DATA_BUDGET_J,
+            trajectories=TRAJECTORIES,
+            frames=FRAMES,
+            size=options.size,
+            seed=options.seed,
+        )
+    else:
+        title(console, 2, f"Your field: {options.data}")
+        name, _, array = options.data.partition(":")
+        domain = "user_field"
+        job = await nvp.import_file(
+            name, domain=domain, array=array or None, units=options.units, budget_j=DATA_BUDGET_J
+        )
+    done = await _watch(job, console, lambda line: f"{line.used_mj / 1000:.1f} J")
+    ref, about = done.dataset, done.summary
+    if ref is None:
+        raise NvpError("the job ended without a dataset")
+    console.print(
+        f"   {about['trajectories']} x {about['frames']} frames of {about['height']}x{about['width']} in {about['units']}, "
+        f"{ref.bytes / 1e6:.1f} MB, {short(ref.digest)}, {joules(done.energy.mj)} {done.energy.method}"
+    )
+    if about["masked_cells"]:
+        console.print(f"   {about['masked_cells']:,} cells have no value: a mask, left out of loss and score")
+    return Dataset(domain, ref, await nvp.artifacts.local_path(ref), str(about["units"]), dict(about))
+
+
+async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: Console) -> JobCompleted:
+    """Act three: an ensemble of three within a budget of joules."""
+    title(console, 3, f"Train three members within {options.budget_j:g} J")
+    job = await nvp.train(dataset.domain, data=dataset.ref, budget_j=options.budget_j, seed=options.seed)
+    done = await _watch(job, console, _training_line)
+    table = Table("voter", "parameters", "steps", "VRMSE", "skill", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for member in done.members:
+        table.add_row(
+            member.voter + (" (champion)" if member is done.members[0] else ""),
+            f"{member.parameters:,}",
+            str(member.steps),
+            f"{member.vrmse:.4f}",
+            f"{member.skill:+.3f}",
+        )
+    for name, vrmse in sorted(done.baselines.items(), key=lambda item: item[1]):
+        table.add_row(f"[dim]{name}[/]", "", "", f"[dim]{vrmse:.4f}[/]", "")
+    console.print(_indented(table))
+    best = min(done.baselines, key=lambda name: done.baselines[name])
+    champion = done.members[0]
+    console.print(
+        f"   held out {done.summary['held_out_by']}: champion's skill over the best trivial forecast ({best}) "
+        f"[bold]{champion.skill:+.3f}[/]; 90% interval covers {100 * float(done.summary['coverage_90']):.0f}%"
+    )
+    console.print(
+        f"   {joules(done.energy.mj)} of {options.budget_j:g} J used, {done.energy.method} "
+        f"({joules(done.energy.lo_mj)} to {joules(done.energy.hi_mj)}), {done.seconds:.0f} s"
+    )
+    return done
+
+
+async def quorum(
+    nvp: AgentClient, dataset: Dataset, trained: JobCompleted, options: Options, console: Console
+) -> Shown:
+    """Act four: a forecast that three processes must agree on, and its proof."""
+    title(console, 4, "Ask for a forecast by quorum")
+    trajectory, first = int(trained.summary["held_out_trajectory"]), int(trained.summary["held_out_frame"])
+    frames = dataset.frames(trajectory, first, CONTEXT + 1)
+    forecast = await nvp.predict(
+        frames[:CONTEXT], domain=dataset.domain, units=dataset.units, assurance="quorum", budget_j=FORECAST_BUDGET_J
+    )
+    console.print(f"   {forecast}")
+    certificate = forecast.certificate
+    if certificate is None:
+        raise NvpError("a quorum answer without a certificate")
+    folder = options.settings.data_dir / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = certificate.save(folder / "certificate.json")
+    console.print(f"   nvp verify {shown(path)}\n   [green]valid[/]: {certificate.verify().text}", soft_wrap=True)
+    best = min(trained.baselines, key=lambda name: trained.baselines[name])
+    return Shown(forecast, frames[CONTEXT - 1], frames[CONTEXT], best)
+
+
+async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Options, console: Console) -> None:
+    """Act five: three requests that are told no, in words."""
+    title(console, 5, "What is refused")
+    frames = dataset.frames(0, 0, CONTEXT)
+    free_j = (await Ledger(redis).balance(nvp.account)).free_mj / 1000
+    broken = frames.copy()
+    broken[-1, 3, 4] = np.nan
+
+    async def small() -> None:
+        await (await nvp.train(dataset.domain, data=dataset.ref, budget_j=0.5)).result()
+
+    attempts = (
+        (
+            "more joules than the account has",
+            nvp.predict(
+                frames, domain=dataset.domain, units=dataset.units, assurance="quorum", budget_j=round(free_j + 1000)
+            ),
+        ),
+        ("a budget that buys no useful epoch", small()),
+        (
+            "a field with NaN",
+            nvp.predict(broken, domain=dataset.domain, assurance="quorum", budget_j=FORECAST_BUDGET_J),
+        ),
+    )
+    for what, attempt in attempts:
+        try:
+            await attempt
+        except NvpError as error:
+            console.print(f"   {what}\n     [red]{error.code}[/]: {error}", soft_wrap=True)
+        else:
+            raise InvalidInput(f"{what} was not refused")
+
+
+async def remember(
+    nvp: AgentClient, settings: Settings, answer: Shown, trained: JobCompleted, console: Console
+) -> None:
+    """Act six: where it all came from, asked of the graph."""
+    from nvp_agentkit.lineage import queries
+    from nvp_agentkit.lineage.graph import Graph
+
+    title(console, 6, "Where it came from, asked of the graph")
+    await nvp.recorded()
+    async with Graph.connect(settings) as graph:
+        found = await queries.decision(graph, answer.forecast.request_id)
+        champion = trained.members[0].model_id
+        origin = await queries.ancestry(graph, champion)
+        cost = await queries.joules_of(graph, champion)
+    table = Table("what", "id", "known", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_row(
+        "decision",
+        short(found.decision.id),
+        f"{found.decision['outcome']}, asked by {found.asked_by}, paid by {', '.join(found.paid_by)}",
+    )
+    for ballot in found.ballots:
+        said = {True: "dissents", False: "agrees", None: "not judged"}[ballot.dissent]
+        table.add_row("  vote", ballot.voter, f"{said}, with {short(ballot.model_id or '')}")
+    for thing in origin.labelled("ModelVersion"):
+        table.add_row("model", short(thing.id), f"{thing['name']}, {thing['params']:,} parameters")
+    for thing in origin.labelled("Run"):
+        table.add_row(
+            "  run",
+            short(thing.id),
+            f"{thing['kind']}, {(thing['ended_ms'] - thing['started_ms']) / 1000:.0f} s, {thing['outcome']}",
+        )
+    for thing in origin.labelled("DatasetVersion"):
+        table.add_row(
+            "  data",
+            short(thing.id),
+            f"{'x'.join(map(str, thing['shape'] or []))} {thing['domain'] or ''} in {thing['units'] or '?'}",
+        )
+    for thing in origin.labelled("Config"):
+        table.add_row("  config", short(thing.id), f"seed {thing['seed']}")
+    for thing in origin.labelled("CodeVersion"):
+        commit = f", commit {thing['commit'][:12]}{' + changes' if thing['dirty'] else ''}" if thing["commit"] else ""
+        table.add_row("  code", short(thing.id), f"nvp-agentkit {thing['version']}{commit}")
+    for thing in origin.labelled("Environment"):
+        table.add_row(
+            "  environment",
+            short(thing.id),
+            f"Python {thing['python']}, jax {thing['jax']}, {thing['threads']} cores of {thing['cpu']}",
+        )
+    for one in cost:
+        table.add_row(
+            "  joules", one.phase, f"{joules(one.mj)} {one.method} ({joules(one.lo_mj)} to {joules(one.hi_mj)})"
+        )
+    console.print(_indented(table))
+
+
+def picture(dataset: Dataset, answer: Shown, options: Options, console: Console) -> None:
+    """Now, what came, what was forecast, the error and the stated uncertainty, as one PNG."""
+    from nvp_agentkit.cli.demo.picture import draw
+
+    path = (options.settings.data_dir if options.keep else Path.cwd()) / (
+        "demo/forecast.png" if options.keep else "nvp-demo.png"
+    )
+    draw(
+        path,
+        answer.last,
+        answer.truth,
+        answer.forecast,
+        title=f"{dataset.domain}, one frame ahead, certified by quorum",
+    )
+    console.print(f"   picture: {shown(path)}", soft_wrap=True)
+
+
+async def _watch(job: Job, console: Console, text: Any) -> JobCompleted:
+    with progress_bar(console) as bars:
+        bar = bars.add_task("waiting", total=1.0, told="")
+        async for line in job:
+            done = line.step / line.steps if line.steps else line.used_mj / max(line.granted_mj, 1)
+            bars.update(bar, completed=min(done, 1.0), description=f"{line.phase:<11}", told=text(line))
+        bars.update(bar, completed=1.0)
+    return await job.result()
+
+
+def _training_line(line: JobProgressed) -> str:
+    parts = [f"{line.used_mj / 1000:.0f} of {line.granted_mj / 1000:.0f} J {line.method}"]
+    if line.loss is not None:
+        parts.append(f"loss {line.loss:.4f}")
+    if line.skill is not None:
+        parts.append(f"skill {line.skill:+.3f} over {line.baseline}")
+    if line.eta_s is not None:
+        parts.append(f"{line.eta_s:.0f} s left")
+    return ", ".join(parts)
+
+
+def _indented(table: Table) -> Any:
+    from rich.padding import Padding
+
+    return Padding(table, (0, 0, 0, 3))

@@ -1,0 +1,52 @@
+"""What a stack on one machine consists of: stores, keys and the worker processes, in one place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.client.place import Login, login_file
+from nvp_agentkit.embedded.accounts_acl import create_user
+from nvp_agentkit.embedded.place import write_private
+from nvp_agentkit.embedded.stack import StackEvent
+from nvp_agentkit.embedded.supervisor import Supervisor
+from nvp_agentkit.embedded.worker import WorkerSpec
+from nvp_agentkit.energy.ledger import Ledger
+from nvp_agentkit.ensemble import init_keys
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import accounts, names
+
+WORKERS = ("training", "inference", "shadow-1", "shadow-2", "tally", "recorder")
+SIGNERS = ("voter-0", "voter-1", "voter-2", "tally")
+READY_S = 120.0
+
+
+def settings_for(data_dir: Path | None) -> Settings:
+    """Settings from the environment, with an absolute data folder."""
+    settings = Settings.from_env() if data_dir is None else Settings.from_env(data_dir=data_dir)
+    return settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
+
+
+def supervisor(settings: Settings, on_event: Callable[[StackEvent], None]) -> Supervisor:
+    """The supervisor of the whole stack, its keys made."""
+    init_keys(settings.keys_dir, SIGNERS)
+    specs = [
+        WorkerSpec(name, [sys.executable, "-m", "nvp_agentkit.workers", name], names.worker(name)) for name in WORKERS
+    ]
+    return Supervisor(settings, specs, on_event=on_event, root_key=settings.keys_dir / "root.pub")
+
+
+async def open_account(redis: Redis, settings: Settings, account: str, *, limit_mj: int, owner: str) -> None:
+    """Register an account with its streams, its joules, and a user of its own at the stream server.
+
+    The login is kept in the data folder, mode 0600, where this machine's clients find it.
+    """
+    await accounts.register(redis, account, owner=owner)
+    await Ledger(redis).create(account, limit_mj)
+    made = await create_user(redis, account)
+    path = login_file(settings.data_dir, account)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(path, Login(account=account, password=made.password).model_dump_json())

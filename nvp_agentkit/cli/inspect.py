@@ -1,0 +1,135 @@
+"""``nvp verify`` and ``nvp lineage``: is it true, and where does it come from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli.stack import AsJson, DataDir
+from nvp_agentkit.client.forecast import Certificate
+from nvp_agentkit.client.place import find
+from nvp_agentkit.energy.accounts import joules
+from nvp_agentkit.errors import InvalidInput, UnknownName
+
+
+def verify_certificate(
+    certificate: Annotated[Path, typer.Argument(help="File with a quorum certificate.")],
+    root: Annotated[
+        Path | None, typer.Option(help="The deployment's root key. [default: DATA_DIR/keys/root.pub]")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a certificate: signatures, keys and rule offline always; the agreement itself while its arrays are kept.
+
+    Needs no running stack. Exit status 1 if anything does not hold.
+
+    [dim]Example:[/dim] nvp verify .nvp/demo/certificate.json
+    """
+    from nvp_agentkit.artifacts import Artifacts
+
+    settings = deployment.settings_for(data_dir)
+    try:
+        raw = certificate.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{certificate}: {error.strerror}") from error
+    found = Certificate(raw, root or settings.keys_dir / "root.pub", Artifacts.from_settings(settings)).verify()
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "valid": True,
+                    "recomputed": found.recomputed,
+                    "request_id": found.request_id,
+                    "domain": found.domain,
+                    "account": found.account,
+                    "agreed": found.agreed,
+                    "dissent": found.dissent,
+                    "missing": found.missing,
+                    "models": found.models,
+                }
+            )
+        )
+        return
+    typer.echo(f"valid: {found.text}")
+    typer.echo(f"request {found.request_id} of {found.account}, {found.domain}; rule {found.rule.digest[:19]}...")
+
+
+def lineage(
+    thing: Annotated[str, typer.Argument(help="A request id, or the id of a model or dataset.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where it comes from: who asked and voted (request), or all it was made of (model, dataset).
+
+    [dim]Example:[/dim] nvp lineage model:sha256:...
+    """
+    from nvp_agentkit.lineage import queries
+    from nvp_agentkit.lineage.graph import Graph
+
+    place = find(deployment.settings_for(data_dir).model_copy(update={"account": None}))
+
+    async def ask() -> Any:
+        async with Graph.connect(place.settings) as graph:
+            try:
+                return await queries.decision(graph, thing)
+            except UnknownName:
+                return await queries.ancestry(graph, thing)
+
+    found = asyncio.run(ask())
+    if as_json:
+        typer.echo(json.dumps(asdict(found), default=str))
+    elif hasattr(found, "ballots"):
+        for line in decision_lines(found):
+            typer.echo(line)
+    else:
+        for one in found.things:
+            said = ", ".join(f"{name} {value}" for name, value in sorted(one.properties.items()) if name in SHOWN)
+            typer.echo(f"{one.label:<15} {short(one.id)}  {said}")
+
+
+SHOWN = {
+    "name",
+    "domain",
+    "kind",
+    "seed",
+    "commit",
+    "dirty",
+    "version",
+    "mj",
+    "method",
+    "outcome",
+    "params",
+    "cpu",
+    "jax",
+    "units",
+}
+
+
+def short(id: str) -> str:
+    """An id a person can compare: its kind and the first twelve hex digits."""
+    kind, _, digest = id.rpartition(":")
+    return f"{kind.partition(':')[0]}:{digest[:12]}" if kind and len(digest) == 64 else id
+
+
+def decision_lines(found: Any) -> list[str]:
+    """A decision in words, one fact a line."""
+    decision = found.decision.properties
+    lines = [
+        f"request {decision['request_id']}: {decision['outcome']}",
+        f"  asked by {found.asked_by}, decided by {found.decided_by}, paid by {', '.join(found.paid_by) or 'nobody'}",
+    ]
+    for ballot in found.ballots:
+        verdict = {True: "dissents", False: "agrees", None: "not judged"}[ballot.dissent]
+        lines.append(f"  {ballot.voter} {verdict:<10} {short(ballot.model_id or 'unknown model')}")
+    lines += [
+        f"  {one.phase}: {joules(one.mj)} {one.method} ({joules(one.lo_mj)} to {joules(one.hi_mj)})"
+        for one in found.joules
+    ]
+    return lines

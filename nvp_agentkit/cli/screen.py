@@ -1,0 +1,73 @@
+"""What a person sees: lines that come alive on a terminal and are plain, one a fact, anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from nvp_agentkit.embedded.stack import StackEvent
+
+MARKS = {"ready": ("✓", "green"), "starting": ("…", "yellow"), "restarting": ("!", "red"), "draining": ("…", "yellow"),
+         "ended": ("·", "dim")}  # fmt: skip
+
+
+class Board:
+    """One line a process, redrawn in place on a terminal; elsewhere a line is printed when it is ready or in trouble."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines: dict[str, tuple[str, str, float]] = {}
+        self._live: Live | None = None
+        self._since = time.monotonic()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw while inside."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(self._render(), console=self._console, refresh_per_second=8) as self._live:
+            yield
+        self._live = None
+
+    def __call__(self, event: StackEvent) -> None:
+        if event.state == "ended":
+            return
+        self._lines[event.name] = (event.state, event.detail, time.monotonic() - self._since)
+        if self._live is not None:
+            self._live.update(self._render())
+        elif event.state in ("ready", "restarting") and not self._console.is_terminal:
+            self._console.print(self._line(event.name))
+
+    def _render(self) -> RenderableType:
+        return Group(*(self._line(name) for name in self._lines))
+
+    def _line(self, name: str) -> Text:
+        state, detail, after_s = self._lines[name]
+        mark, style = MARKS[state]
+        return Text.assemble(
+            ("   ", ""),
+            (mark, style),
+            f" {name:<10} ",
+            (f"{state:<9}", style),
+            (f"{after_s:6.1f} s  ", "dim"),
+            (detail, "dim"),
+        )
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with one free text behind it; silent where nobody watches."""
+    return Progress(
+        TextColumn("   {task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
