@@ -187,8 +187,8 @@ def noise(size: int, parameters: Parameters, seed: int, trajectory: int) -> Spec
     """Smooth random n = phi of unit rms, the same for a seed and trajectory whatever else is simulated."""
     spectrum = np.fft.rfft2(np.random.default_rng([seed, trajectory]).standard_normal((size, size)))
     ky, kx = np.fft.fftfreq(size, 1 / size)[:, None], np.arange(size // 2 + 1.0)[None, :]
-    k2: npt.NDArray[np.float64] = parameters.k0**2 * (kx**2 + ky**2)
-    n: npt.NDArray[np.complex128] = spectrum * np.exp(-k2) * (k2 > 0)
+    k2 = parameters.k0**2 * (kx**2 + ky**2)
+    n = spectrum * np.exp(-k2) * (k2 > 0)
     n /= np.fft.irfft2(n, s=(size, size)).std()
     return np.stack([-k2 * n, n]).astype(np.complex64)
 
@@ -202,7 +202,8 @@ def regrid(states: Spectra, size: int) -> Spectra:
     low = old // 3 + 1  # above it dealiasing has left nothing
     fine[..., :low, :low] = states[..., :low, :low]
     fine[..., -low:, :low] = states[..., -low:, :low]
-    return fine * np.float32((size / old) ** 2)
+    fine *= np.float32((size / old) ** 2)
+    return fine
 
 
 def simulate(
