@@ -56,7 +56,7 @@ async def answer_all(deliveries: list[Delivery]) -> list[Completion]:
 async def eventually(look: Callable[[], Awaitable[Any]], within_s: float = 20.0) -> Any:
     """The first true thing that ``look`` gives; fails when there is none in time."""
     async with asyncio.timeout(within_s):
-        while not (seen := await look()):
+        while not (seen := await look()):  # noqa: ASYNC110  what is waited for happens in Redis
             await asyncio.sleep(0.02)
     return seen
 
@@ -79,7 +79,7 @@ class Bench:
         return names.key(self.account, "predict")
 
     def consumer(self, handle: Any = answer_all, **options: Any) -> Consumer:
-        given = {"kind": "predict", "group": "inference", "name": "worker", "refuse": refused} | options
+        given = {"kind": "predict", "group": "inference", "name": "worker", "refuse": refused, "lease_s": 2.0} | options
         return Consumer(self.redis, handle=handle, **given)
 
     def run(self, consumer: Consumer) -> asyncio.Event:

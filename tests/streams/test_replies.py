@@ -1,0 +1,183 @@
+"""Being answered: at once, late, twice, after a reconnect, or told in time that nothing comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from nvp_agentkit.errors import DeadlineExceeded, StoreUnavailable, UnknownAccount
+from nvp_agentkit.messages import JobProgressed, new_event
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import Completion, ReplyReader, connect, emit, known, names, publish, register, require
+from nvp_agentkit.streams.health import announce, keep_announcing, workers
+from nvp_agentkit.streams.progress import follow, report
+
+ANSWERED = "nvp.prediction.abstained.v1"
+TYPES = ("nvp.prediction.completed.v1", ANSWERED)
+
+
+async def test_a_waiting_client_is_answered_within_milliseconds(bench):
+    bench.start()
+    async with ReplyReader(bench.redis, bench.account) as replies:
+        await bench.ask()
+        await asyncio.sleep(0.3)
+        events = [bench.request() for _ in range(20)]
+        began = time.monotonic()
+        waiting = [asyncio.create_task(replies.wait(event.id, TYPES, timeout_s=20)) for event in events]
+        for event in events:
+            await bench.ask(event)
+        found = await asyncio.gather(*waiting)
+        assert [reply.replyto for reply in found] == [event.id for event in events]
+        assert time.monotonic() - began < 3  # a missed wake-up would cost 5 s
+
+
+async def test_a_late_client_still_finds_its_answer(bench):
+    bench.start()
+    event = await bench.ask()
+    await bench.reply(event)
+    async with ReplyReader(bench.redis, bench.account) as replies:
+        assert (await replies.wait(event.id, TYPES, timeout_s=5)).replyto == event.id
+
+
+async def test_a_reply_of_another_type_does_not_end_the_wait(bench):
+    bench.start()
+    event = await bench.ask()
+    async with ReplyReader(bench.redis, bench.account) as replies:
+        with pytest.raises(DeadlineExceeded, match=r"no reply within 0\.5 s"):
+            await replies.wait(event.id, TYPES[:1], timeout_s=0.5)
+
+
+async def test_nobody_answers_and_the_client_is_told_at_its_deadline(bench):
+    async with ReplyReader(bench.redis, bench.account) as replies:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="`nvp status`"):
+            await replies.wait("r-none", TYPES, timeout_s=0.4)
+        assert 0.4 <= time.monotonic() - began < 1.0
+
+
+async def test_a_server_that_hangs_does_not_hold_a_client_past_its_deadline(account):
+    async def silent(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with (
+        Redis(port=port, socket_timeout=None, retry=Retry(NoBackoff(), 0)) as redis,
+        ReplyReader(redis, account) as replies,
+    ):
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"away after 0\.5 s"):
+            await replies.wait("r-1", TYPES, timeout_s=0.5)
+        assert time.monotonic() - began < 1.5
+        with pytest.raises(DeadlineExceeded):
+            async for _ in follow(redis, account, "job-1", finals=TYPES, timeout_s=0.5):
+                pass
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_reply_that_the_stream_has_lost_is_found_all_the_same(bench, monkeypatch):
+    monkeypatch.setattr("nvp_agentkit.streams.replies.LOOK_S", 0.2)
+    event = bench.request()
+    async with ReplyReader(bench.redis, bench.account) as replies:
+        waiting = asyncio.create_task(replies.wait(event.id, TYPES, timeout_s=10))
+        await asyncio.sleep(0.1)
+        await bench.redis.hset(names.answers(bench.account, event.id), ANSWERED, event.encode())
+        await bench.redis.expire(names.answers(bench.account, event.id), 60)
+        assert (await waiting).id == event.id
+
+
+async def test_a_job_s_story_is_told_from_its_first_line_to_its_final_reply(bench):
+    def line(step: int):
+        told = JobProgressed(job_id="j-1", phase="train", step=step, used_mj=1, granted_mj=2, method="modelled")
+        return new_event(told, source="training")
+
+    seen = []
+
+    async def listen():
+        async for event in follow(bench.redis, bench.account, "j-1", finals=TYPES, timeout_s=20):
+            seen.append(event.data.get("step", "final"))
+
+    await report(bench.redis, bench.account, "j-1", line(1))
+    listening = asyncio.create_task(listen())
+    await bench.eventually(lambda: asyncio.sleep(0, seen == [1]))
+    await report(bench.redis, bench.account, "j-1", line(2))
+    await report(bench.redis, bench.account, "j-1", line(3))
+    final = new_event(bench.request().payload, source="training", replyto="j-1").model_copy(update={"type": ANSWERED})
+    began = time.monotonic()
+    await emit(bench.redis, bench.account, Completion(replies=(final,)))
+    await asyncio.wait_for(listening, 10)
+    assert seen == [1, 2, 3, "final"]
+    assert time.monotonic() - began < 0.5  # woken by the reply, not by the end of a blocked read
+
+
+async def test_an_account_is_known_once_registered_and_its_first_owner_stays(redis, account):
+    with pytest.raises(UnknownAccount, match=f"nvp account create {account}"):
+        await require(redis, account)
+    await register(redis, account, owner="first")
+    await register(redis, account, owner="second")
+    await require(redis, account)
+    assert account in await known(redis)
+    assert b"first" in await redis.hget(names.ACCOUNTS, account)
+    groups = [group["name"] for group in await redis.xinfo_groups(names.key(account, "ensemble"))]
+    assert groups == [b"voter-0", b"voter-1", b"voter-2"]
+
+
+@pytest.mark.parametrize("name", ["", "Ace", "a}b", "a:b", "-a", "a" * 64])
+async def test_a_name_that_could_reach_other_keys_is_no_account(redis, name):
+    with pytest.raises(ValueError, match="a name has 1 to 63"):
+        await register(redis, name, owner="tests")
+
+
+async def test_no_server_is_a_clear_error_that_keeps_the_password_to_itself(unused_tcp_port):
+    with pytest.raises(StoreUnavailable, match="`nvp up`"):
+        await connect(Settings())
+    with pytest.raises(StoreUnavailable) as raised:
+        await connect(Settings(redis_url=f"redis://:secret@127.0.0.1:{unused_tcp_port}/0"))
+    assert f"127.0.0.1:{unused_tcp_port}" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_wrong_password_is_a_clear_error(valkey):
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        await connect(Settings(redis_url=valkey, account="ace", account_password="wrong"))
+
+
+async def test_publishing_to_a_server_that_is_away_is_our_error(unused_tcp_port, bench):
+    async with Redis(port=unused_tcp_port, retry=Retry(NoBackoff(), 0)) as redis:
+        with pytest.raises(StoreUnavailable):
+            await publish(redis, bench.account, "predict", bench.request())
+
+
+async def test_workers_are_seen_while_they_announce_themselves_and_gone_when_they_sign_off(bench):
+    redis, account = bench.redis, bench.account
+
+    async def seen():
+        return [worker for worker in await workers(redis) if worker.name == account]
+
+    said = ["starting"]
+    stop = asyncio.Event()
+    beating = asyncio.create_task(keep_announcing(redis, account, "inference", lambda: (said[0], "why"), stop))
+    try:
+        await bench.eventually(seen)
+        said[0] = "ready"
+
+        async def ready():
+            return [worker for worker in await seen() if worker.state == "ready"]
+
+        (worker,) = await bench.eventually(ready)
+        assert (worker.kind, worker.detail) == ("inference", "why")
+        assert 0 < await redis.ttl(names.worker(account)) <= 10
+    finally:
+        stop.set()
+        await beating
+    assert await seen() == []
+    await announce(redis, account, "inference", "draining")
+    assert [worker.state for worker in await seen()] == ["draining"]
+    await redis.delete(names.worker(account))
