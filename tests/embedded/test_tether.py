@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,15 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 5
-    while is_alive(pid):
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def wait_until_gone(pid: int) -> None:
+    wait_for(lambda: not is_alive(pid))
 
 
 def parent_of(child: str) -> subprocess.Popen[str]:
@@ -43,7 +48,7 @@ def test_a_tethered_command_dies_with_its_parent(number: int) -> None:
     tethered = f"[sys.executable, {tether.__file__!r}, str(os.getpid()), *{SLEEP}]"
     with parent_of(f"p = subprocess.Popen({tethered})") as parent:
         pid = int(parent.stdout.readline())
-        assert is_alive(pid)
+        wait_for(lambda: Path(f"/proc/{pid}/cmdline").read_text().startswith("sleep"))  # it has become the command
         parent.send_signal(number)
     wait_until_gone(pid)
 
@@ -52,12 +57,11 @@ def test_where_the_kernel_does_not_help_a_watcher_ends_the_command() -> None:
     watching = f"from nvp_agentkit.embedded.tether import watch; import os; watch(os.getppid(), {SLEEP})"
     with parent_of(f"p = subprocess.Popen([sys.executable, '-c', {watching!r}])") as parent:
         watcher = int(parent.stdout.readline())
-        deadline = time.monotonic() + 10
-        while not (found := Path(f"/proc/{watcher}/task/{watcher}/children").read_text().split()):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        children_of = Path(f"/proc/{watcher}/task/{watcher}/children")
+        wait_for(children_of.read_text)
+        command = int(children_of.read_text())
         parent.kill()
-    wait_until_gone(int(found[0]))
+    wait_until_gone(command)
     wait_until_gone(watcher)
 
 
