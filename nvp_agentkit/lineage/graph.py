@@ -41,7 +41,7 @@ Work = Callable[[Transaction], Awaitable[T]]
 
 RACES = 12
 RACE_PAUSE_S = 0.01
-AWAY_AFTER_S = 5.0  # the driver tries that long to reach a server before it counts as away
+AWAY_AFTER_S = 3.0  # the driver tries that long to reach a server before it counts as away
 
 
 class Graph:

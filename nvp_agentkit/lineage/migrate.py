@@ -14,7 +14,7 @@ from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from nvp_agentkit.errors import ConflictingFact
+from nvp_agentkit.errors import StackError
 from nvp_agentkit.lineage.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def migrate(graph: Graph, migrations: Iterable[Migration] | None = None) -
     """Apply what is missing and return its names. Several processes may do so at once.
 
     Raises:
-        ConflictingFact: a file was edited after it had been applied.
+        StackError: a file was edited after it had been applied.
     """
     applied = {row["id"]: row["digest"] for row in await graph.rows(
         "MATCH (m:Migration) RETURN m.id AS id, m.digest AS digest")}
@@ -61,7 +61,7 @@ async def migrate(graph: Graph, migrations: Iterable[Migration] | None = None) -
             await _apply(graph, migration)
             done.append(migration.id)
         elif applied[migration.id] != migration.digest:
-            raise ConflictingFact(f"schemas/graph/{migration.id}.cypher was changed after it had been applied to this "
+            raise StackError(f"schemas/graph/{migration.id}.cypher was changed after it had been applied to this "
                                   "graph; restore it and add a file with a higher number")
     return done
 

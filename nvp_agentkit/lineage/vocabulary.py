@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from enum import Enum
+from typing import cast
 
 from nvp_agentkit.errors import InvalidMessage
 from nvp_agentkit.messages import EdgeFact, NodeFact
 
 MAX_TEXT = 65_536
+MAX_NAME = 256  # names are indexed, and Neo4j's index keys end at 8 kB
 INT64 = 2**63
 
-Value = str | int | float | bool | list[int]
+Value = str | int | float | bool | list[str] | list[int] | list[float]
 
 
 class Type(Enum):
     """What a property may hold."""
 
-    TEXT = "text"
+    NAME = f"a text of at most {MAX_NAME} characters"
+    TEXT = f"a text of at most {MAX_TEXT} characters"
     DIGEST = "sha256:<64 hex digits>"
     INT = "an integer of 64 bits"
     FLOAT = "a finite number"
@@ -33,30 +37,42 @@ class Type(Enum):
     INTS = "a list of integers"
 
 
-TEXT, DIGEST, INT, FLOAT, BOOL, INTS = Type.TEXT, Type.DIGEST, Type.INT, Type.FLOAT, Type.BOOL, Type.INTS
+NAME, TEXT, DIGEST = Type.NAME, Type.TEXT, Type.DIGEST
+INT, FLOAT, BOOL, INTS = Type.INT, Type.FLOAT, Type.BOOL, Type.INTS
+
+# `type(...) is int` leaves bool out, which is an int in Python and not in the graph.
+FITS: dict[Type, Callable[[object], bool]] = {
+    NAME: lambda value: isinstance(value, str) and len(value) <= MAX_NAME,
+    TEXT: lambda value: isinstance(value, str) and len(value) <= MAX_TEXT,
+    DIGEST: lambda value: isinstance(value, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", value) is not None,
+    INT: lambda value: type(value) is int and -INT64 <= value < INT64,
+    FLOAT: lambda value: type(value) in (int, float) and math.isfinite(cast(float, value)),
+    BOOL: lambda value: isinstance(value, bool),
+    INTS: lambda value: isinstance(value, list) and all(type(item) is int for item in value),
+}
 
 LABELS: dict[str, dict[str, Type]] = {
-    "DatasetVersion": {"digest": DIGEST, "uri": TEXT, "bytes": INT, "domain": TEXT, "units": TEXT, "shape": INTS},
-    "ModelVersion": {"digest": DIGEST, "uri": TEXT, "bytes": INT, "domain": TEXT, "name": TEXT, "params": INT},
+    "DatasetVersion": {"digest": DIGEST, "uri": TEXT, "bytes": INT, "domain": NAME, "units": NAME, "shape": INTS},
+    "ModelVersion": {"digest": DIGEST, "uri": TEXT, "bytes": INT, "domain": NAME, "name": NAME, "params": INT},
     "Config": {"json": TEXT, "seed": INT},
-    "CodeVersion": {"version": TEXT, "commit": TEXT, "dirty": BOOL, "changes": DIGEST},
-    "Environment": {"image": TEXT, "python": TEXT, "platform": TEXT, "cpu": TEXT, "threads": INT,
-                    "jax": TEXT, "device": TEXT},
-    "Run": {"kind": TEXT, "job_id": TEXT, "part": TEXT, "attempt": INT, "started_ms": INT, "ended_ms": INT,
-            "outcome": TEXT},
-    "MetricSeries": {"name": TEXT, "split": TEXT, "unit": TEXT, "n": INT, "last": FLOAT, "best": FLOAT,
+    "CodeVersion": {"version": NAME, "commit": NAME, "dirty": BOOL, "changes": DIGEST},
+    "Environment": {"image": TEXT, "python": NAME, "platform": NAME, "cpu": TEXT, "threads": INT,
+                    "jax": NAME, "device": NAME},
+    "Run": {"kind": NAME, "job_id": NAME, "part": NAME, "attempt": INT, "started_ms": INT, "ended_ms": INT,
+            "outcome": NAME},
+    "MetricSeries": {"name": NAME, "split": NAME, "unit": NAME, "n": INT, "last": FLOAT, "best": FLOAT,
                      "best_step": INT, "uri": TEXT, "digest": DIGEST},
-    "EnergyReading": {"mj": INT, "lo_mj": INT, "hi_mj": INT, "method": TEXT, "sensor": TEXT, "domain": TEXT,
-                      "calibration_id": TEXT, "cpu_ms": INT, "phase": TEXT, "at_ms": INT},
-    "EnergyAccount": {"limit_mj": INT, "owner": TEXT},
-    "Agent": {"name": TEXT, "kind": TEXT},
-    "Decision": {"request_id": TEXT, "outcome": TEXT, "quorum": INT, "rule": TEXT, "reason": TEXT, "domain": TEXT,
+    "EnergyReading": {"mj": INT, "lo_mj": INT, "hi_mj": INT, "method": NAME, "sensor": NAME, "domain": NAME,
+                      "calibration_id": NAME, "cpu_ms": INT, "phase": NAME, "at_ms": INT},
+    "EnergyAccount": {"limit_mj": INT, "owner": NAME},
+    "Agent": {"name": NAME, "kind": NAME},
+    "Decision": {"request_id": NAME, "outcome": NAME, "quorum": INT, "rule": NAME, "reason": TEXT, "domain": NAME,
                  "field_digest": DIGEST, "value_digest": DIGEST, "certificate": DIGEST, "certificate_uri": TEXT,
                  "at_ms": INT},
-    "Vote": {"voter": TEXT, "value_digest": DIGEST, "dissent": BOOL, "signature": TEXT, "at_ms": INT},
-    "PredictionBatch": {"n": INT, "from_ms": INT, "to_ms": INT, "mj": INT, "method": TEXT, "votes": INT,
+    "Vote": {"voter": NAME, "value_digest": DIGEST, "dissent": BOOL, "signature": TEXT, "at_ms": INT},
+    "PredictionBatch": {"n": INT, "from_ms": INT, "to_ms": INT, "mj": INT, "method": NAME, "votes": INT,
                         "dissents": INT, "uri": TEXT, "digest": DIGEST},
-    "Assertion": {"predicate": TEXT, "value": TEXT, "valid_from_ms": INT, "recorded_ms": INT, "reason": TEXT},
+    "Assertion": {"predicate": NAME, "value": TEXT, "valid_from_ms": INT, "recorded_ms": INT, "reason": TEXT},
 }
 
 # Later -> earlier, after W3C PROV where it has the word: (labels it may leave from, labels it may lead to).
@@ -92,7 +108,10 @@ def checked_properties(node: NodeFact) -> dict[str, Value]:
         if name not in types:
             raise InvalidMessage(f"{node.label} has no property {name!r}; it has {', '.join(types)}")
         if value is not None:
-            properties[name] = _typed(f"{node.label}.{name}", types[name], value)
+            if not FITS[types[name]](value):
+                raise InvalidMessage(f"{node.label}.{name} must be {types[name].value}, got {repr(value)[:80]}")
+            # 1 and 1.0 are one JSON number, and two Cypher types.
+            properties[name] = float(value) if types[name] is FLOAT and isinstance(value, int) else value
     return properties
 
 
@@ -108,24 +127,3 @@ def check_edge(edge: EdgeFact) -> None:
         )
     if not edge.from_id or not edge.to_id:  # MERGE on a null or empty key would make one node of many things
         raise InvalidMessage(f"{edge.type}: both ends need an id")
-
-
-def _typed(where: str, kind: Type, value: object) -> Value:
-    # bool is an int in Python, not in the graph.
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    match kind:
-        case Type.TEXT if isinstance(value, str) and len(value) <= MAX_TEXT:
-            return value
-        case Type.DIGEST if isinstance(value, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-            return value
-        case Type.BOOL if isinstance(value, bool):
-            return value
-        case Type.INT if number and isinstance(value, int) and -INT64 <= value < INT64:
-            return value
-        case Type.FLOAT if number and isinstance(value, int | float) and math.isfinite(value):
-            return float(value)
-        case Type.INTS if isinstance(value, list) and all(type(item) is int for item in value):
-            return value
-    shown = repr(value)
-    limit = f" of at most {MAX_TEXT} characters" if kind is Type.TEXT else ""
-    raise InvalidMessage(f"{where} must be {kind.value}{limit}, got {shown[:80]}")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from nvp_agentkit.errors import ConflictingFact
+from nvp_agentkit.errors import ConflictingFact, StackError
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.lineage.migrate import Migration, migrate, packaged
 from nvp_agentkit.lineage.vocabulary import LABELS
@@ -43,7 +43,7 @@ async def test_several_processes_may_migrate_at_once(lineage, place):
 
 async def test_a_migration_edited_after_it_was_applied_is_refused(lineage):
     await migrate(lineage, [Migration("900_test", "RETURN 1;")])
-    with pytest.raises(ConflictingFact, match=r"900_test\.cypher was changed .* add a file with a higher number"):
+    with pytest.raises(StackError, match=r"900_test\.cypher was changed .* add a file with a higher number"):
         await migrate(lineage, [Migration("900_test", "RETURN 2;")])
 
 

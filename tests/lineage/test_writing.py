@@ -75,6 +75,20 @@ async def test_a_bad_bundle_does_not_keep_its_neighbours_out(lineage, history, d
     assert await dump() == kept
 
 
+@pytest.mark.parametrize("text", [
+    "", "a'b\"c\\d`e", "$rows {id} //", "line\nline\t", "\u03c6 \u2192 \U0001f9ca", "nul\x00nul"])
+async def test_any_text_comes_back_as_it_was_written(lineage, text):
+    await lineage.write([LineageRecorded(nodes=(nodes.node("Decision", "decision:x", reason=text, request_id=text),))])
+    assert await lineage.rows("MATCH (d:Decision {request_id: $text}) RETURN d.reason AS reason", text=text) == [
+        {"reason": text}]
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**53 + 1, 2**63 - 1, -(2**63)])
+async def test_any_integer_of_64_bits_comes_back_exactly(lineage, number):
+    await lineage.write([LineageRecorded(nodes=(nodes.node("Run", "run:x", ended_ms=number),))])
+    assert await lineage.rows("MATCH (r:Run) RETURN r.ended_ms AS ended_ms") == [{"ended_ms": number}]
+
+
 async def test_nothing_to_write_is_no_error(lineage):
     assert await lineage.write_each([]) == []
     await lineage.write([LineageRecorded()])
