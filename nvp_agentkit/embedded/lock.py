@@ -47,13 +47,12 @@ def acquire(folder: Path) -> FolderLock:
     deadline = time.monotonic() + PATIENCE_S
     while not _lock(fd, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
-            pid = os.pread(fd, 32, 0).decode() or "unknown"
+            pid = os.pread(fd, 32, 0).decode().strip() or "unknown"
             os.close(fd)
             raise DataFolderInUse(f"data folder {folder} is in use by process {pid}; end it with `nvp down` "
                                   "or choose another folder with --data-dir")
         time.sleep(0.05)
-    os.truncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    os.pwrite(fd, f"{os.getpid():<20}".encode(), 0)  # of one length: a reader never sees half a number
     return FolderLock(folder, fd)
 
 
@@ -64,7 +63,10 @@ def holder(folder: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        return None if _lock(fd, fcntl.LOCK_SH) else int(os.pread(fd, 32, 0) or 0)
+        if _lock(fd, fcntl.LOCK_SH):
+            return None
+        written = os.pread(fd, 32, 0)
+        return int(written) if written else None  # locked this instant: not yet a stack to speak to
     finally:
         os.close(fd)
 
