@@ -72,8 +72,7 @@ class Leases:
                 continue
             for delivery, mine in zip(deliveries, renewed, strict=True):
                 if not mine:
-                    delivery.lost.set()
-                    log.warning("lease of %s on %s lost", delivery.entry_id, delivery.stream)
+                    delivery.lost.set()  # or just completed; the handler is not there any more to be told
 
     async def release(self, entries: Sequence[Entry | Delivery], *, wait_s: float, counted: bool) -> None:
         """Let go of ``entries`` if they are still ours; any worker may take them after ``wait_s``.

@@ -127,3 +127,9 @@ async def bench(redis: Redis, account: str) -> AsyncIterator[Bench]:
     for stop, _ in bench.stops:
         stop.set()
     await asyncio.gather(*(task for _, task in bench.stops))
+
+
+@pytest.fixture
+def make_request() -> Callable[[], Event]:
+    """Makes a valid request, a new one at each call."""
+    return request
