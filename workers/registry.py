@@ -24,7 +24,7 @@ async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
     Raises:
         UnknownModel: there is none; the text says how to get one.
     """
-    raw = await redis.hget(names.models(account), name)
+    raw = await redis.hget(names.key(account, SUFFIX), name)
     if raw is None:
         raise UnknownModel(
             f"account {account} has no model for {name!r}; train one: nvp.train({name!r}, data=..., budget_j=...)"
@@ -37,4 +37,4 @@ async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
 
 async def domains(redis: Redis, account: str) -> list[str]:
     """The domains an account has an ensemble for."""
-    return sorted(key.decode() for key in await redis.hkeys(names.models(account)) if b":" not in key)
+    return sorted(key.decode() for key in await redis.hkeys(names.key(account, SUFFIX)) if b":" not in key)

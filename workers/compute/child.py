@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvp_agentkit.embedded.tether import die_with_parent
-from nvp_agentkit.errors import BudgetTooSmall, ComputeFailed, NvpError
+from nvp_agentkit.errors import BudgetTooSmall, NvpError
 
 from .arena import Arena
 from .spending import Spending, resident_gb
@@ -72,9 +72,9 @@ def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: dict[str
     except NvpError as error:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
         answer = {"error": {"code": error.code, "detail": str(error), "needed_mj": needed_mj}}
-    except Exception as error:  # noqa: BLE001 - the front turns it into an answer; the child lives on
+    except Exception as error:  # noqa: BLE001 - a defect: answered, on record, not tried again at the asker's cost
         traceback.print_exc()
-        answer = {"error": {"code": ComputeFailed.code, "detail": f"{frame['op']}: {type(error).__name__}: {error}"}}
+        answer = {"error": {"code": NvpError.code, "detail": f"{frame['op']}: {type(error).__name__}: {error}"}}
     spending = call.spending
     return answer | {"cpu_s": spending.cpu_s, "wall_s": spending.wall_s, "rss_gb": resident_gb()}
 

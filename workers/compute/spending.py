@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from nvp_agentkit.energy.budget import StepCost, may_continue
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.errors import BudgetExhausted
 from nvp_agentkit.messages import Reading
 
-_PAGE_GB = os.sysconf("SC_PAGE_SIZE") / 1e9
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss, getrusage(2)
 
 
 def cpu_seconds() -> float:
@@ -24,12 +22,8 @@ def cpu_seconds() -> float:
 
 
 def resident_gb() -> float:
-    """Memory this process holds now; where the kernel does not say (macOS), the most it ever held."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_GB
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    """The most memory this process ever held: it never falls, so neither does what a call is said to have used."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 1e9
 
 
 class Spending:
