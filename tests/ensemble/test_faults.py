@@ -151,8 +151,10 @@ def test_a_certified_voter_of_another_ensemble_has_no_say(case):
 
 
 def test_arrays_other_than_the_signed_ones_do_not_count(case):
-    swapped = {"voter-1": case.answers["voter-0"]}
-    assert_outvoted(case, case.decide(case.casts().values(), swapped), "voter-1")
+    others = Answer(case.answers["voter-1"].mean, case.answers["voter-0"].log_var)
+    decision = case.decide(case.casts().values(), {"voter-1": others})
+    assert_outvoted(case, decision, "voter-1")
+    assert decision.dissent["voter-1"] == "its log_var is not the array it signed"
 
 
 def test_a_summary_that_is_not_its_arrays_does_not_count(case):
@@ -195,6 +197,15 @@ def test_with_two_broken_voters_of_three_there_is_no_answer(case):
     assert decision.outcome == "abstained"
     assert decision.answer is None
     assert "spreads from" in decision.reason
+
+
+def test_a_request_that_no_further_vote_can_save_is_given_up_at_once(new_case):
+    case = new_case(4)
+    casts = [case.cast("voter-0"), *[case.cast(voter, fault(*case.answers[voter]))
+                                     for voter, fault in (("voter-1", scaled), ("voter-2", shifted))]]
+    decision = case.decide(casts, closed=False)
+    assert decision.outcome == "abstained"
+    assert decision.missing == {"voter-3": "no vote"}
 
 
 @pytest.mark.parametrize(("n", "broken"), [(4, 1), (7, 2)])
