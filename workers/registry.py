@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
@@ -37,4 +39,5 @@ async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
 
 async def domains(redis: Redis, account: str) -> list[str]:
     """The domains an account has an ensemble for."""
-    return sorted(key.decode() for key in await redis.hkeys(names.key(account, SUFFIX)) if b":" not in key)
+    fields: list[Any] = await redis.hkeys(names.key(account, SUFFIX))
+    return sorted(field.decode() for field in fields if b":" not in field)

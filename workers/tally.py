@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -23,7 +24,16 @@ from nvp_agentkit.ensemble import (
     load_signer,
 )
 from nvp_agentkit.errors import DigestMismatch, InvalidField, NvpError, UnknownName
-from nvp_agentkit.messages import Event, PredictionAbstained, PredictionCertified, Reading, VoteCast, decode, new_event
+from nvp_agentkit.messages import (
+    Event,
+    LineageRecorded,
+    PredictionAbstained,
+    PredictionCertified,
+    Reading,
+    VoteCast,
+    decode,
+    new_event,
+)
 from nvp_agentkit.streams import AWAY, Completion, Delivery, emit, known, names
 
 from . import facts, refusals, registry
@@ -85,7 +95,8 @@ class Tally:
 
     async def _close_due(self, account: str) -> None:
         redis, deadlines = self._system.redis, names.key(account, "deadlines")
-        for raw in await redis.zrangebyscore(deadlines, "-inf", facts.now_ms() - GRACE_MS):
+        due: list[Any] = await redis.zrangebyscore(deadlines, "-inf", facts.now_ms() - GRACE_MS)
+        for raw in due:
             request_id = raw.decode()
             if not await redis.exists(names.key(account, refusals.decided(request_id))):
                 events = await self._filed(account, request_id)
@@ -204,16 +215,17 @@ class Tally:
         request_id: str,
         asked: Event,
         reply: PredictionCertified | PredictionAbstained,
-        fact: facts.LineageRecorded,
+        fact: LineageRecorded,
     ) -> Completion:
-        about = {
-            "source": f"nvp:worker:{self._system.name}",
-            "subject": asked.subject,
-            "traceparent": asked.traceparent,
-        }
+        about = partial(
+            new_event,
+            source=f"nvp:worker:{self._system.name}",
+            subject=asked.subject,
+            traceparent=asked.traceparent,
+        )
         return Completion(
-            replies=(new_event(reply, replyto=request_id, **about),),
-            facts=(new_event(fact, **about),),
+            replies=(about(reply, replyto=request_id),),
+            facts=(about(fact),),
             once=refusals.decided(request_id),
         )
 

@@ -112,6 +112,9 @@ SHOWN = {
 }
 
 
+VERDICTS = {True: "dissents", False: "agrees", None: "came after the decision"}
+
+
 def short(id: str) -> str:
     """An id a person can compare: its kind and the first twelve hex digits."""
     kind, _, digest = id.rpartition(":")
@@ -126,8 +129,7 @@ def decision_lines(found: Any) -> list[str]:
         f"  asked by {found.asked_by}, decided by {found.decided_by}, paid by {', '.join(found.paid_by) or 'nobody'}",
     ]
     for ballot in found.ballots:
-        verdict = {True: "dissents", False: "agrees", None: "not judged"}[ballot.dissent]
-        lines.append(f"  {ballot.voter} {verdict:<10} {short(ballot.model_id or 'unknown model')}")
+        lines.append(f"  {ballot.voter} {VERDICTS[ballot.dissent]:<28} {short(ballot.model_id or 'unknown model')}")
     lines += [
         f"  {one.phase}: {joules(one.mj)} {one.method} ({joules(one.lo_mj)} to {joules(one.hi_mj)})"
         for one in found.joules

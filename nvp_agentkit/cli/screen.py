@@ -17,8 +17,17 @@ MARKS = {"ready": ("✓", "green"), "starting": ("…", "yellow"), "restarting":
          "ended": ("·", "dim")}  # fmt: skip
 
 
+PLAIN_WIDTH = 120
+
+
+def console() -> Console:
+    """The terminal; where there is none, lines wide enough not to be broken."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
 class Board:
-    """One line a process, redrawn in place on a terminal; elsewhere a line is printed when it is ready or in trouble."""
+    """One line a process, redrawn in place on a terminal; elsewhere a line once it is ready or in trouble."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

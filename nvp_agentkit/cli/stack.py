@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli import deployment, screen
 from nvp_agentkit.cli.screen import Board
 from nvp_agentkit.embedded import control
 from nvp_agentkit.embedded.stack import StackEvent
@@ -75,7 +74,7 @@ def _follow(daemon: subprocess.Popen[bytes], log: Path) -> None:
     Raises:
         StackError: it ended before; its last words.
     """
-    console = Console(highlight=False)
+    console = screen.console()
     board = Board(console)
     with log.open() as lines, board.shown():
         while True:
@@ -92,7 +91,8 @@ def _follow(daemon: subprocess.Popen[bytes], log: Path) -> None:
                 break
             board(event)
     console.print(
-        f"Running in the background on {log.parent.parent}. Next: [bold]nvp status[/], [bold]nvp account create ace-1[/], [bold]nvp down[/]"
+        f"Running in the background on {log.parent.parent}. Next: nvp status, nvp account create ace-1, nvp down",
+        soft_wrap=True,
     )
 
 

@@ -58,7 +58,8 @@ class Forecast:
     @property
     def std(self) -> NDArray[np.float32]:
         """Standard deviation a cell, shape (H, W), same units as the mean."""
-        return np.exp(0.5 * self.log_var).astype(np.float32)
+        spread: NDArray[np.float32] = np.exp(0.5 * self.log_var).astype(np.float32)
+        return spread
 
     @property
     def assurance(self) -> str:
@@ -67,4 +68,5 @@ class Forecast:
     def __str__(self) -> str:
         height, width = self.mean.shape
         believed = f", {len(self.agreed)} voters agree" if self.certificate else ""
-        return f"forecast of {height}x{width} cells in {self.units}{believed}, {self.energy.mj / 1000:.2f} J {self.energy.method}"
+        cost = f"{self.energy.mj / 1000:.2f} J {self.energy.method}"
+        return f"forecast of {height}x{width} cells in {self.units}{believed}, {cost}"

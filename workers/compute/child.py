@@ -10,7 +10,7 @@ import json
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Call:
         return self._stop
 
 
-def serve(wire: BlockingWire, arena: Arena, operations: dict[str, Operation]) -> None:
+def serve(wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation]) -> None:
     """Answer calls until the front hangs up."""
     wire.send({"ready": True})
     while True:
@@ -63,7 +63,7 @@ def serve(wire: BlockingWire, arena: Arena, operations: dict[str, Operation]) ->
             wire.send(_answer(frame, wire, arena, operations))
 
 
-def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: dict[str, Operation]) -> Frame:
+def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation]) -> Frame:
     call = Call(frame["params"], arena.take(frame["arrays"]), wire)
     try:
         values, arrays = operations[frame["op"]](call)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli import deployment, screen
 from nvp_agentkit.cli.demo.story import Options, tell
 from nvp_agentkit.cli.stack import DataDir
 
@@ -39,5 +38,5 @@ def command(
     with tempfile.TemporaryDirectory(prefix="nvp-") if ephemeral else nullcontext(None) as temporary:
         settings = deployment.settings_for(Path(temporary) if temporary else data_dir)
         options = Options(settings, data, units, budget_j, size, seed, keep=not ephemeral)
-        if not asyncio.run(tell(options, Console(highlight=False))):
+        if not asyncio.run(tell(options, screen.console())):
             raise typer.Exit(INTERRUPTED)

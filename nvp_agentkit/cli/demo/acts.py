@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from nvp_agentkit.cli.inspect import short
@@ -20,7 +22,6 @@ from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import InvalidInput, NvpError
 from nvp_agentkit.messages import JobCompleted, JobProgressed, ObjectRef
-from nvp_agentkit.settings import Settings
 
 if TYPE_CHECKING:
     from nvp_agentkit.cli.demo.story import Options
@@ -98,7 +99,8 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
     if ref is None:
         raise NvpError("the job ended without a dataset")
     console.print(
-        f"   {about['trajectories']} x {about['frames']} frames of {about['height']}x{about['width']} in {about['units']}, "
+        f"   {about['trajectories']} x {about['frames']} frames of {about['height']}x{about['width']} cells in "
+        f"{about['units']}, "
         f"{ref.bytes / 1e6:.1f} MB, {short(ref.digest)}, {joules(done.energy.mj)} {done.energy.method}"
     )
     if about["masked_cells"]:
@@ -122,7 +124,7 @@ async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: C
         )
     for name, vrmse in sorted(done.baselines.items(), key=lambda item: item[1]):
         table.add_row(f"[dim]{name}[/]", "", "", f"[dim]{vrmse:.4f}[/]", "")
-    console.print(_indented(table))
+    console.print(indented(table))
     best = min(done.baselines, key=lambda name: done.baselines[name])
     champion = done.members[0]
     console.print(
@@ -191,61 +193,6 @@ async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Op
             raise InvalidInput(f"{what} was not refused")
 
 
-async def remember(
-    nvp: AgentClient, settings: Settings, answer: Shown, trained: JobCompleted, console: Console
-) -> None:
-    """Act six: where it all came from, asked of the graph."""
-    from nvp_agentkit.lineage import queries
-    from nvp_agentkit.lineage.graph import Graph
-
-    title(console, 6, "Where it came from, asked of the graph")
-    await nvp.recorded()
-    async with Graph.connect(settings) as graph:
-        found = await queries.decision(graph, answer.forecast.request_id)
-        champion = trained.members[0].model_id
-        origin = await queries.ancestry(graph, champion)
-        cost = await queries.joules_of(graph, champion)
-    table = Table("what", "id", "known", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_row(
-        "decision",
-        short(found.decision.id),
-        f"{found.decision['outcome']}, asked by {found.asked_by}, paid by {', '.join(found.paid_by)}",
-    )
-    for ballot in found.ballots:
-        said = {True: "dissents", False: "agrees", None: "not judged"}[ballot.dissent]
-        table.add_row("  vote", ballot.voter, f"{said}, with {short(ballot.model_id or '')}")
-    for thing in origin.labelled("ModelVersion"):
-        table.add_row("model", short(thing.id), f"{thing['name']}, {thing['params']:,} parameters")
-    for thing in origin.labelled("Run"):
-        table.add_row(
-            "  run",
-            short(thing.id),
-            f"{thing['kind']}, {(thing['ended_ms'] - thing['started_ms']) / 1000:.0f} s, {thing['outcome']}",
-        )
-    for thing in origin.labelled("DatasetVersion"):
-        table.add_row(
-            "  data",
-            short(thing.id),
-            f"{'x'.join(map(str, thing['shape'] or []))} {thing['domain'] or ''} in {thing['units'] or '?'}",
-        )
-    for thing in origin.labelled("Config"):
-        table.add_row("  config", short(thing.id), f"seed {thing['seed']}")
-    for thing in origin.labelled("CodeVersion"):
-        commit = f", commit {thing['commit'][:12]}{' + changes' if thing['dirty'] else ''}" if thing["commit"] else ""
-        table.add_row("  code", short(thing.id), f"nvp-agentkit {thing['version']}{commit}")
-    for thing in origin.labelled("Environment"):
-        table.add_row(
-            "  environment",
-            short(thing.id),
-            f"Python {thing['python']}, jax {thing['jax']}, {thing['threads']} cores of {thing['cpu']}",
-        )
-    for one in cost:
-        table.add_row(
-            "  joules", one.phase, f"{joules(one.mj)} {one.method} ({joules(one.lo_mj)} to {joules(one.hi_mj)})"
-        )
-    console.print(_indented(table))
-
-
 def picture(dataset: Dataset, answer: Shown, options: Options, console: Console) -> None:
     """Now, what came, what was forecast, the error and the stated uncertainty, as one PNG."""
     from nvp_agentkit.cli.demo.picture import draw
@@ -263,12 +210,17 @@ def picture(dataset: Dataset, answer: Shown, options: Options, console: Console)
     console.print(f"   picture: {shown(path)}", soft_wrap=True)
 
 
-async def _watch(job: Job, console: Console, text: Any) -> JobCompleted:
+async def _watch(job: Job, console: Console, text: Callable[[JobProgressed], str]) -> JobCompleted:
+    """Follow a job: a bar on a terminal, elsewhere a line whenever a phase begins."""
+    phase = ""
     with progress_bar(console) as bars:
         bar = bars.add_task("waiting", total=1.0, told="")
         async for line in job:
             done = line.step / line.steps if line.steps else line.used_mj / max(line.granted_mj, 1)
             bars.update(bar, completed=min(done, 1.0), description=f"{line.phase:<11}", told=text(line))
+            if line.phase != phase and not console.is_terminal:
+                console.print(f"   {line.phase}: {text(line)}")
+            phase = line.phase
         bars.update(bar, completed=1.0)
     return await job.result()
 
@@ -284,7 +236,6 @@ def _training_line(line: JobProgressed) -> str:
     return ", ".join(parts)
 
 
-def _indented(table: Table) -> Any:
-    from rich.padding import Padding
-
+def indented(table: Table) -> Padding:
+    """A table in line with the text around it."""
     return Padding(table, (0, 0, 0, 3))

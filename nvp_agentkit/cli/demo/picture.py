@@ -26,15 +26,15 @@ def draw(path: Path, now: Field, truth: Field, forecast: Forecast, *, title: str
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    error = forecast.mean - truth
+    off = forecast.mean - truth
     low, high = (float(bound) for bound in np.percentile(np.stack([now, truth]), (0.5, 99.5)))
-    widest = float(np.percentile(np.abs(error), 99.5)) or 1.0
+    widest = float(np.percentile(np.abs(off), 99.5)) or 1.0
     sigma = forecast.std
     panels = (
         ("now", now, "inferno", low, high),
         ("truth", truth, "inferno", low, high),
         ("forecast", forecast.mean, "inferno", low, high),
-        ("error", error, "RdBu_r", -widest, widest),
+        ("error", off, "RdBu_r", -widest, widest),
         ("sigma", sigma, "viridis", 0.0, float(np.percentile(sigma, 99.5))),
     )
     figure, axes = plt.subplots(1, len(panels), figsize=(17, 3.9), layout="constrained")
@@ -46,7 +46,7 @@ def draw(path: Path, now: Field, truth: Field, forecast: Forecast, *, title: str
         bar = figure.colorbar(image, ax=axis, orientation="horizontal", fraction=0.06, pad=0.03)
         bar.set_label(forecast.units, fontsize=9)
         bar.ax.tick_params(labelsize=8)
-    rmse = float(np.sqrt(np.nanmean(error**2)))
+    rmse = float(np.sqrt(np.nanmean(off**2)))
     figure.suptitle(
         f"{title}  (RMSE {rmse:.3g}, mean sigma {float(np.nanmean(sigma)):.3g} {forecast.units})", fontsize=12
     )

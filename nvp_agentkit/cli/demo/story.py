@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from nvp_agentkit.cli import deployment
-from nvp_agentkit.cli.demo import acts
+from nvp_agentkit.cli.demo import acts, lineage
 from nvp_agentkit.cli.screen import Board
 from nvp_agentkit.client import AgentClient
 from nvp_agentkit.client.place import find
@@ -47,15 +47,13 @@ class Options:
 async def tell(options: Options, console: Console) -> bool:
     """Play all acts; False when interrupted. Whatever happens, what was started is ended."""
     began = time.monotonic()
-    finished = False
     own = _own_stack(options.settings)
-    with ends_on_signal():
+    with ends_on_signal() as interrupted:
         async with AsyncExitStack() as stack:
             settings = await stack.enter_async_context(_stack(options, console, own=own))
             charged_mj = await _play(options, settings, console)
             _closing(console, options, own=own)
-        finished = True
-    if not finished:
+    if interrupted():
         console.print("\ninterrupted; everything it started has ended")
         return False
     _account_for_all(console, time.monotonic() - began, charged_mj, own=own)
@@ -73,7 +71,7 @@ async def _play(options: Options, settings: Settings, console: Console) -> int:
             trained = await acts.train(nvp, dataset, options, console)
             forecast = await acts.quorum(nvp, dataset, trained, options, console)
             await acts.refusals(nvp, redis, dataset, options, console)
-            await acts.remember(nvp, settings, forecast, trained, console)
+            await lineage.remember(nvp, settings, forecast, trained, console)
         acts.picture(dataset, forecast, options, console)
         return (await Ledger(redis).balance(ACCOUNT)).spent_mj - before.spent_mj
     finally:

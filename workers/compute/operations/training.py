@@ -153,7 +153,7 @@ def _rule(trained: list[TrainedModel], parts: Split, mask: np.ndarray | None) ->
     frames, seen, truth, there = all_windows(parts.validation, context)
     answers = [predict_next(one.bundle, frames, seen) for one in trained]
     means, log_vars = (np.stack(arrays) for arrays in zip(*answers, strict=True))
-    valid = there if mask is None else there & mask  # `there` is None only where there is no mask at all
+    valid = there if mask is None or there is None else there & mask
     rule = calibrate_rule(means, log_vars, truth, units=parts.train.meta.units, mask=valid)
     return rule.model_dump(mode="json")
 
