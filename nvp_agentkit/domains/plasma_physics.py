@@ -77,7 +77,7 @@ class Parameters:
         """
         k0 = max(0.15, 12.8 / size)
         nu = REFERENCE_DAMPING / (k0 * size / 3) ** 4
-        if size >= 128:
+        if size > 64:
             slower = max(1, math.ceil(size / 256))
             return Parameters(k0=k0, nu=nu, dt=0.05 / slower, frame_steps=10 * slower)
         return Parameters(k0=k0, nu=nu, dt=0.08, frame_steps=11, spin_up=40.0)

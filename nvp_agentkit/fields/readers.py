@@ -30,7 +30,7 @@ NPY_MAGIC = b"\x93NUMPY"
 HEADER_FACTS = (
     rb"'descr': *'([<>=|]?(?:f[248]|[iu][1248]))'",
     rb"'fortran_order': *(True|False)",
-    rb"'shape': *\(([0-9, ]{1,80})\)",
+    rb"'shape': *\(([0-9, ]{0,80})\)",
 )
 
 

@@ -1,0 +1,111 @@
+"""The trivial forecasters where their answer is known, and the honesty of their scores."""
+
+import numpy as np
+import pytest
+
+from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.fields import FieldMeta, SequenceSet, split
+from nvp_agentkit.fields.advection import advect, sample
+from nvp_agentkit.fields.baselines import LagrangianIncrement, LinearExtrapolation, baselines, best, score_baselines
+from nvp_agentkit.fields.masking import fill_invalid
+from nvp_agentkit.fields.metrics import vrmse
+
+PERIODIC = FieldMeta("test", boundary=("periodic", "periodic"))
+
+
+def blobs(side: int = 48) -> np.ndarray:
+    """Smooth periodic texture."""
+    spectrum = np.fft.rfft2(np.random.default_rng(0).normal(size=(side, side)))
+    y, x = np.fft.fftfreq(side, 1 / side)[:, None], np.arange(side // 2 + 1)[None, :]
+    field = np.fft.irfft2(spectrum * np.exp(-(x**2 + y**2) / 30), s=(side, side))
+    return (field / field.std()).astype(np.float32)
+
+
+def drifting(frames: int, gain: float = 1.0, trajectories: int = 1) -> SequenceSet:
+    """The texture moves 2 cells down and 1 left a frame, and is multiplied by ``gain``."""
+    moved = [gain**t * np.roll(blobs(), (2 * t, -t), (0, 1)) for t in range(frames)]
+    values = np.repeat(np.stack(moved)[None], trajectories, axis=0).astype(np.float32)
+    return SequenceSet(values, None, PERIODIC)
+
+
+def test_advection_follows_what_drifts_also_across_the_edge() -> None:
+    scores = score_baselines(drifting(6), drifting(6))
+    assert scores["advection"] < 0.1 * scores["persistence"]
+    assert scores["advection"] < 0.1 * scores["linear_extrapolation"]
+
+
+def test_the_lagrangian_increment_learns_that_what_grew_grows_on() -> None:
+    data = drifting(6, gain=1.3)
+    scores = score_baselines(data, data)
+    assert best(scores) == "lagrangian_increment"
+    assert scores["lagrangian_increment"] < 0.5 * scores["advection"]
+    fitted = LagrangianIncrement(PERIODIC)
+    fitted.fit(data, context=2)
+    assert fitted.share == pytest.approx(1.3, abs=0.1)
+
+
+def test_linear_extrapolation_is_exact_on_a_ramp_and_never_below_zero_where_nothing_can_be() -> None:
+    ramp = np.stack([blobs(), 0.5 * blobs()])
+    np.testing.assert_allclose(LinearExtrapolation(PERIODIC).forecast(ramp), 0 * blobs(), atol=1e-6)
+    positive = FieldMeta("test", positive=True)
+    falling = np.stack([np.full((16, 16), 3, np.float32), np.full((16, 16), 1, np.float32)])
+    assert LinearExtrapolation(positive).forecast(falling).min() == 0
+
+
+def test_nothing_moves_out_of_a_field_that_stands_still() -> None:
+    moved = advect(blobs(), blobs(), ("periodic", "periodic"))
+    np.testing.assert_allclose(moved.value, blobs(), atol=1e-6)
+    np.testing.assert_allclose(moved.increment, 0, atol=1e-6)
+
+
+def test_a_displacement_beyond_an_open_edge_takes_the_value_at_the_edge() -> None:
+    far = np.zeros((48, 48, 2), np.float32)
+    far[..., 0] = -500
+    np.testing.assert_allclose(sample(blobs(), far, ("open", "open")), np.repeat(blobs()[:, :1], 48, 1), atol=1e-5)
+
+
+def test_one_frame_of_context_makes_them_all_persistence() -> None:
+    scores = score_baselines(drifting(4), drifting(4), context=1)
+    assert set(scores.values()) == {scores["persistence"]}
+
+
+def test_unobserved_cells_are_neither_shown_nor_scored() -> None:
+    clean = drifting(6)
+    mask = np.random.default_rng(2).random(clean.values.shape) > 0.2
+    rubbish = np.where(mask, clean.values, np.float32(1e4))
+    scores = score_baselines(SequenceSet(rubbish, mask, PERIODIC), SequenceSet(rubbish, mask, PERIODIC))
+    assert max(scores.values()) < 2
+    assert scores["advection"] < scores["persistence"]
+
+
+def test_filling_keeps_what_was_observed_and_looks_only_back() -> None:
+    frames, mask = drifting(3).values[0], np.ones((3, 48, 48), bool)
+    mask[1, 5, 5] = mask[0, 10:30, 10:30] = False
+    filled = fill_invalid(frames, mask)
+    np.testing.assert_array_equal(filled[mask], frames[mask])
+    assert filled[1, 5, 5] == frames[0, 5, 5]
+    assert np.abs(filled).max() <= np.abs(frames).max()
+    later = frames.copy()
+    later[2] += 7
+    np.testing.assert_array_equal(fill_invalid(later, mask)[:2], filled[:2])
+
+
+def test_a_frame_that_nobody_observed_stands_for_the_one_before() -> None:
+    frames, mask = drifting(3).values[0], np.ones((3, 48, 48), bool)
+    mask[2] = False
+    np.testing.assert_array_equal(fill_invalid(frames, mask)[2], frames[1])
+
+
+def test_a_test_set_without_a_window_is_refused() -> None:
+    with pytest.raises(InvalidField, match="bring a longer sequence"):
+        score_baselines(drifting(6), drifting(2))
+
+
+def test_on_plasma_turbulence_the_lagrangian_increment_is_the_one_to_beat(turbulence: SequenceSet) -> None:
+    parts = split(turbulence)
+    scores = score_baselines(parts.train, parts.test)
+    assert best(scores) == "lagrangian_increment"
+    assert scores["lagrangian_increment"] < scores["advection"] < 0.6 * scores["persistence"]
+    assert list(scores) == [baseline.name for baseline in baselines(PERIODIC)]
+    held = parts.test.values
+    assert scores["persistence"] == pytest.approx(vrmse(held[:, 1:-1], held[:, 2:]))
