@@ -23,10 +23,11 @@ class Bucket:
         if url.startswith("memory://"):
             self._store: Any = MemoryStore()
         else:
-            # The defaults retry for three minutes: a request would be late long before it is refused.
+            # The defaults retry for three minutes: a request would be late long before it is refused. Plain http is
+            # what a bucket next door (MinIO in compose) speaks; it takes an endpoint that says so.
             self._store = S3Store.from_url(
                 url,
-                client_options={"connect_timeout": "5s", "timeout": "60s"},
+                client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "60s"},
                 retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
             )
 

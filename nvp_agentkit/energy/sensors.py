@@ -22,6 +22,9 @@ CORE_BAND_W = (1.5, 10.0)  # ... and the band that encloses measured machines
 WATTS_PER_GB = 0.39  # DRAM, idle and refresh included
 NVML_BAND = 0.30  # relative; part-time sampling was off by up to this on A100/H100 (SC24)
 
+POWERCAP = Path("/sys/class/powercap")
+PROC_STAT = Path("/proc/stat")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -84,7 +87,7 @@ class Rapl:
 
     name = "rapl"
 
-    def __init__(self, powercap: Path = Path("/sys/class/powercap"), stat: Path = Path("/proc/stat")) -> None:
+    def __init__(self, powercap: Path = POWERCAP, stat: Path = PROC_STAT) -> None:
         # intel-rapl:N are packages (on AMD as well); intel-rapl:N:M are parts of them.
         self._packages = sorted(path for path in powercap.glob("intel-rapl:*") if path.name.count(":") == 1)
         self._stat = stat
@@ -163,10 +166,10 @@ class Nvml:
         return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device))
 
 
-def best_sensor(settings: Settings) -> Sensor:
+def best_sensor(settings: Settings, powercap: Path = POWERCAP) -> Sensor:
     """RAPL where this process may read it, else the model of CPU time. A GPU's counter is named outright (`Nvml`)."""
     try:
-        return Rapl()
+        return Rapl(powercap)
     except (OSError, ValueError):  # no such counter, or readable by root alone
         return Modelled(settings.watts_per_core)
 

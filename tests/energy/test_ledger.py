@@ -49,8 +49,10 @@ async def test_a_spent_budget_refuses_the_next_request_and_says_what_is_left(led
     assert (await ledger.balance(account)).free_mj == 2_100
 
 
-async def test_the_last_millijoule_can_be_reserved(ledger: Ledger, account: str) -> None:
+async def test_the_last_millijoule_can_be_reserved_and_not_one_more(ledger: Ledger, account: str) -> None:
     await ledger.create(account, 5)
+    with pytest.raises(InsufficientJoules):
+        await ledger.reserve(account, "too-much", 6, expires_ms=LATER_MS)
     await ledger.reserve(account, "r", 5, expires_ms=LATER_MS)
     assert (await ledger.balance(account)).free_mj == 0
 
@@ -153,12 +155,23 @@ async def test_releasing_twice_is_releasing_once(ledger: Ledger, account: str) -
     assert await ledger.balance(account) == Balance(account, 10_000, spent_mj=500, reserved_mj=0)
 
 
+async def test_a_settled_reservation_stays_settled_when_it_is_released(ledger: Ledger, account: str) -> None:
+    await ledger.create(account, 10_000)
+    await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS)
+    await ledger.settle(account, "r", "w", 500, seq=1, final=True)
+    assert await ledger.release(account, "r") == 0
+    grant = await ledger.grant(account, "r")
+    assert grant is not None
+    assert grant.state == "settled"
+
+
 async def test_what_is_used_after_a_release_is_an_overdraft(ledger: Ledger, account: str) -> None:
     await ledger.create(account, 10_000)
     await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS)
     await ledger.settle(account, "r", "w", 500, seq=1)
     await ledger.release(account, "r")
-    await ledger.settle(account, "r", "w", 800, seq=2, final=True)
+    grant = await ledger.settle(account, "r", "w", 800, seq=2, final=True)
+    assert grant.state == "released"
     assert await ledger.balance(account) == Balance(account, 10_000, spent_mj=500, reserved_mj=0, overdraft_mj=300)
 
 
@@ -224,7 +237,12 @@ async def test_settling_what_was_never_reserved_is_an_error(ledger: Ledger, acco
     await ledger.create(account, 1_000)
     with pytest.raises(UnknownName, match="has no reservation typo"):
         await ledger.settle(account, "typo", "w", 1, seq=1)
+    with pytest.raises(InsufficientJoules):
+        await ledger.reserve(account, "refused", 2_000, expires_ms=LATER_MS)
+    with pytest.raises(UnknownName, match="has no reservation refused"):
+        await ledger.settle(account, "refused", "w", 1, seq=1)
     assert await ledger.grant(account, "typo") is None
+    assert await ledger.grant(account, "refused") is None
 
 
 @pytest.mark.parametrize("mj", [0, -1, 1.5, True, MOST_MJ + 1])

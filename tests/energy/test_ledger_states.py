@@ -16,8 +16,8 @@ from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import ConflictingFact, InsufficientJoules, InvalidInput, NvpError, UnknownName
 
 ACCOUNT = "ace-1"
-ids = st.sampled_from([f"r{i}" for i in range(5)])
-part_names = st.sampled_from(["a", "b", "c", "d"])
+ids = st.sampled_from([f"r{i}" for i in range(3)])
+part_names = st.sampled_from(["a", "b", "c"])
 amounts = st.integers(1, 60)
 times = st.integers(1, 20)
 
@@ -97,8 +97,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.deliver(lambda: self.ledger.top_up(ACCOUNT, mj, id=id), None)
         self.limit += mj
 
-    @rule(id=ids, mj=amounts, parts=st.integers(1, 4), expires=times)
+    @rule(id=ids, mj=amounts, parts=st.integers(1, 3), expires=times)
     def reserve(self, id: str, mj: int, parts: int, expires: int) -> None:
+        self.reserve_model(id, mj, parts, expires)
+
+    @rule(id=ids, beyond=st.integers(-1, 1), expires=times)
+    def reserve_about_all_there_is(self, id: str, beyond: int, expires: int) -> None:
+        self.reserve_model(id, max(1, self.expected().free_mj + beyond), 1, expires)
+
+    def reserve_model(self, id: str, mj: int, parts: int, expires: int) -> None:
         expected: type[NvpError] | None = None
         before = self.reservations.get(id)
         if before is None:
@@ -185,7 +192,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 LedgerMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

@@ -14,10 +14,9 @@ if state then
     if state == 'refused' then
         return {'refused', redis.call('HGET', reservation, 'free')}
     end
-    -- A redelivery may ask for more time, never for less.
+    -- A redelivery may ask for more time, never for less. Its place in `open` may be too early then: `reap` looks again.
     if state == 'open' and tonumber(expires_ms) > amount_of(reservation, 'expires_ms') then
         redis.call('HSET', reservation, 'expires_ms', expires_ms)
-        redis.call('ZADD', open, expires_ms, member)
     end
     return grant()
 end
