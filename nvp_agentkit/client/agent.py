@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -148,7 +149,7 @@ class AgentClient:
         """
         source = Path(path)
         try:
-            raw = source.read_bytes()
+            raw = await asyncio.to_thread(source.read_bytes)
         except OSError as error:
             raise InvalidInput(f"{source}: {error.strerror}") from error
         ref = await self.artifacts.put(raw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -32,6 +33,6 @@ async def passed(redis: Redis, account: str, suffix: str, *, timeout_s: float) -
     return True
 
 
-def _order(entry_id: bytes) -> tuple[int, int]:
+def _order(entry_id: Any) -> tuple[int, int]:
     ms, _, sequence = entry_id.decode().partition("-")
     return int(ms), int(sequence)

@@ -162,7 +162,7 @@ def _ever_observed(data: SequenceSet) -> np.ndarray | None:
     """(H, W): cells that had a value at least once; land never has."""
     if data.mask is None:
         return None
-    observed: np.ndarray = np.asarray(data.mask).any(axis=(0, 1))
+    observed: np.ndarray = np.logical_or.reduce(data.mask, axis=(0, 1))
     return None if observed.all() else observed
 
 
