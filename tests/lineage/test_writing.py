@@ -11,7 +11,7 @@ from nvp_agentkit.errors import ConflictingFact, InvalidMessage
 from nvp_agentkit.lineage import edges, nodes
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.lineage.writer import Batch
-from nvp_agentkit.messages import LineageRecorded, NodeFact
+from nvp_agentkit.messages import EdgeFact, LineageRecorded, NodeFact
 
 
 async def test_loading_three_times_shuffled_and_half_doubled_is_loading_once(lineage, history, dump):
@@ -60,6 +60,17 @@ def test_two_facts_of_one_batch_may_not_contradict_each_other():
     first, second = (nodes.node("Agent", "ace:a", name=name) for name in "ab")
     with pytest.raises(ConflictingFact, match="name is 'a', and another fact says 'b'"):
         Batch.of([LineageRecorded(nodes=(first,)), LineageRecorded(nodes=(second,))])
+
+
+async def test_a_fact_from_a_stream_cannot_smuggle_in_a_query(lineage, history, dump):
+    await lineage.write(history.bundles())
+    before = await dump()
+    edge = EdgeFact(type="USED", from_label="Run {id: 'x'}) DETACH DELETE (n", from_id="a", to_label="Config", to_id="b")
+    label = NodeFact(label="Run", id="run:x", properties={"kind = 'x' DETACH DELETE n //": "x"})
+    for bundle in (LineageRecorded(edges=(edge,)), LineageRecorded(nodes=(label,))):
+        with pytest.raises(InvalidMessage):
+            await lineage.write([bundle])
+    assert await dump() == before
 
 
 async def test_a_bad_bundle_does_not_keep_its_neighbours_out(lineage, history, dump):
