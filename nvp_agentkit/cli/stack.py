@@ -19,6 +19,7 @@ from nvp_agentkit.embedded import control
 from nvp_agentkit.embedded.stack import StackEvent
 from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.embedded.supervisor import ends_on_signal
+from nvp_agentkit.ensemble.keys import init_keys
 from nvp_agentkit.errors import StackError
 from nvp_agentkit.streams.connect import connect
 from nvp_agentkit.streams.health import workers
@@ -156,3 +157,15 @@ def worker(name: Annotated[str, typer.Argument(help="training, inference, shadow
     [dim]Example:[/dim] NVP_REDIS_URL=redis://... nvp worker shadow-1
     """
     os.execv(sys.executable, [sys.executable, "-m", "nvp_agentkit.workers", name])  # noqa: S606 - becoming it is the purpose
+
+
+def keys(data_dir: DataDir = None) -> None:
+    """Make the deployment's root key and the voters' and tally's keys; what is there already is kept.
+
+    `nvp up` does this by itself; compose runs it once before the workers.
+
+    [dim]Example:[/dim] nvp keys --data-dir /var/lib/nvp
+    """
+    settings = deployment.settings_for(data_dir)
+    init_keys(settings.keys_dir, deployment.SIGNERS)
+    typer.echo(f"keys in {settings.keys_dir}; verifiers need root.pub alone")
