@@ -6,10 +6,10 @@ import sys
 
 from nvp_agentkit.errors import InvalidInput
 
-from .main import SERVE, kind_of, run
+from .main import KINDS, kind_of, run
 
 if len(sys.argv) != 2:
-    sys.exit(f"usage: python -m workers NAME, where NAME is one of {', '.join(SERVE)} (shadow-1, shadow-2, ...)")
+    sys.exit(f"usage: python -m workers NAME, where NAME is one of {', '.join(KINDS)} (shadow-1, shadow-2, ...)")
 try:
     kind_of(sys.argv[1])
 except InvalidInput as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
-from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -12,16 +12,10 @@ from nvp_agentkit.errors import InvalidInput, StoreUnavailable
 from nvp_agentkit.observability.logging import configure
 from nvp_agentkit.settings import Settings
 
-from . import inference, recorder, shadow, tally, training
-from .system import System, bootstrap
+from .system import bootstrap
 
-SERVE: dict[str, Callable[[System, asyncio.Event], Awaitable[None]]] = {
-    "training": training.serve,
-    "inference": inference.serve,
-    "shadow": shadow.serve,
-    "tally": tally.serve,
-    "recorder": recorder.serve,
-}
+# Each in a module of its own, loaded only in its own process: a voter has no use for the graph's driver.
+KINDS = ("training", "inference", "shadow", "tally", "recorder")
 RETRY_S = 1.0
 log = structlog.get_logger()
 
@@ -33,14 +27,14 @@ def kind_of(name: str) -> str:
         InvalidInput: no such worker.
     """
     kind = name.partition("-")[0]
-    if kind not in SERVE:
-        raise InvalidInput(f"no worker {name!r}; there are {', '.join(SERVE)}, each with -N where there are several")
+    if kind not in KINDS:
+        raise InvalidInput(f"no worker {name!r}; there are {', '.join(KINDS)}, each with -N where there are several")
     return kind
 
 
 async def work(name: str, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; a second signal ends the process at once."""
-    serve = SERVE[kind_of(name)]
+    worker = importlib.import_module(f".{kind_of(name)}", __package__)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -55,7 +49,7 @@ async def work(name: str, settings: Settings) -> None:
         try:
             async with bootstrap(name, settings) as system:
                 log.info("worker starts", kind=kind_of(name))
-                await serve(system, stop)
+                await worker.serve(system, stop)
         except StoreUnavailable as error:  # away at start: come back, never exit
             log.warning("waiting for a store", reason=str(error))
             try:
