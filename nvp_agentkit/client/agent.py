@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from nvp_agentkit.client.forecast import Certificate, Forecast
 from nvp_agentkit.client.job import Job
 from nvp_agentkit.client.place import Place, find
-from nvp_agentkit.errors import InvalidInput, NvpError, QuorumAbstained, StoreUnavailable, from_wire
+from nvp_agentkit.errors import InvalidInput, MissingExtra, NvpError, QuorumAbstained, StoreUnavailable, from_wire
 from nvp_agentkit.messages import (
     Event,
     ImportSpec,
@@ -172,6 +172,29 @@ class AgentClient:
             InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
         """
         return await self._job(TrainSpec(domain=domain, data=data, members=members, seed=seed), budget_j, deadline_s)
+
+    async def frames(self, dataset: ObjectRef, *, trajectory: int = 0, first: int = 0, count: int = 2) -> NDArray[Any]:
+        """Frames of a dataset that a job made, shape (count, H, W) float32, the oldest first.
+
+        Raises:
+            InvalidInput: it has no such trajectory or frames.
+            MissingExtra: safetensors is not installed.
+        """
+        try:
+            from safetensors import safe_open
+        except ImportError as error:
+            raise MissingExtra.of("safetensors", extra="model") from error
+        path = await self.artifacts.local_path(dataset)
+        with safe_open(path, framework="numpy") as file:
+            values = file.get_slice("values")
+            trajectories, frames = values.get_shape()[:2]
+            if not (0 <= trajectory < trajectories and 0 <= first < first + count <= frames):
+                raise InvalidInput(
+                    f"trajectory {trajectory}, frames {first} to {first + count}: "
+                    f"the dataset has {trajectories} trajectories of {frames} frames"
+                )
+            found: NDArray[Any] = values[trajectory, first : first + count]
+        return found
 
     async def recorded(self, *, timeout_s: float = 30.0) -> None:
         """Wait until every fact that exists now is in the graph (read your own writes).

@@ -15,7 +15,7 @@ from nvp_agentkit.messages import JobCompleted, JobProgressed, ObjectRef
 from nvp_agentkit.settings import Settings
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 T = TypeVar("T")
 
@@ -101,6 +101,10 @@ class SyncAgentClient:
     @functools.wraps(AgentClient.train)
     def train(self, domain: str, *, data: ObjectRef, budget_j: float | None = None, **parameters: Any) -> SyncJob:
         return self._job(self._client.train(domain, data=data, budget_j=budget_j, **parameters))
+
+    @functools.wraps(AgentClient.frames)
+    def frames(self, dataset: ObjectRef, *, trajectory: int = 0, first: int = 0, count: int = 2) -> NDArray[Any]:
+        return self._run(self._client.frames(dataset, trajectory=trajectory, first=first, count=count))
 
     @functools.wraps(AgentClient.recorded)
     def recorded(self, *, timeout_s: float = 30.0) -> None:

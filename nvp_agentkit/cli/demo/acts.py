@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,21 +35,11 @@ CONTEXT = 2
 
 @dataclass(frozen=True)
 class Dataset:
-    """Sequences in the artifact store and where they are on this machine."""
+    """Sequences in the artifact store."""
 
     domain: str
     ref: ObjectRef
-    path: Path
     units: str
-    about: dict[str, Any]
-
-    def frames(self, trajectory: int, first: int, count: int) -> NDArray[np.float32]:
-        """(count, H, W)."""
-        from safetensors import safe_open
-
-        with safe_open(self.path, framework="numpy") as file:
-            values: NDArray[np.float32] = file.get_slice("values")[trajectory, first : first + count]
-        return values
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,12 @@ class Shown:
     last: NDArray[np.float32]
     truth: NDArray[np.float32]
     baseline: str
+
+
+def _file_and_array(asked: str) -> tuple[str, str | None]:
+    """``rain.npz:rain_mm_h`` names an array of a file, unless a file of just that name is there."""
+    name, colon, array = asked.rpartition(":")
+    return (name, array) if colon and not Path(asked).exists() else (asked, None)
 
 
 def title(console: Console, number: int, text: str) -> None:
@@ -89,10 +85,10 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
         )
     else:
         title(console, 2, f"Your field: {options.data}")
-        name, _, array = options.data.partition(":")
+        name, array = _file_and_array(options.data)
         domain = "user_field"
         job = await nvp.import_file(
-            name, domain=domain, array=array or None, units=options.units, budget_j=DATA_BUDGET_J
+            name, domain=domain, array=array, units=options.units, budget_j=DATA_BUDGET_J
         )
     done = await _watch(job, console, lambda line: f"{line.used_mj / 1000:.1f} J")
     ref, about = done.dataset, done.summary
@@ -105,7 +101,7 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
     )
     if about["masked_cells"]:
         console.print(f"   {about['masked_cells']:,} cells have no value: a mask, left out of loss and score")
-    return Dataset(domain, ref, await nvp.artifacts.local_path(ref), str(about["units"]), dict(about))
+    return Dataset(domain, ref, str(about["units"]))
 
 
 async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: Console) -> JobCompleted:
@@ -144,7 +140,7 @@ async def quorum(
     """Act four: a forecast that three processes must agree on, and its proof."""
     title(console, 4, "Ask for a forecast by quorum")
     trajectory, first = int(trained.summary["held_out_trajectory"]), int(trained.summary["held_out_frame"])
-    frames = dataset.frames(trajectory, first, CONTEXT + 1)
+    frames = await nvp.frames(dataset.ref, trajectory=trajectory, first=first, count=CONTEXT + 1)
     forecast = await nvp.predict(
         frames[:CONTEXT], domain=dataset.domain, units=dataset.units, assurance="quorum", budget_j=FORECAST_BUDGET_J
     )
@@ -163,7 +159,7 @@ async def quorum(
 async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Options, console: Console) -> None:
     """Act five: three requests that are told no, in words."""
     title(console, 5, "What is refused")
-    frames = dataset.frames(0, 0, CONTEXT)
+    frames = await nvp.frames(dataset.ref, count=CONTEXT)
     free_j = (await Ledger(redis).balance(nvp.account)).free_mj / 1000
     broken = frames.copy()
     broken[-1, 3, 4] = np.nan
