@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redis import exceptions
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
@@ -28,6 +28,9 @@ AWAY = (
     OSError,
 )
 
+# Calls beyond these wait for a connection; redis-py's own pool raises at the 101st.
+CONNECTIONS = 128
+
 
 async def connect(settings: Settings) -> Redis:
     """A client of the stream server, after it has answered once.
@@ -43,14 +46,17 @@ async def connect(settings: Settings) -> Redis:
     login: dict[str, Any] = {}
     if settings.account_password is not None:
         login = {"username": settings.account, "password": settings.account_password}
-    redis = Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.redis_url,
+        max_connections=CONNECTIONS,
+        timeout=None,
         socket_timeout=None,
         socket_connect_timeout=5,
         health_check_interval=30,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
         **login,
     )
+    redis = Redis.from_pool(pool)
     try:
         async with asyncio.timeout(5):
             await redis.ping()

@@ -21,7 +21,7 @@ from nvp_agentkit.streams.completion import Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
 from nvp_agentkit.streams.handling import Handle, outcomes_of
-from nvp_agentkit.streams.intake import Intake
+from nvp_agentkit.streams.intake import BLOCK_S, Intake
 from nvp_agentkit.streams.leases import Leases
 from nvp_agentkit.streams.verdict import Again, Outcome, Refuse, Rules
 
@@ -130,11 +130,11 @@ class Consumer:
 
     async def _take(self) -> list[Entry]:
         """A batch, at most; what a read brought beyond it is handed back at once."""
-        entries = await self._intake.take(self._batch)
+        # The first read does not wait: being able to read is being ready.
+        entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
         until = time.monotonic() + self._batch_wait_s
         while 0 < len(entries) < self._batch and (left_s := until - time.monotonic()) > 0:
             entries += await self._intake.take(self._batch - len(entries), left_s)
-        entries = [entry for entry in entries if entry not in self._leases]
         await self._leases.release(entries[self._batch :], wait_s=0, counted=False)
         return entries[: self._batch]
 
@@ -171,18 +171,19 @@ class Consumer:
     async def _settle(self, settlements: list[Settlement]) -> None:
         """Complete, and where Redis is away try that again: the work is not run again."""
         pause_s = PAUSE_S
-        while settlements and not self._patience_over.is_set():
+        while settlements:
             try:
                 results = await settle(self._redis, self._group, self.name, settlements)
             except AWAY as error:
                 results = [error] * len(settlements)
             for settlement, result in zip(settlements, results, strict=True):
                 self._count(settlement, result)
-            settlements = [s for s, result in zip(settlements, results, strict=True) if isinstance(result, AWAY)]
-            if settlements:
-                self._state, self.detail = "starting", f"recovering: {results[0]}"
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            settlements = [one for one, result in zip(settlements, results, strict=True) if isinstance(result, AWAY)]
+            if not settlements or self._patience_over.is_set():
+                return  # what is left, if anything, is delivered again when its lease runs out
+            self._state, self.detail = "starting", f"recovering: {results[0]}"
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _count(self, settlement: Settlement, result: object) -> None:
         if result == 1:

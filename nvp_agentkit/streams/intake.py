@@ -37,16 +37,12 @@ class Intake:
         self._sweep_s = min(1.0, lease_s / 4)
         self._streams: dict[str, str] = {}
         self._unusable: set[str] = set()
-        self._turn = 0
+        self._turn, self._new_first = 0, False
         self._watch_at = self._sweep_at = 0.0
 
     def forget(self) -> None:
         """Make every group anew before the next read: after NOGROUP, FLUSHALL, a restart, a failover."""
         self._streams, self._watch_at = {}, 0.0
-
-    @property
-    def accounts(self) -> int:
-        return len(self._streams)
 
     async def take(self, room: int, wait_s: float = BLOCK_S) -> list[Entry]:
         """Some entries: those of silent workers when a sweep is due, else new ones, waiting ``wait_s`` for the first.
@@ -60,11 +56,14 @@ class Intake:
         if not self._streams:
             await asyncio.sleep(min(wait_s, IDLE_S))
             return []
-        if now >= self._sweep_at:
+        sweep_due = now >= self._sweep_at
+        if sweep_due and not self._new_first:
             if stale := await self._sweep(room):
-                return stale  # and sweep again before anything new: these have waited longest
-            self._sweep_at = now + self._sweep_s
-        return await self._new(room, min(wait_s, self._sweep_s))
+                self._new_first = True  # there may be more of them, but one account's retries must not keep all busy
+                return stale
+            self._sweep_at, sweep_due = now + self._sweep_s, False
+        self._new_first = False
+        return await self._new(room, 0 if sweep_due else min(wait_s, self._sweep_s))
 
     async def leave(self) -> None:
         """Remove this consumer from its groups, where it holds nothing."""
@@ -99,7 +98,7 @@ class Intake:
             yield window
 
     async def _new(self, room: int, wait_s: float) -> list[Entry]:
-        block_ms = max(1, int(1000 * wait_s))
+        block_ms = max(1, int(1000 * wait_s)) if wait_s > 0 else None
         everyone = list(self._streams)
         share = max(1, room // len(everyone))
         found: list[Entry] = []
@@ -107,7 +106,7 @@ class Intake:
             found = await self._read(window, share, block_ms if len(window) == len(everyone) else None)
             if found:
                 break
-        if not found and room < len(everyone):
+        if not found and block_ms and room < len(everyone):
             return await self._read(everyone, 1, block_ms)
         # Who gave a whole share may have more; the others have had their turn.
         given = Counter(entry.stream for entry in found)

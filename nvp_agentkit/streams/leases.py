@@ -26,9 +26,6 @@ class Leases:
         self._lease_s, self._longest_s = lease_s, longest_s
         self._held: dict[tuple[str, str], tuple[Delivery, float]] = {}
 
-    def __contains__(self, entry: Entry) -> bool:
-        return (entry.stream, entry.entry_id) in self._held
-
     @contextmanager
     def holding(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
         """Renew the leases of ``deliveries`` inside the block.

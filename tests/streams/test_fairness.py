@@ -35,6 +35,23 @@ async def test_an_account_that_floods_does_not_starve_another(bench, quiet, batc
     assert served.index(quiet) <= batch
 
 
+async def test_one_account_s_retries_do_not_starve_another_s_new_messages(bench, quiet):
+    served = []
+
+    async def handle(delivery):
+        served.append(delivery.account)
+        return bench.answered(delivery)
+
+    for _ in range(50):
+        await bench.ask()
+    await bench.redis.xreadgroup("inference", "crashed", {bench.stream: ">"})
+    event = await bench.ask(account=quiet)
+    await asyncio.sleep(0.05)
+    bench.each(handle, lease_s=0.04)  # the fifty are all due to be taken over
+    await bench.reply(event, account=quiet)
+    assert served.index(quiet) <= 2
+
+
 async def test_a_worker_never_takes_more_than_it_can_work_on(bench, quiet):
     gate = asyncio.Event()
 

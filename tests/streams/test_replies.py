@@ -36,6 +36,16 @@ async def test_a_waiting_client_is_answered_within_milliseconds(bench):
         assert time.monotonic() - began < 3  # a missed wake-up would cost 5 s
 
 
+async def test_more_requests_than_connections_wait_for_their_turn(bench, valkey):
+    bench.start(batch=100)
+    redis = await connect(Settings(redis_url=valkey))
+    async with redis, ReplyReader(redis, bench.account) as replies:
+        events = [bench.request() for _ in range(300)]
+        waiting = [asyncio.create_task(replies.wait(event.id, TYPES, timeout_s=30)) for event in events]
+        await asyncio.gather(*(publish(redis, bench.account, "predict", event) for event in events))
+        assert len(await asyncio.gather(*waiting)) == 300
+
+
 async def test_a_late_client_still_finds_its_answer(bench):
     bench.start()
     event = await bench.ask()
