@@ -65,7 +65,8 @@ def test_two_facts_of_one_batch_may_not_contradict_each_other():
 async def test_a_fact_from_a_stream_cannot_smuggle_in_a_query(lineage, history, dump):
     await lineage.write(history.bundles())
     before = await dump()
-    edge = EdgeFact(type="USED", from_label="Run {id: 'x'}) DETACH DELETE (n", from_id="a", to_label="Config", to_id="b")
+    query = "Run {id: 'x'}) DETACH DELETE (n"
+    edge = EdgeFact(type="USED", from_label=query, from_id="a", to_label="Config", to_id="b")
     label = NodeFact(label="Run", id="run:x", properties={"kind = 'x' DETACH DELETE n //": "x"})
     for bundle in (LineageRecorded(edges=(edge,)), LineageRecorded(nodes=(label,))):
         with pytest.raises(InvalidMessage):
