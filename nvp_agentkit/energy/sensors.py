@@ -127,8 +127,8 @@ class Rapl:
         return [int((path / "energy_uj").read_text()) for path in self._packages]
 
     def _busy_s(self) -> float:
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, self._stat.read_text().split()[1:9])
-        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        user, nice, system, _idle, _iowait, irq, softirq = map(int, self._stat.read_text().split()[1:8])
+        return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 class Nvml:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -218,6 +219,15 @@ def test_an_array_over_16_kib_does_not_travel_inline() -> None:
 def test_inline_bytes_that_are_not_the_array_are_refused(inline: str, error: str) -> None:
     ref = inline_array(FIELD).model_copy(update={"inline": inline})
     with pytest.raises((InvalidField, DigestMismatch), match=error):
+        Artifacts("memory://").fetch_array(ref)
+
+
+def test_inline_bytes_short_of_the_shape_are_refused_even_with_their_own_digest() -> None:
+    short = b"x" * 47
+    ref = inline_array(FIELD).model_copy(
+        update={"inline": base64.b64encode(short).decode(), "digest": f"sha256:{hashlib.sha256(short).hexdigest()}"}
+    )
+    with pytest.raises(DigestMismatch, match="47 bytes"):
         Artifacts("memory://").fetch_array(ref)
 
 

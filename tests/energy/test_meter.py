@@ -83,8 +83,9 @@ class Machine:
     def set(self, package_0_uj: int, package_1_uj: int, *, busy_s: float) -> None:
         (self.powercap / "intel-rapl:0" / "energy_uj").write_text(f"{package_0_uj}\n")
         (self.powercap / "intel-rapl:1" / "energy_uj").write_text(f"{package_1_uj}\n")
-        user, steal = int(busy_s * TICKS) - 1, 1
-        self.stat.write_text(f"cpu  {user} 0 0 999999 5 0 0 {steal} 7 7\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+        system = int(busy_s * TICKS) // 2
+        user, idle, waiting, stolen = int(busy_s * TICKS) - system, 999_999, 555_555, 777_777
+        self.stat.write_text(f"cpu  {user} 0 {system} {idle} {waiting} 0 0 {stolen} 7 7\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
 
 
 def test_rapl_gives_a_job_its_share_of_what_all_packages_used(tmp_path: Path) -> None:
