@@ -205,6 +205,7 @@ async def test_a_closed_reservation_is_found_by_late_duplicates_until_its_tombst
     assert await redis.pttl(key) == -1
     await ledger.settle(account, "r", "w", 10, seq=1, final=True)
     assert await redis.pttl(key) > 0
+    assert await redis.pttl(names.account(account)) == -1
     assert (await ledger.reserve(account, "r", 1_000, expires_ms=LATER_MS)).state == "settled"
     assert (await ledger.balance(account)).spent_mj == 10
 
