@@ -162,6 +162,14 @@ def decided(
     return facts.bundle()
 
 
+def unjudged(account: str, request_id: str, reason: str) -> LineageRecorded:
+    """A quorum request whose votes nobody could judge."""
+    facts = edges.Facts()
+    node = facts.add(nodes.decision(account, request_id, outcome="abstained", at_ms=now_ms(), reason=reason))
+    facts.link(edges.was_attributed_to(node, facts.add(asker(account))))
+    return facts.bundle()
+
+
 def refused(delivery: Delivery, *, domain: str | None, reason: str) -> LineageRecorded:
     """A request that was told no."""
     facts = edges.Facts()

@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord, Member
-from nvp_agentkit.errors import NvpError, UnknownModel
+from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownModel, UnknownName
 from nvp_agentkit.messages import PredictionRequested
 from nvp_agentkit.streams import AWAY, known
 
 from . import registry
-from .compute.front import Answer
+from .compute.front import Answer, Cost
 from .system import System
 
 BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
 BATCH_WAIT_S = 0.005
 LOOK_EVERY_S = 1.0  # for ensembles that came into service since
 LOAD_LIMIT_S = 120.0
+MODELS_KEPT = 16  # in the child; the least recently used one makes room
 
 Frames = NDArray[np.float32]
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ class Prediction:
 
     mean: NDArray[np.float32]
     log_var: NDArray[np.float32]
-    cost: Answer
+    cost: Cost
 
 
 @dataclass
@@ -61,6 +62,7 @@ class ModelHost:
     def __init__(self, voter: str, system: System) -> None:
         self.voter = voter
         self._system = system
+        self._told: set[str] = set()  # what cannot be loaded, said once
         self._warm: dict[tuple[str, tuple[int, ...]], float] = {}  # (model, (K, H, W)) -> CPU-seconds of one forward
         self._generation = 0
         self._loading = asyncio.Lock()
@@ -104,15 +106,17 @@ class ModelHost:
             task = asyncio.create_task(self._gather(key))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await waiting.answer
+        prediction = await waiting.answer
+        if not (np.isfinite(prediction.mean).all() and np.isfinite(prediction.log_var).all()):
+            raise NvpError(f"{served.member.voter}: {served.member.model_id} forecast values that are not finite")
+        return prediction
 
     async def keep_ready(self, stop: asyncio.Event) -> None:
         """Load and warm what comes into service, so that the first request finds it compiled."""
         while not stop.is_set():
             try:
                 await self._system.child.start()
-                loaded = await self._preload()
-                self.state, self.detail = "ready", f"{loaded} models" if loaded else "no model yet"
+                self.state, self.detail = "ready", await self._preload()
             except (NvpError, *AWAY) as error:
                 self.state, self.detail = "starting", str(error)
                 log.warning("models not ready", reason=str(error))
@@ -127,16 +131,29 @@ class ModelHost:
     def _mine(self, record: EnsembleRecord) -> Member | None:
         return next((member for member in record.members if member.voter == self.voter), None)
 
-    async def _preload(self) -> int:
-        loaded = set()
+    async def _preload(self) -> str:
+        """Make ready what is in service, as far as there is room; what came of it, in words.
+
+        An ensemble that cannot be loaded is its account's trouble: the others are served.
+        """
+        loaded: set[str] = set()
+        broken: set[str] = set()
         for account in await known(self._system.redis):
             for domain in await registry.domains(self._system.redis, account):
-                record = await registry.ensemble(self._system.redis, account, domain)
-                member = self._mine(record)
-                if member is not None and record.frames is not None:
-                    await self._ready(member, record.frames)
-                    loaded.add(member.model_id)
-        return len(loaded)
+                try:
+                    record = await registry.ensemble(self._system.redis, account, domain)
+                    member = self._mine(record)
+                    if member is not None and record.frames is not None and len(loaded) < MODELS_KEPT:
+                        await self._ready(member, record.frames)
+                        loaded.add(member.model_id)
+                except NvpError as error:
+                    if error.retryable:
+                        raise
+                    broken.add(f"{account}/{domain}: {error}")
+        for one in broken - self._told:
+            log.error("an ensemble cannot be loaded", reason=one)
+        self._told = broken
+        return (f"{len(loaded)} models" if loaded else "no model yet") + (f", {len(broken)} broken" if broken else "")
 
     async def _ready(self, member: Member, shape: tuple[int, ...]) -> float:
         """Have ``member`` in the child with ``shape`` compiled; returns the CPU-seconds of one forward."""
@@ -147,20 +164,28 @@ class ModelHost:
                 self._generation = self._system.child.generation
             key = (member.model_id, shape)
             if key not in self._warm:
-                path = await self._system.artifacts.local_path(member.weights)
-                said = await self._system.child.call(
-                    "load",
-                    {
-                        "model_id": member.model_id,
-                        "path": str(path.resolve()),
-                        "frames": list(shape),
-                        "batches": BATCH_SIZES,
-                    },
-                    deadline=time.time() + LOAD_LIMIT_S,
-                )
+                said = await self._load(member, shape)
+                self._warm = {warm: cpu_s for warm, cpu_s in self._warm.items() if warm[0] in said.values["kept"]}
                 self._warm[key] = float(said.values["cpu_s"])
                 log.info("model ready", model=member.model_id, shape=shape)
             return self._warm[key]
+
+    async def _load(self, member: Member, shape: tuple[int, ...]) -> Answer:
+        try:
+            path = await self._system.artifacts.local_path(member.weights)
+            return await self._system.child.call(
+                "load",
+                {
+                    "model_id": member.model_id,
+                    "path": str(path.resolve()),
+                    "frames": list(shape),
+                    "batches": BATCH_SIZES,
+                    "keep": MODELS_KEPT,
+                },
+                deadline=time.time() + LOAD_LIMIT_S,
+            )
+        except (DigestMismatch, UnknownName, InvalidFile) as error:  # of our weights: nothing the asker could change
+            raise NvpError(f"{member.voter} cannot load {member.model_id}: {error}") from error
 
     async def _gather(self, key: tuple[str, tuple[int, ...]]) -> None:
         await asyncio.sleep(BATCH_WAIT_S)
@@ -191,5 +216,6 @@ class ModelHost:
             "predict", {"model_id": served.member.model_id}, arrays, deadline=deadline
         )
         mean, log_var = answer.arrays
-        share = Answer({}, cpu_s=answer.cpu_s / len(batch), wall_s=answer.wall_s / len(batch), rss_gb=answer.rss_gb)
+        cost = answer.cost
+        share = Cost(cost.cpu_s / len(batch), cost.wall_s / len(batch), cost.rss_gb)
         return [Prediction(mean[i], log_var[i], share) for i in range(len(batch))]

@@ -12,7 +12,7 @@ from nvp_agentkit.streams.delivery import Delivery
 from . import facts, joules, refusals, shadow
 from .forecasting import ModelHost
 from .process import Role, run_roles
-from .requests import body, field_of
+from .requests import body, field_of, units_of
 from .system import System, budget_of, deadline_of
 
 VOTER = "voter-0"
@@ -22,6 +22,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     """One request, one forward, one answer."""
     request = body(delivery, PredictionRequested)
     served = await models.resolve(delivery.account, request)
+    units = units_of(request, served.record)
     frames = await field_of(request, system)
     async with joules.window(
         system.ledger,
@@ -36,8 +37,8 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         energy.afford(await models.cost_mj(served, frames), f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
         prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
         reading = energy.charge(prediction.cost)
-    mean = await system.artifacts.put_array(prediction.mean, request.field.units)
-    log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({request.field.units})^2")
+    mean = await system.artifacts.put_array(prediction.mean, units)
+    log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
     reply = PredictionCompleted(
         request_id=delivery.request_id, model_id=served.member.model_id, mean=mean, log_var=log_var, energy=reading
     )
@@ -51,7 +52,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     )
     return Completion(
         replies=(system.event(reply, delivery, reply=True),),
-        facts=(system.event(fact, delivery),),
+        facts=(system.fact(fact, delivery),),
         once=refusals.decided(delivery.request_id),
     )
 

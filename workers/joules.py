@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from nvp_agentkit.energy.accounts import Grant, joules
 from nvp_agentkit.energy.ledger import Ledger
-from nvp_agentkit.energy.meter import modelled
-from nvp_agentkit.errors import BudgetTooSmall, NvpError
+from nvp_agentkit.energy.meter import add, modelled
+from nvp_agentkit.errors import BudgetTooSmall, InsufficientJoules, InvalidInput, NvpError, UnknownName
 from nvp_agentkit.messages import Reading
+from nvp_agentkit.streams import AWAY
 
-from .compute.front import Answer
+from .compute.front import Cost
 
 UNSEEN_S = 0.5  # between two settlements of a job's progress
 GRACE_MS = 60_000  # after the deadline: then `reap` takes what nobody settled
+REFUSALS = (InvalidInput, UnknownName, BudgetTooSmall, InsufficientJoules)  # said before work begins: they cost nothing
 
 
 @dataclass
 class Window:
-    """One payer's share of one reservation, from its first use to its last word."""
+    """One payer's share of one reservation, from its first use to its last word.
+
+    An attempt settles under odd numbers while it works and under an even one when it leaves: so the next one knows
+    whether the figure it finds is the last word of an attempt, or only what it had said before it died.
+    """
 
     ledger: Ledger
     grant: Grant
     part: str
     watts_per_core: float
     used_mj: int = 0  # by this attempt, as far as it is known
+    _said_mj: int = 0  # of it, as far as it is settled: a total never goes down
     _seq: int = 0
 
     def __post_init__(self) -> None:
@@ -36,9 +43,11 @@ class Window:
 
     @property
     def before_mj(self) -> int:
-        """What earlier attempts at this message used; one that died mid-way is charged its last interval as well."""
+        """What earlier attempts used; one that died at work is charged its last interval as well."""
         earlier = self.grant.parts_settled.get(self.part)
-        return 0 if earlier is None else earlier.used_mj + self._unseen_mj
+        if earlier is None or earlier.final:  # paid, and its answer was lost: it is made again at nobody's cost
+            return 0
+        return earlier.used_mj + (self._unseen_mj if earlier.seq % 2 else 0)
 
     @property
     def share_mj(self) -> int:
@@ -59,16 +68,24 @@ class Window:
                 needed_mj=needed_mj,
             )
 
-    def charge(self, cost: Answer) -> Reading:
-        """The reading of what the compute child reports; settled when the window closes."""
+    def charge(self, cost: Cost) -> Reading:
+        """The reading of what a call cost; settled when the window closes."""
         reading = modelled(cost.cpu_s, cost.wall_s, cost.rss_gb, watts_per_core=self.watts_per_core)
         self.used_mj = reading.mj
         return reading
 
-    async def settle(self, *, final: bool) -> None:
-        """Charge what this attempt has used so far, on top of what earlier ones did."""
-        self._seq += 1
-        total = self.before_mj + self.used_mj
+    async def settle(self) -> None:
+        """Charge what this attempt has used so far, on top of what earlier ones did. It goes on."""
+        await self._settle(at_work=True, final=False)
+
+    async def close(self, *, final: bool) -> None:
+        """Charge what this attempt has used in all; unless ``final``, another one may follow."""
+        await self._settle(at_work=False, final=final)
+
+    async def _settle(self, *, at_work: bool, final: bool) -> None:
+        self._seq += 1 if self._seq % 2 != at_work else 2
+        self._said_mj = max(self._said_mj, self.used_mj)
+        total = self.before_mj + self._said_mj
         await self.ledger.settle(
             self.grant.account, self.grant.reservation, self.part, total, seq=self._seq, final=final
         )
@@ -77,6 +94,16 @@ class Window:
     def _unseen_mj(self) -> int:
         """At most what a dead attempt used between its last settlement and its end: errs high."""
         return round(1000 * UNSEEN_S * self.watts_per_core * (os.cpu_count() or 1))
+
+
+def together(readings: Sequence[Reading]) -> Reading:
+    """What several voters used. Unlike sensors add up as well, and the sum says that it is of several."""
+    if len({(reading.method, reading.sensor, reading.domain, reading.calibration_id) for reading in readings}) == 1:
+        return add(readings)
+    return add(
+        reading.model_copy(update={"method": "modelled", "sensor": "several", "domain": "all", "calibration_id": ""})
+        for reading in readings
+    )
 
 
 @asynccontextmanager
@@ -93,7 +120,7 @@ async def window(
 ) -> AsyncIterator[Window]:
     """Reserve ``budget_mj`` (once for all parts), do the work, settle this part.
 
-    Work that was refused or failed for good settles what it used until then; work that will be tried again
+    Work that failed for good is charged what it used until then, a refusal nothing; work that will be tried again
     (a retryable error, a cancellation) keeps its reservation for the next attempt.
 
     Raises:
@@ -103,7 +130,16 @@ async def window(
     opened = Window(ledger, grant, part, watts_per_core)
     try:
         yield opened
-    except NvpError as error:
-        await opened.settle(final=not error.retryable)
+    except REFUSALS:
+        opened.used_mj = 0
+        await opened.close(final=True)
         raise
-    await opened.settle(final=True)
+    except NvpError as error:
+        await opened.close(final=not error.retryable)
+        raise
+    except AWAY:
+        raise
+    except Exception:  # a defect: answered, not tried again
+        await opened.close(final=True)
+        raise
+    await opened.close(final=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
+from contextlib import suppress
 
 import structlog
 
@@ -25,21 +25,42 @@ RETRY_S = 1.0
 log = structlog.get_logger()
 
 
-async def record(deliveries: list[Delivery], graph: Graph) -> Sequence[Outcome]:
-    """Write a batch of facts; they are acknowledged after the graph's commit.
+class Recorder:
+    """Writes batches of facts. ``state`` says whether the graph was there when it was last needed."""
 
-    The graph away, the batch stays in hand under its leases and the stream is the buffer: facts never run
-    out of attempts. A fact that can never be written becomes a dead letter.
-    """
-    bundles = [body(delivery, LineageRecorded) for delivery in deliveries]
-    while True:
-        try:
-            wrong = await graph.write_each(bundles)
-        except StoreUnavailable as error:
-            log.warning("graph away, facts wait", waiting=len(bundles), reason=str(error))
-            await asyncio.sleep(RETRY_S)
-        else:
-            return [Completion() if error is None else NvpError(f"{error.code}: {error}") for error in wrong]
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.state: tuple[str, str] = ("starting", "")
+
+    async def record(self, deliveries: list[Delivery]) -> Sequence[Outcome]:
+        """Write a batch of facts; they are acknowledged after the graph's commit.
+
+        The graph away, the batch stays in hand under its leases and the stream is the buffer: facts never run
+        out of attempts. A fact that can never be written becomes a dead letter.
+        """
+        bundles = [body(delivery, LineageRecorded) for delivery in deliveries]
+        while True:
+            try:
+                wrong = await self._graph.write_each(bundles)
+            except StoreUnavailable as error:
+                self.state = ("starting", f"{len(bundles)} facts wait: {error}")
+                log.warning("graph away, facts wait", waiting=len(bundles), reason=str(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                self.state = ("ready", "")
+                return [Completion() if error is None else NvpError(f"{error.code}: {error}") for error in wrong]
+
+    async def keep_ready(self, stop: asyncio.Event) -> None:
+        """Ask for the graph until it is there, so that readiness is true before the first fact comes."""
+        while not stop.is_set() and self.state[0] != "ready":
+            try:
+                await self._graph.ready()
+                self.state = ("ready", "")
+            except StoreUnavailable as error:
+                self.state = ("starting", str(error))
+                log.warning("graph not there yet", reason=str(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), RETRY_S)
 
 
 def refuse(system: System, delivery: Delivery, error: NvpError) -> Completion:
@@ -64,12 +85,7 @@ async def reap(ledger: Ledger, stop: asyncio.Event) -> None:
 
 async def serve(system: System, stop: asyncio.Event) -> None:
     async with Graph.connect(system.settings) as graph:
-        while not stop.is_set():
-            try:
-                await graph.ready()
-                break
-            except StoreUnavailable as error:
-                log.warning("graph not there yet", reason=str(error))
-                await asyncio.sleep(RETRY_S)
-        role = Role("lineage", "recorder", LineageRecorded, partial(record, graph=graph), refuse, batch=BATCH)
-        await run_roles(system, stop, [role], beside=[reap(system.ledger, stop)])
+        recorder = Recorder(graph)
+        role = Role("lineage", "recorder", LineageRecorded, recorder.record, refuse, batch=BATCH)
+        beside = [recorder.keep_ready(stop), reap(system.ledger, stop)]
+        await run_roles(system, stop, [role], beside=beside, readiness=lambda: recorder.state)

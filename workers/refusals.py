@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from nvp_agentkit.errors import (
-    BudgetExhausted,
-    BudgetTooSmall,
-    ComputeFailed,
-    DeadlineExceeded,
-    NvpError,
-    StoreUnavailable,
-)
+from nvp_agentkit.errors import BudgetTooSmall, NvpError, StoreUnavailable
 from nvp_agentkit.messages import JobFailed, JobRefused, PredictionRefused, PredictionRequested
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
 from . import facts
+from .joules import REFUSALS
 from .system import System
 
 RETRY_AFTER_S = 5.0
@@ -38,18 +32,17 @@ def prediction(system: System, delivery: Delivery, error: NvpError) -> Completio
     fact = facts.refused(delivery, domain=domain, reason=f"{error.code}: {error}")
     return Completion(
         replies=(system.event(reply, delivery, reply=True),),
-        facts=(system.event(fact, delivery),),
+        facts=(system.fact(fact, delivery),),
         once=decided(delivery.request_id),
     )
 
 
 def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
-    """`JobFailed` where work had begun and ended badly, `JobRefused` where it never began."""
-    began = isinstance(error, DeadlineExceeded | BudgetExhausted | ComputeFailed)
+    """`JobRefused` where work never began, so that nothing was spent; `JobFailed` where it did and ended badly."""
     reply: JobFailed | JobRefused
-    if began:
-        reply = JobFailed(job_id=delivery.request_id, code=error.code, detail=str(error))
-    else:
+    if isinstance(error, REFUSALS) and delivery.attempt == 1:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
         reply = JobRefused(job_id=delivery.request_id, code=error.code, detail=str(error), needed_mj=needed_mj)
+    else:
+        reply = JobFailed(job_id=delivery.request_id, code=error.code, detail=str(error))
     return Completion(replies=(system.event(reply, delivery, reply=True),))

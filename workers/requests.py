@@ -7,12 +7,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nvp_agentkit.errors import InvalidMessage
+from nvp_agentkit.ensemble import EnsembleRecord
+from nvp_agentkit.errors import InvalidField, InvalidMessage
 from nvp_agentkit.messages import Payload, PredictionRequested
 from nvp_agentkit.messages.checks import check_field, check_shape
 from nvp_agentkit.streams.delivery import Delivery
 
 from .system import System
+
+UNSAID = "1"  # units of a field of which nothing was said
 
 P = TypeVar("P", bound=Payload)
 
@@ -36,3 +39,19 @@ async def field_of(request: PredictionRequested, system: System) -> NDArray[np.f
     check_shape(request.field.shape, max_cells=limit)
     frames = check_field(await system.artifacts.get_array(request.field, limit), max_cells=limit)
     return frames if frames.ndim == 3 else frames[None]
+
+
+def units_of(request: PredictionRequested, record: EnsembleRecord) -> str:
+    """The unit of field and forecast. A field that names none (``1``) is in the one that the ensemble learnt.
+
+    Raises:
+        InvalidField: it is in another one.
+    """
+    said = request.field.units
+    learnt = said if record.rule is None else record.rule.units
+    if said not in (UNSAID, learnt):
+        raise InvalidField(
+            f"field in {said!r}, and the ensemble of {record.domain} learnt it in {learnt!r}; "
+            "convert it, or leave `units` away if it is in that"
+        )
+    return learnt

@@ -14,7 +14,7 @@ from nvp_agentkit.streams.delivery import Delivery
 from . import facts, joules, refusals
 from .forecasting import ModelHost, Served
 from .process import Role, run_roles
-from .requests import body, field_of
+from .requests import body, field_of, units_of
 from .system import System, budget_of, deadline_of
 
 # What every voter would say of the same request: a refusal, not a vote that failed.
@@ -24,6 +24,8 @@ ABOUT_THE_REQUEST = (InvalidInput, UnknownName, BudgetError)
 async def vote(delivery: Delivery, models: ModelHost, signer: Signer, system: System) -> Completion:
     """One request, one forward, one signed vote; a voter that cannot answer says so on the record."""
     request = body(delivery, PredictionRequested)
+    if request.model is not None:
+        raise InvalidInput("a quorum is of the whole ensemble: leave `model` away, or ask with assurance='single'")
     served = await models.resolve(delivery.account, request)
     if served.record.rule is None:
         raise UnknownModel(f"the ensemble of {request.domain} has no rule to vote by; train at least 3 members")
@@ -41,6 +43,7 @@ async def vote(delivery: Delivery, models: ModelHost, signer: Signer, system: Sy
 async def _answer(
     delivery: Delivery, request: PredictionRequested, served: Served, models: ModelHost, signer: Signer, system: System
 ) -> tuple[Event, Event]:
+    units = units_of(request, served.record)
     frames = await field_of(request, system)
     async with joules.window(
         system.ledger,
@@ -55,8 +58,8 @@ async def _answer(
         energy.afford(await models.cost_mj(served, frames), f"a vote of {signer.name}")
         prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
         reading = energy.charge(prediction.cost)
-    mean = await system.artifacts.put_array(prediction.mean, request.field.units)
-    log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({request.field.units})^2")
+    mean = await system.artifacts.put_array(prediction.mean, units)
+    log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
     said = make_vote(
         served.record,
         signer.name,
@@ -78,7 +81,7 @@ async def _answer(
         energy=reading,
     )
     fact = facts.cast_vote(delivery.account, said, envelope.signatures[0].sig, reading)
-    return system.event(cast, delivery), system.event(fact, delivery)
+    return system.event(cast, delivery), system.fact(fact, delivery)
 
 
 def _failed(delivery: Delivery, served: Served, voter: str, system: System, error: NvpError) -> Completion:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import structlog
 
-from nvp_agentkit.energy.meter import add
 from nvp_agentkit.ensemble import (
     Answer,
     Ballots,
@@ -22,11 +22,13 @@ from nvp_agentkit.ensemble import (
     collect,
     decide,
     load_signer,
+    question,
 )
 from nvp_agentkit.errors import DigestMismatch, InvalidField, NvpError, UnknownName
 from nvp_agentkit.messages import (
     Event,
     LineageRecorded,
+    ObjectRef,
     PredictionAbstained,
     PredictionCertified,
     Reading,
@@ -37,6 +39,7 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.streams import AWAY, Completion, Delivery, emit, known, names
 
 from . import facts, refusals, registry
+from .joules import together
 from .process import Role, run_roles
 from .requests import body
 from .system import System
@@ -45,6 +48,22 @@ CASE_TTL_S = 3600
 GRACE_MS = 250  # after the deadline, for votes on the way
 SWEEP_S = 0.25
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A quorum request as its votes tell it: what was asked, of which ensemble, and all that was cast."""
+
+    account: str
+    request_id: str
+    request_digest: str
+    record_digest: str
+    casts: tuple[VoteCast, ...]
+    asked: Event  # any of the votes' events: they carry on the request's subject and trace
+
+    @property
+    def energy(self) -> list[Reading]:
+        return [cast.energy for cast in self.casts if cast.energy is not None]
 
 
 class Tally:
@@ -56,18 +75,19 @@ class Tally:
         self._keys = KeyRing.read(system.settings.keys_dir)
 
     async def count(self, delivery: Delivery) -> Completion:
-        """Take in one vote; the completion is empty while more are needed."""
+        """Take in one vote; the completion is empty while more are needed, and once the request is decided."""
         cast = body(delivery, VoteCast)
         events = await self._file(delivery.account, cast.request_id, delivery.event)
+        if await self._is_decided(delivery.account, cast.request_id):
+            return Completion()
         return await self.conclude(delivery.account, cast.request_id, events, closed=False)
 
     async def conclude(self, account: str, request_id: str, events: Sequence[Event], *, closed: bool) -> Completion:
         """Decide on the votes at hand; ``closed`` when no more are waited for."""
-        casts = [cast for cast in (event.payload for event in events) if isinstance(cast, VoteCast)]
-        first, asked = casts[0], events[0]
-        record = await registry.ensemble(self._system.redis, account, first.record)
+        case = self._case(account, request_id, events)
+        record = await registry.ensemble(self._system.redis, account, case.record_digest)
         ballots = collect(
-            casts, keys=self._keys, record=record, request_id=request_id, request_digest=first.request_digest
+            case.casts, keys=self._keys, record=record, request_id=request_id, request_digest=case.request_digest
         )
         mask = None if record.mask is None else await self._system.artifacts.get_array(record.mask) > 0
         answers = await self._answers(ballots)
@@ -75,10 +95,9 @@ class Tally:
         log.info("votes counted", request=request_id, outcome=decision.outcome, votes=decision.votes)
         if decision.outcome == "pending":
             return Completion()
-        energy = [cast.energy for cast in casts if cast.energy is not None]
         if decision.answer is None:
-            return self._abstain(account, asked, record, decision, first, energy)
-        return await self._certify(account, asked, record, ballots, decision, first, add(energy))
+            return self._abstain(case, record, decision)
+        return await self._certify(case, record, ballots, decision, decision.answer)
 
     async def sweep(self, stop: asyncio.Event) -> None:
         """Close the cases whose deadline has passed."""
@@ -98,11 +117,30 @@ class Tally:
         due: list[Any] = await redis.zrangebyscore(deadlines, "-inf", facts.now_ms() - GRACE_MS)
         for raw in due:
             request_id = raw.decode()
-            if not await redis.exists(names.key(account, refusals.decided(request_id))):
-                events = await self._filed(account, request_id)
-                if events:
-                    await emit(redis, account, await self.conclude(account, request_id, events, closed=True))
+            events = await self._filed(account, request_id)
+            if events and not await self._is_decided(account, request_id):
+                await emit(redis, account, await self._last_word(account, request_id, events))
             await redis.zrem(deadlines, raw)
+
+    async def _last_word(self, account: str, request_id: str, events: Sequence[Event]) -> Completion:
+        """The decision that the deadline forces. Votes that cannot be judged are none, and hold up no other case."""
+        try:
+            return await self.conclude(account, request_id, events, closed=True)
+        except NvpError as error:
+            if error.retryable:
+                raise
+            log.error("votes cannot be judged", request=request_id, reason=str(error))
+            return self._unjudged(self._case(account, request_id, events), error)
+
+    def _case(self, account: str, request_id: str, events: Sequence[Event]) -> Case:
+        """What most voters signed is what was asked; before any valid vote, what the first cast says."""
+        casts = [cast for cast in (event.payload for event in events) if isinstance(cast, VoteCast)]
+        asked = question(casts, keys=self._keys, request_id=request_id)
+        request_digest, record_digest = asked or (casts[0].request_digest, casts[0].record)
+        return Case(account, request_id, request_digest, record_digest, tuple(casts), events[0])
+
+    async def _is_decided(self, account: str, request_id: str) -> bool:
+        return bool(await self._system.redis.exists(names.key(account, refusals.decided(request_id))))
 
     async def _file(self, account: str, request_id: str, event: Event) -> list[Event]:
         """Put the vote on file and return all there are; twice is once, two different votes are two."""
@@ -110,7 +148,7 @@ class Tally:
         deadline_s = time.time() + CASE_TTL_S if event.deadline is None else event.deadline.timestamp()
         pipe = self._system.redis.pipeline()
         pipe.hset(case, event.id, event.encode())
-        pipe.expire(case, CASE_TTL_S)
+        pipe.expire(case, round(max(deadline_s - time.time(), 0)) + CASE_TTL_S)
         pipe.zadd(names.key(account, "deadlines"), {request_id: round(1000 * deadline_s)}, nx=True)
         await pipe.execute()
         return await self._filed(account, request_id)
@@ -133,35 +171,28 @@ class Tally:
         return answers
 
     async def _certify(
-        self,
-        account: str,
-        asked: Event,
-        record: EnsembleRecord,
-        ballots: Ballots,
-        decision: Decision,
-        first: VoteCast,
-        energy: Reading,
+        self, case: Case, record: EnsembleRecord, ballots: Ballots, decision: Decision, answer: Answer
     ) -> Completion:
-        assert decision.answer is not None and record.rule is not None  # noqa: PT018 - accepted means both
-        units = record.rule.units
-        mean = await self._system.artifacts.put_array(decision.answer.mean, units)
-        log_var = await self._system.artifacts.put_array(decision.answer.log_var, f"ln ({units})^2")
+        units = ballots.votes[decision.agreed[0]].mean.units
+        mean = await self._system.artifacts.put_array(answer.mean, units)
+        log_var = await self._system.artifacts.put_array(answer.log_var, f"ln ({units})^2")
+        energy = together(case.energy)
         raw = certify(
             decision,
             ballots,
             record,
-            request_id=first.request_id,
-            request_digest=first.request_digest,
+            request_id=case.request_id,
+            request_digest=case.request_digest,
             mean=mean,
             log_var=log_var,
-            account=account,
+            account=case.account,
             energy=energy,
             keys=self._keys,
             tally=self._signer,
         )
         certificate = await self._system.artifacts.put(raw, "application/vnd.in-toto+json")
         reply = PredictionCertified(
-            request_id=first.request_id,
+            request_id=case.request_id,
             mean=mean,
             log_var=log_var,
             certificate=certificate,
@@ -171,62 +202,55 @@ class Tally:
             models={member.voter: member.model_id for member in record.members},
             energy=energy,
         )
-        fact = facts.decided(
-            account,
-            first.request_id,
-            record,
-            decision,
-            tally=self._system.name,
-            field_digest=first.request_digest,
-            value_digest=mean.digest,
-            certificate=certificate,
-        )
-        return self._final(first.request_id, asked, reply, fact)
+        return self._final(case, reply, self._decided(case, record, decision, mean.digest, certificate))
 
-    def _abstain(
-        self,
-        account: str,
-        asked: Event,
-        record: EnsembleRecord,
-        decision: Decision,
-        first: VoteCast,
-        energy: list[Reading],
-    ) -> Completion:
+    def _abstain(self, case: Case, record: EnsembleRecord, decision: Decision) -> Completion:
         reply = PredictionAbstained(
-            request_id=first.request_id,
+            request_id=case.request_id,
             reason=decision.reason,
             votes=decision.votes,
-            energy=add(energy) if energy else None,
+            energy=together(case.energy) if case.energy else None,
         )
-        fact = facts.decided(
-            account,
-            first.request_id,
+        return self._final(case, reply, self._decided(case, record, decision, None, None))
+
+    def _unjudged(self, case: Case, error: NvpError) -> Completion:
+        reply = PredictionAbstained(
+            request_id=case.request_id,
+            reason=f"the votes cannot be judged: {error}",
+            energy=together(case.energy) if case.energy else None,
+        )
+        return self._final(case, reply, facts.unjudged(case.account, case.request_id, reply.reason))
+
+    def _decided(
+        self,
+        case: Case,
+        record: EnsembleRecord,
+        decision: Decision,
+        value_digest: str | None,
+        certificate: ObjectRef | None,
+    ) -> LineageRecorded:
+        return facts.decided(
+            case.account,
+            case.request_id,
             record,
             decision,
             tally=self._system.name,
-            field_digest=first.request_digest,
-            value_digest=None,
-            certificate=None,
+            field_digest=case.request_digest,
+            value_digest=value_digest,
+            certificate=certificate,
         )
-        return self._final(first.request_id, asked, reply, fact)
 
-    def _final(
-        self,
-        request_id: str,
-        asked: Event,
-        reply: PredictionCertified | PredictionAbstained,
-        fact: LineageRecorded,
-    ) -> Completion:
+    def _final(self, case: Case, reply: PredictionCertified | PredictionAbstained, fact: LineageRecorded) -> Completion:
         about = partial(
             new_event,
             source=f"nvp:worker:{self._system.name}",
-            subject=asked.subject,
-            traceparent=asked.traceparent,
+            subject=case.asked.subject,
+            traceparent=case.asked.traceparent,
         )
         return Completion(
-            replies=(about(reply, replyto=request_id),),
+            replies=(about(reply, replyto=case.request_id),),
             facts=(about(fact),),
-            once=refusals.decided(request_id),
+            once=refusals.decided(case.request_id),
         )
 
 

@@ -43,7 +43,6 @@ async def answer(delivery: Delivery, system: System) -> Completion:
     """One job: reserve, run in the child, settle, keep what it made, register it."""
     spec = body(delivery, JobRequested).spec
     started_ms = facts.now_ms()
-    # A fresh child per training keeps its memory and its rusage the job's own.
     with tempfile.TemporaryDirectory(prefix="nvp-job-") as scratch:
         async with joules.window(
             system.ledger,
@@ -57,7 +56,7 @@ async def answer(delivery: Delivery, system: System) -> Completion:
         ) as energy:
             params = await _parameters(spec, Path(scratch), system)
             done = await _run(delivery, spec.kind, params, energy, system)
-            reading = energy.charge(done)
+            reading = energy.charge(done.cost)
         run = facts.RunFacts(delivery, system.name, spec.kind, started_ms, reading, done.values["environment"])
         seconds = (facts.now_ms() - started_ms) / 1000
         match spec:
@@ -90,7 +89,9 @@ async def _run(delivery: Delivery, kind: str, params: dict[str, Any], energy: jo
     watching = asyncio.create_task(_stop_when_lost(delivery, system))
     granted = params | {"granted_mj": energy.share_mj, "watts_per_core": system.settings.watts_per_core}
     try:
-        return await system.child.call(kind, granted, deadline=deadline_of(delivery), on_progress=lines.put_nowait)
+        return await system.child.call(
+            kind, granted, deadline=deadline_of(delivery), on_progress=lines.put_nowait, on_cost=energy.charge
+        )
     finally:
         watching.cancel()
         lines.put_nowait(None)
@@ -109,8 +110,8 @@ async def _tell(
         )
         try:
             await report(system.redis, delivery.account, delivery.request_id, system.event(told, delivery))
-            energy.used_mj = line["used_mj"]
-            await energy.settle(final=False)
+            energy.used_mj = max(energy.used_mj, line["used_mj"])  # the last lines are told after the cost is known
+            await energy.settle()
         except AWAY as error:
             log.warning("progress not told", job=delivery.request_id, reason=str(error))
 
@@ -216,7 +217,7 @@ def _completed(
 ) -> Completion:
     return Completion(
         replies=(system.event(reply, delivery, reply=True),),
-        facts=(system.event(run.bundle(), delivery),),
+        facts=(system.fact(run.bundle(), delivery),),
         fields=fields,
     )
 

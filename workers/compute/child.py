@@ -20,7 +20,7 @@ from nvp_agentkit.embedded.tether import die_with_parent
 from nvp_agentkit.errors import BudgetTooSmall, NvpError
 
 from .arena import Arena
-from .spending import Spending, resident_gb
+from .spending import Spending, resident_gb, used_cpu_s
 from .wire import BlockingWire, Frame
 
 Arrays = list[NDArray[Any]]
@@ -53,7 +53,7 @@ class Call:
 
 def serve(wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation]) -> None:
     """Answer calls until the front hangs up."""
-    wire.send({"ready": True})
+    wire.send({"ready": True, "life_cpu_s": used_cpu_s()})
     while True:
         try:
             frame = wire.receive()
@@ -76,7 +76,12 @@ def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: Mapping[
         traceback.print_exc()
         answer = {"error": {"code": NvpError.code, "detail": f"{frame['op']}: {type(error).__name__}: {error}"}}
     spending = call.spending
-    return answer | {"cpu_s": spending.cpu_s, "wall_s": spending.wall_s, "rss_gb": resident_gb()}
+    return answer | {
+        "cpu_s": spending.cpu_s,
+        "wall_s": spending.wall_s,
+        "rss_gb": resident_gb(),
+        "life_cpu_s": used_cpu_s(),
+    }
 
 
 def main(argv: list[str]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from nvp_agentkit.errors import BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, from_wire
 
 from .arena import Arena
+from .spending import resident_gb, used_cpu_s
 from .wire import Frame, pack, read_frame
 
 ARENA_BYTES = 1 << 30  # address space; pages exist once touched
@@ -26,14 +28,21 @@ CHILD_MODULE = f"{__package__}.child"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a call gave, and what it cost: the child's own CPU-seconds (user + system, all threads)."""
+class Cost:
+    """What a call used: the child's own CPU-seconds (user + system, all threads), wall seconds, memory."""
 
-    values: dict[str, Any]
-    arrays: list[NDArray[Any]] = field(default_factory=list)
     cpu_s: float = 0.0
     wall_s: float = 0.0
     rss_gb: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call gave, and what it cost."""
+
+    values: dict[str, Any]
+    arrays: list[NDArray[Any]] = field(default_factory=list)
+    cost: Cost = field(default_factory=Cost)
 
 
 class ComputeChild:
@@ -47,19 +56,126 @@ class ComputeChild:
         self._environment = dict(environment)
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self._up = False  # it has answered once
+        self._arena: Arena
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
         self.generation = 0
 
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def _alive(self) -> bool:
+        return self._up and self._process is not None and self._process.returncode is None
+
     async def start(self) -> None:
-        """Start the child if none runs; returns when it has imported JAX and answers."""
-        if self._process is not None and self._process.returncode is None:
+        """Start the child if none runs; returns when it has imported JAX and answers.
+
+        Raises:
+            ComputeFailed: it does not come up.
+        """
+        if not self._alive:
+            async with self._turn:
+                await self._start()
+
+    async def call(
+        self,
+        op: str,
+        params: Mapping[str, Any],
+        arrays: Sequence[NDArray[Any]] = (),
+        *,
+        deadline: float | None = None,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        on_cost: Callable[[Cost], object] | None = None,
+    ) -> Answer:
+        """Run ``op`` in the child.
+
+        Args:
+            deadline: Unix time in seconds after which the child is ended, whatever it does.
+            on_progress: called with each progress frame, in order.
+            on_cost: told what the call cost, whether it gave an answer or not. Not when it was cancelled.
+
+        Raises:
+            DeadlineExceeded: the child was ended at the deadline, or was busy with others until then.
+            ComputeFailed: the child died or broke (retryable).
+            NvpError: what the operation itself refused.
+        """
+        async with self._our_turn(op, deadline):
+            await self._start()
+            if _left(deadline) == 0.0:
+                raise _no_turn(op)
+            frame = {"op": op, "params": dict(params), "arrays": self._arena.put(arrays, upper=False)}
+            last, cost = await self._ask(frame, deadline, on_progress, on_cost)
+            if "error" in last:
+                raise _error(last["error"])
+            return Answer(last["result"], [np.asarray(array) for array in self._arena.take(last["arrays"])], cost)
+
+    async def interrupt(self, reason: str) -> None:
+        """Ask the operation at hand to stop at its next step and give what it has."""
+        if self._alive:
+            self._writer.write(pack({"control": "stop", "reason": reason}))
+            await self._writer.drain()
+
+    async def close(self) -> None:
+        await self._discard()
+
+    async def _ask(
+        self,
+        frame: Frame,
+        deadline: float | None,
+        on_progress: Callable[[dict[str, Any]], None] | None,
+        on_cost: Callable[[Cost], object] | None,
+    ) -> tuple[Frame, Cost]:
+        """The child's last word on ``frame`` and what that cost; a child that gives none is ended."""
+        op, began = frame["op"], time.monotonic()
+        silent: DeadlineExceeded | ComputeFailed
+        try:
+            async with asyncio.timeout(_left(deadline)):
+                self._writer.write(pack(frame))
+                await self._writer.drain()
+                last = await self._last_frame(on_progress)
+        except TimeoutError:
+            await self._end()
+            silent = DeadlineExceeded(f"{op}: ended at its deadline; ask for less or allow more time")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await self._end()
+            silent = ComputeFailed(f"{op}: the compute child died ({self._ending()})")
+        except asyncio.CancelledError:
+            await self._end()  # the pipe would be out of step with the next call
+            raise
+        else:
+            self._told_cpu_s = last["life_cpu_s"]
+            cost = Cost(last["cpu_s"], last["wall_s"], last["rss_gb"])
+            if on_cost is not None:
+                on_cost(cost)
+            return last, cost
+        if on_cost is not None:
+            on_cost(self._cost_of_the_dead(time.monotonic() - began))
+        raise silent
+
+    @contextlib.asynccontextmanager
+    async def _our_turn(self, op: str, deadline: float | None) -> AsyncIterator[None]:
+        """Wait for the calls before this one, no longer than the deadline: they are not its to end."""
+        try:
+            async with asyncio.timeout(_left(deadline)):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise _no_turn(op) from error
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    async def _start(self) -> None:
+        if self._alive:
             return
         await self._discard()
         near, far = socket.socketpair()
         self._arena = Arena.create(ARENA_BYTES)
+        self._others_cpu_s = used_cpu_s(resource.RUSAGE_CHILDREN)  # of children that ended before this one
+        self._told_cpu_s = 0.0
         with far:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -77,85 +193,43 @@ class ComputeChild:
         self.generation += 1
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                await read_frame(self._reader)
+                self._told_cpu_s = (await read_frame(self._reader))["life_cpu_s"]
+            self._up = True
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
+            await self._end()
             raise ComputeFailed(
-                f"the compute child did not come up ({await self._end()}); see the worker's log"
+                f"the compute child did not come up ({self._ending()}); see the worker's log"
             ) from error
+        except asyncio.CancelledError:
+            await self._end()
+            raise
 
-    async def call(
-        self,
-        op: str,
-        params: Mapping[str, Any],
-        arrays: Sequence[NDArray[Any]] = (),
-        *,
-        deadline: float | None = None,
-        on_progress: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Answer:
-        """Run ``op`` in the child.
+    async def _last_frame(self, on_progress: Callable[[dict[str, Any]], None] | None) -> Frame:
+        while "progress" in (frame := await read_frame(self._reader)):
+            if on_progress is not None:
+                on_progress(frame["progress"])
+        return frame
 
-        Args:
-            deadline: Unix time in seconds after which the child is ended, whatever it does.
-            on_progress: called with each progress frame, in order.
+    def _cost_of_the_dead(self, wall_s: float) -> Cost:
+        """What the call at hand had used, from the kernel's account of the child that has ended."""
+        life_cpu_s = used_cpu_s(resource.RUSAGE_CHILDREN) - self._others_cpu_s
+        return Cost(max(life_cpu_s - self._told_cpu_s, 0.0), wall_s, resident_gb(resource.RUSAGE_CHILDREN))
 
-        Raises:
-            DeadlineExceeded: the child was ended at the deadline.
-            ComputeFailed: the child died or broke (retryable).
-            NvpError: what the operation itself refused.
-        """
-        async with self._turn:
-            await self.start()
-            frame = {"op": op, "params": dict(params), "arrays": self._arena.put(arrays, upper=False)}
-            try:
-                async with asyncio.timeout(None if deadline is None else max(deadline - time.time(), 0.0)):
-                    self._writer.write(pack(frame))
-                    await self._writer.drain()
-                    return await self._result(on_progress)
-            except TimeoutError as error:
-                await self._end()
-                raise DeadlineExceeded(f"{op}: ended at its deadline; ask for less or allow more time") from error
-            except (asyncio.IncompleteReadError, ConnectionError) as error:
-                raise ComputeFailed(f"{op}: the compute child died ({await self._end()})") from error
-            except asyncio.CancelledError:
-                await self._end()  # the pipe would be out of step with the next call
-                raise
-
-    async def interrupt(self, reason: str) -> None:
-        """Ask the operation at hand to stop at its next step and give what it has."""
-        if self._process is not None and self._process.returncode is None:
-            self._writer.write(pack({"control": "stop", "reason": reason}))
-            await self._writer.drain()
-
-    async def close(self) -> None:
-        await self._discard()
-
-    async def _result(self, on_progress: Callable[[dict[str, Any]], None] | None) -> Answer:
-        while True:
-            frame: Frame = await read_frame(self._reader)
-            if "progress" in frame:
-                if on_progress is not None:
-                    on_progress(frame["progress"])
-                continue
-            if "error" in frame:
-                raise _error(frame["error"])
-            return Answer(
-                values=frame["result"],
-                arrays=[np.asarray(array) for array in self._arena.take(frame["arrays"])],
-                cpu_s=frame["cpu_s"],
-                wall_s=frame["wall_s"],
-                rss_gb=frame["rss_gb"],
-            )
-
-    async def _end(self) -> str:
-        """Kill the child; returns how it ended, in words."""
-        process = self._process
-        if process is None:
+    def _ending(self) -> str:
+        """How the child ended, in words."""
+        code = None if self._process is None else self._process.returncode
+        if code is None:
             return "not started"
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+    async def _end(self) -> None:
+        process, self._up = self._process, False
+        if process is None:
+            return
         with contextlib.suppress(ProcessLookupError):
             if process.returncode is None:
                 process.kill()
-        code = await process.wait()
-        return f"signal {-code}" if code < 0 else f"exit status {code}"
+        await process.wait()
 
     async def _discard(self) -> None:
         if self._process is None:
@@ -164,6 +238,14 @@ class ComputeChild:
         self._process = None
         self._writer.close()
         self._arena.close()
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.time(), 0.0)
+
+
+def _no_turn(op: str) -> DeadlineExceeded:
+    return DeadlineExceeded(f"{op}: its turn did not come before its deadline; allow more time")
 
 
 def _error(told: dict[str, Any]) -> NvpError:

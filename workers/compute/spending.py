@@ -15,15 +15,15 @@ from nvp_agentkit.messages import Reading
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss, getrusage(2)
 
 
-def cpu_seconds() -> float:
-    """CPU-seconds of this process so far, user and system, all threads (getrusage, microseconds)."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+def used_cpu_s(who: int = resource.RUSAGE_SELF) -> float:
+    """CPU-seconds of this process so far, or of its ended children: user and system, all threads (getrusage)."""
+    usage = resource.getrusage(who)
     return usage.ru_utime + usage.ru_stime
 
 
-def resident_gb() -> float:
+def resident_gb(who: int = resource.RUSAGE_SELF) -> float:
     """The most memory this process ever held: it never falls, so neither does what a call is said to have used."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 1e9
+    return resource.getrusage(who).ru_maxrss * _RSS_UNIT / 1e9
 
 
 class Spending:
@@ -32,12 +32,12 @@ class Spending:
     def __init__(self, granted_mj: int, watts_per_core: float) -> None:
         self.granted_mj = granted_mj
         self._watts = watts_per_core
-        self._cpu_s = cpu_seconds()
+        self._cpu_s = used_cpu_s()
         self._started = time.monotonic()
 
     @property
     def cpu_s(self) -> float:
-        return cpu_seconds() - self._cpu_s
+        return used_cpu_s() - self._cpu_s
 
     @property
     def wall_s(self) -> float:

@@ -34,10 +34,10 @@ def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
 def import_file(call: Call) -> tuple[dict[str, Any], Arrays]:
     """``params``: path, array (or None), units, domain, out."""
     params = call.params
-    call.progress(phase="reading", step=0, steps=1)
     sequences = read_user_file(
         Path(params["path"]), array=params["array"], units=params["units"], domain=params["domain"]
     )
+    call.progress(phase="reading", step=1, steps=1)  # not before: what is charged cannot be refused any more
     return _saved(sequences, Path(params["out"]))
 
 

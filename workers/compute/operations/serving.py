@@ -8,38 +8,39 @@ from typing import Any
 
 import numpy as np
 
-from nvp_agentkit.errors import UnknownModel
+from nvp_agentkit.errors import ComputeFailed
 from nvp_agentkit.model import ModelBundle, load_model, predict_next
 
 from ..child import Arrays, Call
 from ..spending import Spending
 
-MODELS_KEPT = 4  # the least recently used one makes room
 _models: OrderedDict[str, ModelBundle] = OrderedDict()
 
 
 def load(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: model_id, path, frames (K, H, W), batches (sizes, 1 among them).
+    """``params``: model_id, path, frames (K, H, W), batches (sizes, 1 among them), keep (the most models).
 
-    Every size is compiled; returns what one forecast alone costs then, in CPU-seconds.
+    Every size is compiled; returns what one forecast alone costs then, in CPU-seconds, and which models are kept:
+    the least recently used one makes room.
     """
     bundle = load_model(Path(call.params["path"]))
     _models[call.params["model_id"]] = bundle
-    while len(_models) > MODELS_KEPT:
+    _models.move_to_end(call.params["model_id"])
+    while len(_models) > call.params["keep"]:
         _models.popitem(last=False)
     for size in sorted(call.params["batches"], reverse=True):
         frames = np.zeros((size, *call.params["frames"]), np.float32)
         predict_next(bundle, frames)  # compiles
     warm = Spending(0, 0.0)
     predict_next(bundle, frames)
-    return {"cpu_s": warm.cpu_s}, []
+    return {"cpu_s": warm.cpu_s, "kept": list(_models)}, []
 
 
 def predict(call: Call) -> tuple[dict[str, Any], Arrays]:
     """``params``: model_id; arrays: frames (B, K, H, W), oldest first, and a mask (H, W) where the domain has one."""
     model_id = call.params["model_id"]
-    if model_id not in _models:
-        raise UnknownModel(f"{model_id} is not loaded in this worker; load it first")
+    if model_id not in _models:  # a fresh child, or room was made: retryable, and loaded by the next attempt
+        raise ComputeFailed(f"{model_id} is not loaded in this worker any more; ask again")
     _models.move_to_end(model_id)
     frames, *masks = call.arrays
     mask = np.broadcast_to(masks[0].astype(bool), frames.shape) if masks else None
