@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from redis.asyncio import Redis
@@ -37,7 +36,7 @@ class Intake:
         self._sweep_s = min(1.0, lease_s / 4)
         self._streams: dict[str, str] = {}
         self._unusable: set[str] = set()
-        self._turn, self._new_first = 0, False
+        self._served, self._new_first = "", False
         self._watch_at = self._sweep_at = 0.0
 
     def forget(self) -> None:
@@ -86,25 +85,22 @@ class Intake:
             self._redis, "tidy", [([stream], [self._group, self._consumer, SILENT_MS]) for stream in streams]
         )
 
-    def _windows(self, size: int) -> Iterator[list[str]]:
-        """All streams, beginning with whose turn it is, in windows of ``size``."""
+    def _in_turn(self) -> list[str]:
+        """All streams, beginning after the one that was served last."""
         streams = list(self._streams)
-        self._turn += 1
-        turn = self._turn % len(streams)
-        turned = streams[turn:] + streams[:turn]
-        for start in range(0, len(turned), size):
-            window = turned[start : start + size]
-            self._turn = turn + start + len(window) - 1
-            yield window
+        start = streams.index(self._served) + 1 if self._served in self._streams else 0
+        return streams[start:] + streams[:start]
 
     async def _new(self, room: int, wait_s: float) -> list[Entry]:
         block_ms = max(1, int(1000 * wait_s)) if wait_s > 0 else None
-        everyone = list(self._streams)
+        everyone = self._in_turn()
         share = max(1, room // len(everyone))
         found: list[Entry] = []
-        for window in self._windows(room):
+        for start in range(0, len(everyone), room):
+            window = everyone[start : start + room]
             found = await self._read(window, share, block_ms if len(window) == len(everyone) else None)
             if found:
+                self._served = window[-1]
                 break
         if not found and block_ms and room < len(everyone):
             return await self._read(everyone, 1, block_ms)
@@ -126,7 +122,7 @@ class Intake:
 
     async def _sweep(self, room: int) -> list[Entry]:
         """Up to ``room`` entries whose lease ran out, the streams taking turns."""
-        (everyone,) = self._windows(len(self._streams))
+        everyone = self._in_turn()
         pipe = self._redis.pipeline(transaction=False)
         for stream in everyone:
             pipe.xpending_range(stream, self._group, "-", "+", 1, idle=self._lease_ms)
@@ -138,6 +134,7 @@ class Intake:
                 self._redis, "reclaim", [stream], [self._group, self._consumer, self._lease_ms, share]
             )
             entries += [self._claimed(stream, *claim) for claim in taken]
+            self._served = stream
             if len(entries) >= room:
                 break
         return entries

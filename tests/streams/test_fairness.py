@@ -52,6 +52,24 @@ async def test_one_account_s_retries_do_not_starve_another_s_new_messages(bench,
     assert served.index(quiet) <= 2
 
 
+async def test_messages_to_be_taken_over_come_account_by_account(bench, quiet):
+    served = []
+
+    async def handle(delivery):
+        served.append(delivery.account)
+        return bench.answered(delivery)
+
+    for _ in range(50):
+        await bench.ask()
+    event = await bench.ask(account=quiet)
+    for account in (bench.account, quiet):
+        await bench.redis.xreadgroup("inference", "crashed", {names.key(account, "predict"): ">"})
+    await asyncio.sleep(0.05)
+    bench.each(handle, lease_s=0.04)
+    await bench.reply(event, account=quiet)
+    assert served.index(quiet) <= 2
+
+
 async def test_a_worker_never_takes_more_than_it_can_work_on(bench, quiet):
     gate = asyncio.Event()
 

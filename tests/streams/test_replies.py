@@ -100,7 +100,7 @@ async def test_a_reply_that_the_stream_has_lost_is_found_all_the_same(bench, mon
         await asyncio.sleep(0.1)
         await bench.redis.hset(names.answers(bench.account, event.id), ANSWERED, event.encode())
         await bench.redis.expire(names.answers(bench.account, event.id), 60)
-        assert (await waiting).id == event.id
+        assert (await asyncio.wait_for(waiting, 5)).id == event.id
 
 
 async def test_a_job_s_story_is_told_from_its_first_line_to_its_final_reply(bench):
@@ -181,7 +181,7 @@ async def test_workers_are_seen_while_they_announce_themselves_and_gone_when_the
         async def ready():
             return [worker for worker in await seen() if worker.state == "ready"]
 
-        (worker,) = await bench.eventually(ready)
+        (worker,) = await bench.eventually(ready, within_s=1.5)  # a change is said at once, not at the next beat
         assert (worker.kind, worker.detail) == ("inference", "why")
         assert 0 < await redis.ttl(names.worker(account)) <= 10
     finally:
