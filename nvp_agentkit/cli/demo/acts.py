@@ -207,16 +207,17 @@ def picture(dataset: Dataset, answer: Shown, options: Options, console: Console)
 
 
 async def _watch(job: Job, console: Console, text: Callable[[JobProgressed], str]) -> JobCompleted:
-    """Follow a job: a bar on a terminal, elsewhere a line whenever a phase begins."""
-    phase = ""
+    """Follow a job: a bar on a terminal, elsewhere a line a phase and a judgement."""
+    said: set[tuple[str, str | None, float | None]] = set()
     with progress_bar(console) as bars:
         bar = bars.add_task("waiting", total=1.0, told="")
         async for line in job:
             done = line.step / line.steps if line.steps else line.used_mj / max(line.granted_mj, 1)
             bars.update(bar, completed=min(done, 1.0), description=f"{line.phase:<11}", told=text(line))
-            if line.phase != phase and not console.is_terminal:
-                console.print(f"   {line.phase}: {text(line)}")
-            phase = line.phase
+            news = (line.phase, line.note, line.skill if line.phase == "validating" else None)
+            if not console.is_terminal and line.phase != "training" and news not in said:
+                console.print(f"   {' '.join(filter(None, (line.note, line.phase)))}: {text(line)}")
+            said.add(news)
         bars.update(bar, completed=1.0)
     return await job.result()
 
