@@ -12,7 +12,10 @@ from nvp_agentkit.errors import InvalidInput
 
 Boundary = Literal["periodic", "reflecting", "open"]
 BOUNDARIES: tuple[Boundary, ...] = ("periodic", "reflecting", "open")
-LIMITS = {"features": 1024, "levels": 6, "context_frames": 8, "stem": 8}
+LARGEST_LEVELS = 6
+LARGEST_FEATURES = 1024
+LARGEST_CONTEXT = 8
+LARGEST_STEM = 8
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,17 @@ class NVPConfig:
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))
         levels = len(self.encoder_features)
-        if not 1 <= levels <= LIMITS["levels"]:
-            raise InvalidInput(f"encoder_features has {levels} levels; give 1 to {LIMITS['levels']}")
+        if not 1 <= levels <= LARGEST_LEVELS:
+            raise InvalidInput(f"encoder_features has {levels} levels; give 1 to {LARGEST_LEVELS}")
         if self.decoder_features is not None and len(self.decoder_features) != levels:
             raise InvalidInput(f"decoder_features has {len(self.decoder_features)} levels, encoder_features {levels}")
-        for width in (*self.encoder_features, *(self.decoder_features or ()), self.latent_dim):
-            _within("features", width, LIMITS["features"])
-        _within("context_frames", self.context_frames, LIMITS["context_frames"])
-        _within("stem", self.stem, LIMITS["stem"])
+        for width in self.encoder_features:
+            _within("encoder_features", width, LARGEST_FEATURES)
+        for width in self.decoder_features or ():
+            _within("decoder_features", width, LARGEST_FEATURES)
+        _within("latent_dim", self.latent_dim, LARGEST_FEATURES)
+        _within("context_frames", self.context_frames, LARGEST_CONTEXT)
+        _within("stem", self.stem, LARGEST_STEM)
         if not 0 <= self.dropout_rate < 1:
             raise InvalidInput(f"dropout_rate is {self.dropout_rate}; give a number in [0, 1)")
         if len(self.boundary) != 2 or any(side not in BOUNDARIES for side in self.boundary):

@@ -76,7 +76,8 @@ def _checked(frames: npt.ArrayLike, mask: Mask | None) -> tuple[Floats, Mask]:
         raise InvalidField(f"a field of {values.shape[2:]} cells; both sides must be at least 16")
     if values.dtype.kind not in "fiu":
         raise InvalidField(f"frames are {values.dtype}; give real numbers")
-    values = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        values = values.astype(np.float32)
     if np.isinf(values).any():
         raise InvalidField("frames hold infinite values (or more than float32 holds); mark missing cells with NaN")
     valid = np.isfinite(values)

@@ -70,11 +70,11 @@ def load_model(source: bytes | str | Path) -> ModelBundle:
         if about["format"] != FORMAT:
             raise InvalidFile(f"a model file of format {about['format']!r}; this version reads {FORMAT!r}")
         config = NVPConfig.from_json(about["config"])
-        scale, widths = about["calibration"]
+        (offset, spread), (scale, widths) = about["normalization"], about["calibration"]
         bundle = ModelBundle(
             config=config,
             variables=as_variables(tensors, config),
-            normalization=Normalization(*map(_finite, about["normalization"])),
+            normalization=Normalization(_finite(offset), _finite(spread)),
             calibration=Calibration(_finite(scale), {k: _finite(w) for k, w in zip(LEVELS, widths, strict=True)}),
             domain=str(about["domain"]),
             recipe=dict(about["recipe"]),

@@ -35,7 +35,7 @@ class TrainingConfig:
     model_config: NVPConfig = field(default_factory=NVPConfig)
     seed: int = 0
     batch_size: int = 8
-    learning_rate: float = 2e-3
+    learning_rate: float = 6e-3
     warmup_steps: int = 20
     weight_decay: float = 1e-4
     variance_weight: float = 0.1

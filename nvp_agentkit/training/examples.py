@@ -5,11 +5,13 @@ Everything is a function of (seed, step), nothing is remembered, so a resumed ru
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.sequence import SequenceSet
@@ -47,7 +49,7 @@ class Examples:
 
     def _window(self, seed: int, place: int) -> tuple[Floats, Floats, Floats, Floats]:
         epoch, within = divmod(place, self.count)
-        index = np.random.default_rng([seed, 1, epoch]).permutation(self.count)[within]
+        index = _order(self.count, seed, epoch)[within]
         rng = np.random.default_rng([seed, 2, place])
         trajectory, start = divmod(int(index), self._data.frames - self.context)
         span = (trajectory, slice(start, start + self.context + 1))
@@ -79,6 +81,11 @@ class Examples:
         if self._data.mask is not None:
             change = change[np.asarray(self._data.mask)[:, 1:] & np.asarray(self._data.mask)[:, :-1]]
         return max(float(np.mean(np.square(change, dtype=np.float64))) if change.size else 1.0, 1e-12)
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
 def windows(data: SequenceSet, context: int) -> int:

@@ -22,7 +22,7 @@ from nvp_agentkit.training.examples import Examples, all_windows
 from nvp_agentkit.training.pacing import Pacer
 from nvp_agentkit.training.step import TrainingState, first_state, train_step
 
-Phase = Literal["baselines", "validating", "training", "calibrating"]
+Phase = Literal["validating", "training", "calibrating"]
 
 
 @dataclass(frozen=True)

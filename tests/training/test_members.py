@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nvp_agentkit.errors import InvalidInput
+from nvp_agentkit.fields.sequence import FieldMeta
+from nvp_agentkit.training import MemberRecipe, StepPacer, WindowPacer, ensemble, train_members
+
+from .conftest import SMALL, drifting, masked
+
+
+def test_members_differ_in_seed_and_width_and_share_the_whole():
+    recipes = ensemble(drifting(1, 0), members=7)
+    assert [recipe.voter for recipe in recipes] == [f"voter-{place}" for place in range(7)]
+    assert len({recipe.config.seed for recipe in recipes}) == 7
+    assert len({recipe.config.model_config.encoder_features for recipe in recipes}) == 7
+    assert sum(recipe.share for recipe in recipes) == pytest.approx(1)
+    assert recipes[0].share == max(recipe.share for recipe in recipes)
+
+
+def test_ensembles_of_two_seeds_share_no_member():
+    first, other = ({recipe.config.seed for recipe in ensemble(drifting(1, 0), seed=seed)} for seed in (0, 1))
+    assert not first & other
+
+
+def test_the_network_is_the_domain_s():
+    data = masked(replace(drifting(1, 0), meta=FieldMeta("rain", boundary=("open", "reflecting"), positive=True)), 0.0)
+    network = ensemble(data)[0].config.model_config
+    assert (network.boundary, network.positive, network.masked) == (("open", "reflecting"), True, True)
+
+
+@pytest.mark.parametrize("members", [0, 8])
+def test_a_number_of_members_that_cannot_be_is_refused(members):
+    with pytest.raises(InvalidInput, match=str(members)):
+        ensemble(drifting(1, 0), members=members)
+
+
+def small_ensemble() -> list[MemberRecipe]:
+    return [
+        MemberRecipe(f"voter-{place}", replace(SMALL, seed=place), share) for place, share in enumerate((0.5, 0.3, 0.2))
+    ]
+
+
+def test_members_divide_one_allowance(train, validation):
+    told = []
+    trained = train_members(small_ensemble(), train, validation, StepPacer(10), told.append)
+    assert [one.steps for one in trained] == [5, 3, 2]
+    assert {progress.member for progress in told} == {0, 1, 2}
+    last = [max(progress.fraction for progress in told if progress.member == member) for member in range(3)]
+    assert last == pytest.approx([1, 1, 1])
+    assert not np.array_equal(trained[0].state.weights, trained[1].state.weights)
+
+
+def test_a_no_reaches_every_member(train, validation):
+    class Stopped(StepPacer):
+        def may_continue(self, step: int) -> bool:
+            return step < 4
+
+    trained = train_members(small_ensemble(), train, validation, Stopped(10))
+    assert [one.steps for one in trained] == [4, 0, 0]
+
+
+def test_a_window_counts_its_part_of_the_allowance():
+    window = WindowPacer(StepPacer(100), 0.4, 0.8, steps_before=40)
+    assert [window.fraction_used(step) for step in (0, 20, 40, 60)] == pytest.approx([0, 0.5, 1, 1])
+    assert window.may_continue(39)
+    assert not window.may_continue(40)
