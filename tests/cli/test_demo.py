@@ -1,0 +1,117 @@
+"""`nvp demo` as a newcomer runs it: interrupted at any moment it leaves nothing, and the next run works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DEMO = [sys.executable, "-m", "nvp_agentkit.cli", "demo"]
+SMALL = ["--size", "32", "--budget-j", "120"]
+ENDED_S = 10.0
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    return {**os.environ, "NVP_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def demo(data_dir: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo as a process of its own session, so that a signal to its group reaches it and nobody else."""
+    with subprocess.Popen(
+        [*DEMO, *options],
+        env=environment(data_dir),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def left_over(data_dir: Path) -> list[str]:
+    """Commands of processes that carry the stack's mark for this folder."""
+    mark = f"NVP_TETHERED_TO={data_dir}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # it ended, or is somebody else's
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "nvp"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc")
+def test_ctrl_c_at_any_moment_ends_everything_within_ten_seconds(data_dir: Path) -> None:
+    for moment in ("1 A stack", "arcadedb", "2 Plasma", "3 Train"):
+        with demo(data_dir, *SMALL) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if moment in line:
+                    break
+            else:
+                pytest.fail(f"the demo ended before {moment!r}")
+            os.killpg(process.pid, signal.SIGINT)
+            asked = time.monotonic()
+            said = process.stdout.read()
+            assert process.wait(timeout=ENDED_S) == 130, said
+            assert time.monotonic() - asked < ENDED_S
+            assert "Traceback" not in said
+        assert left_over(data_dir) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_demo_plays_all_acts_on_the_folder_of_an_interrupted_one(data_dir: Path) -> None:
+    with demo(data_dir, *SMALL) as process:
+        said, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    for expected in ("voter-0 (champion)", "valid: ", "insufficient_joules:", "budget_too_small:", "invalid_field:",
+                     "certified, asked by ace:demo", "Whole demo:"):  # fmt: skip
+        assert expected in said
+    assert (data_dir / "demo" / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    assert left_over(data_dir) == []
+    verified = subprocess.run(
+        [sys.executable, "-m", "nvp_agentkit.cli", "verify", str(data_dir / "demo" / "certificate.json")],
+        env=environment(data_dir), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert verified.returncode == 0, verified.stderr
+    assert "recomputed" in verified.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:32, 0:32] / 32
+    drift = np.arange(60)[:, None, None] / 40
+    field = (2 + np.sin(2 * np.pi * (x + drift)) * np.cos(2 * np.pi * (y - drift))).astype(np.float32)
+    field[rng.random(field.shape) < 0.02] = np.nan
+    field[:, :4, :4] = np.nan
+    np.savez(tmp_path / "field.npz", waves=field, other=np.zeros(3))
+    with demo(tmp_path / "nvp", "--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "120") as run:
+        said, _ = run.communicate(timeout=280)
+    assert run.returncode == 0, said
+    assert "cells have no value: a mask" in said
+    assert "valid: " in said
