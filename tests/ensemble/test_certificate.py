@@ -48,6 +48,7 @@ def with_outcome(predicate, **changes):
 
 def test_a_certificate_is_recomputed_where_its_arrays_are_inline(case, certificate):
     verdict = verify(certificate, case.root)
+    assert references(certificate) == ()
     assert verdict.recomputed
     assert verdict.agreed == VOTERS
     assert verdict.text == ("3 of 3 agree (voter-0, voter-1, voter-2); signatures, keys and rule hold; "
@@ -68,6 +69,14 @@ def test_it_is_an_in_toto_statement_about_both_arrays(certificate):
     assert envelope["payloadType"] == "application/vnd.in-toto+json"
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert [(s["name"], len(s["digest"]["sha256"])) for s in statement["subject"]] == [("mean", 64), ("log_var", 64)]
+
+
+def test_a_dissenter_on_another_grid_leaves_a_certificate_that_holds(case):
+    mean, log_var = case.answers["voter-1"]
+    casts = case.casts() | {"voter-1": case.cast("voter-1", Answer(mean[:8], log_var[:8]))}
+    verdict = verify(case.certificate(casts.values()), case.root)
+    assert verdict.recomputed
+    assert "another grid" in verdict.dissent["voter-1"]
 
 
 def test_without_the_arrays_it_says_that_the_agreement_was_not_recomputed(remote):
@@ -267,6 +276,24 @@ def test_a_tally_that_delivers_another_answer_is_caught_by_recomputing(remote):
     assert not verify(forged, remote.root).recomputed
     with pytest.raises(VerificationFailed, match="the answer's mean is another array"):
         verify(forged, remote.root, remote.fetch)
+
+
+@pytest.mark.parametrize("changes", [{"units": "kJ"}, {"shape": (8, 32)}])
+def test_an_answer_in_another_unit_or_shape_fails_without_any_array(remote, changes):
+    certificate = remote.certificate(remote.casts().values())
+    forged = by_lying_tally(remote, certificate, lambda predicate: predicate.model_copy(
+        update={"mean": predicate.mean.model_copy(update=changes)}))
+    with pytest.raises(VerificationFailed, match="the answer is"):
+        verify(forged, remote.root)
+
+
+def test_a_tally_that_flatters_its_measurements_is_caught_by_recomputing(case, certificate):
+    def flatter(predicate):
+        return with_outcome(predicate, measured=tuple(
+            entry.model_copy(update={"distance": entry.distance / 2}) for entry in predicate.outcome.measured))
+
+    with pytest.raises(VerificationFailed, match="differ by"):
+        verify(by_lying_tally(case, certificate, flatter), case.root)
 
 
 def test_an_answer_that_is_not_the_subject_fails(case, certificate):

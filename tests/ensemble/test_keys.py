@@ -84,6 +84,14 @@ def test_a_signature_holds_for_one_type_and_one_body_only():
     relabelled = envelope.model_copy(update={"payload_type": "b"})
     with pytest.raises(VerificationFailed, match="does not hold"):
         check(relabelled, public, "b")
+    misnamed = envelope.signatures[0].model_copy(update={"keyid": f"sha256:{'0' * 64}"})
+    with pytest.raises(VerificationFailed, match="signed by key sha256:000"):
+        check(envelope.model_copy(update={"signatures": (misnamed,)}), public, "a")
+
+
+def test_an_envelope_too_large_to_be_ours_is_not_even_parsed():
+    with pytest.raises(VerificationFailed, match="limit 4194304"):
+        decode(seal(Ed25519PrivateKey.generate(), "a", bytes(4_000_000)).encode())
 
 
 @pytest.mark.parametrize("raw", [
