@@ -24,16 +24,25 @@ class Advected(NamedTuple):
 def advect(previous: Floats, current: Floats, boundary: tuple[Boundary, Boundary]) -> Advected:
     """Carry ``current`` one step along the flow from ``previous`` to it; (H, W) each, no NaN.
 
-    The value arriving at x left x + D, where D is the backward displacement met half-way, D = f(x + D / 2); the step
-    before it left x + D + D2, with D2 = f(x + D). The increment is n_t(x + D) - n_{t-1}(x + D + D2).
+    The value arriving at x left x + D (see `departure`); the step before it left x + D + D2, with D2 = f(x + D). The
+    increment is n_t(x + D) - n_{t-1}(x + D + D2).
     """
     flow = backward_flow(previous, current, boundary)
-    first = flow
-    for _ in range(TURNS):
-        first = _sample_flow(flow, np.float32(0.5) * first, boundary)
+    first = departure(flow, boundary)
     second = _sample_flow(flow, first, boundary)
     value = sample(current, first, boundary)
     return Advected(value, value - sample(previous, first + second, boundary))
+
+
+def departure(flow: Floats, boundary: tuple[Boundary, Boundary]) -> Floats:
+    """D = f(x + D / 2), (H, W, 2): the displacement met half-way, as eddies carry their own flow along.
+
+    D = f(x), right for a flow that stands still, was 2 % worse on plasma turbulence and the same on radar rain.
+    """
+    displacement = flow
+    for _ in range(TURNS):
+        displacement = _sample_flow(flow, np.float32(0.5) * displacement, boundary)
+    return displacement
 
 
 def backward_flow(previous: Floats, current: Floats, boundary: tuple[Boundary, Boundary]) -> Floats:

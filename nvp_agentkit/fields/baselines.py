@@ -1,6 +1,7 @@
 """Forecasts that need no network. A model is worth what it adds to the best of them.
 
-On plasma turbulence that is ``lagrangian_increment``; on slow fields such as daily ocean altimetry, ``persistence``.
+Which one that is depends on the field: on plasma turbulence and daily ocean altimetry ``lagrangian_increment``, on
+radar rain ``advection`` in one place and ``persistence`` in another.
 """
 
 from __future__ import annotations

@@ -63,6 +63,6 @@ def _map(path: Path, entry: dict[str, Any], name: str, start: int, size: int) ->
     shape = tuple(int(side) for side in entry["shape"])
     begin, end = (int(offset) for offset in entry["data_offsets"])
     needed = math.prod(shape) * dtype.itemsize
-    if entry["dtype"] != code or min(shape, default=0) < 1 or begin < 0 or end - begin != needed or start + end > size:
+    if entry["dtype"] != code or begin < 0 or end - begin != needed or start + end > size:
         raise ValueError(f"{name} {entry['dtype']} {shape} at {begin}..{end} does not fit a file of {size} bytes")
     return np.memmap(path, dtype=dtype, mode="r", offset=start + begin, shape=shape)

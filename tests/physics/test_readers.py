@@ -102,6 +102,7 @@ def with_infinity() -> np.ndarray:
 REFUSED = {
     "inf": (npy(with_infinity()), "inf at .0, 1, 2, 3., limit 1e.15"),
     "beyond float32": (npy(1e200 * field(3, 16, 16, dtype="float64")), "limit 1e.15"),
+    "squares beyond float32": (npy(1e19 * field(3, 16, 16)), "or change the unit"),
     "object": (npy(np.full((3, 16, 16), Trap(), object)), "nothing is unpickled"),
     "text": (npy(np.full((3, 16, 16), "warm")), "not an array of real numbers"),
     "complex": (npy(field(3, 16, 16).astype(complex)), "convert it to float32"),
@@ -116,6 +117,7 @@ REFUSED = {
     "csv": (b"1,2,3\n", "give a .npy or .npz"),
     "nothing": (b"", "give a .npy or .npz"),
     "zip of rubbish": (b"PK\x03\x04" + bytes(100), "broken or encrypted"),
+    "name in no alphabet": (npz(é=field(3, 16, 16)).replace("é".encode(), b"\xff\xff"), "broken or encrypted"),
     "no arrays": (npz(), "give a .npy"),
     "promises terabytes": (
         npy(field(3, 16, 16)).replace(b"(3, 16, 16), }      ", b"(99999, 9999, 9999)}"),

@@ -53,7 +53,7 @@ def spoilt(data: bytes, **changes: object) -> bytes:
     "change",
     [
         {"shape": [10**6, 10**6, 10**6, 10**6]},
-        {"shape": [2, 5, 16, -16]},
+        {"shape": [2, 5, -16, -16]},
         {"shape": [2, 5, 16]},
         {"shape": None},
         {"data_offsets": [-4, 10236]},
