@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from nvp_agentkit.domains import get_domain
-from nvp_agentkit.domains.plasma_physics import Parameters, make_grid, next_frame, noise, regrid, simulate
+from nvp_agentkit.domains.hasegawa_wakatani import Parameters, make_grid, next_frame, noise, regrid
+from nvp_agentkit.domains.plasma_physics import simulate
 from nvp_agentkit.errors import InvalidInput, UnknownDomain
 from nvp_agentkit.fields import SequenceSet
 from nvp_agentkit.fields.metrics import vrmse
