@@ -6,15 +6,19 @@ The client asks before it publishes, the worker asks again before the model sees
 from __future__ import annotations
 
 import math
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from nvp_agentkit.errors import InvalidField, InvalidInput
-from nvp_agentkit.messages.values import ArrayRef
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nvp_agentkit.messages.values import ArrayRef
 
 MIN_SIDE = 16
 MAX_FRAMES = 16
+MIN_BUDGET_J = 0.001
 MAX_BUDGET_J = 1e12
 
 
@@ -41,12 +45,20 @@ def check_field(field: object, *, max_cells: int) -> NDArray[np.float32]:
     """The field as float32, shape (H, W) or (K, H, W); refused unless every value is finite.
 
     Raises:
-        InvalidField: wrong shape, size or dtype, or NaN/Inf; the text names value, limit and remedy.
+        InvalidField: wrong shape, size or dtype, NaN/Inf, or masked cells; the text names value, limit and remedy.
     """
-    array = np.asarray(field)
+    import numpy as np  # whoever has a field has loaded it; a third of the client's import time otherwise
+
+    try:
+        array = np.asarray(field)
+    except ValueError as error:
+        raise InvalidField(f"field is no array ({error}); send rows of equal length") from error
     if array.dtype.kind not in "fiu":
         raise InvalidField(f"field of dtype {array.dtype}: send real numbers (float32 is what travels)")
     check_shape(array.shape, max_cells=max_cells)
+    hidden = int(np.count_nonzero(field.mask)) if isinstance(field, np.ma.MaskedArray) else 0
+    if hidden:
+        raise InvalidField(f"field has {hidden:,} masked cells of {array.size:,}; fill or cut them before asking")
     with np.errstate(over="ignore"):
         values = array.astype(np.float32)
     bad = int(np.count_nonzero(~np.isfinite(values)))
@@ -71,8 +83,11 @@ def millijoules(budget_j: float | None) -> int:
     """
     if budget_j is None:
         raise InvalidInput("no budget: every published request says what it may cost; pass budget_j=5.0, say")
-    if isinstance(budget_j, bool) or not isinstance(budget_j, int | float) or not math.isfinite(budget_j):
+    if isinstance(budget_j, bool) or not isinstance(budget_j, int | float):
         raise InvalidInput(f"budget_j={budget_j!r} is no number of joules; pass budget_j=5.0, say")
-    if not 0.001 <= budget_j <= MAX_BUDGET_J:
-        raise InvalidInput(f"budget_j={budget_j!r}: must be between 0.001 and {MAX_BUDGET_J:.0e} joules")
+    if not MIN_BUDGET_J <= budget_j <= MAX_BUDGET_J:  # NaN is in no range
+        raise InvalidInput(
+            f"budget_j={budget_j!r}: must be between {MIN_BUDGET_J} and {MAX_BUDGET_J:.0e} joules; "
+            "pass budget_j=5.0, say"
+        )
     return round(budget_j * 1000)

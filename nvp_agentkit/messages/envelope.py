@@ -10,7 +10,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nvp_agentkit.errors import InvalidMessage
 from nvp_agentkit.messages import facts, jobs, predictions
@@ -37,22 +37,31 @@ TYPES: dict[str, type[Payload]] = {
 TYPE_OF = {payload: name for name, payload in TYPES.items()}
 
 
+def _zoned(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        raise ValueError(f"{at.isoformat()} has no time zone; write it as RFC 3339 with Z or an offset")
+    return at
+
+
+Instant = Annotated[datetime, AfterValidator(_zoned)]
+
+
 class Event(BaseModel):
     """A CloudEvent. Ours are the lower-case extension attributes at the end."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     specversion: Literal["1.0"] = "1.0"
     id: str = Field(min_length=1, max_length=128)
     source: str = Field(min_length=1, max_length=256)
     type: str = Field(max_length=128)
     subject: str | None = Field(None, max_length=256)
-    time: datetime
+    time: Instant
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: str | None = None
     traceparent: str | None = Field(None, max_length=128)
     replyto: str | None = Field(None, max_length=128, description="id of the request this answers")
-    deadline: datetime | None = Field(None, description="after this the answer is worth nothing")
+    deadline: Instant | None = Field(None, description="after this the answer is worth nothing")
     budgetmj: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,15}$")] | None = Field(
         None, description="millijoules the sender allows, a decimal string"
     )
@@ -125,12 +134,9 @@ def decode(raw: bytes | str) -> Event:
     if len(raw) > MAX_EVENT_BYTES:
         raise InvalidMessage(f"event of {len(raw)} bytes, limit {MAX_EVENT_BYTES}; send arrays by reference")
     try:
-        event = Event.model_validate_json(raw, extra="ignore")
+        return Event.model_validate_json(raw, extra="ignore")
     except ValidationError as error:
         raise InvalidMessage(f"not a CloudEvents 1.0 event: {_first(error)}") from error
-    if event.deadline is not None and event.deadline.tzinfo is None:
-        raise InvalidMessage("deadline has no time zone; write it as RFC 3339 with Z or an offset")
-    return event
 
 
 def _first(error: ValidationError) -> str:
