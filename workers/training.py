@@ -184,17 +184,21 @@ async def _keep_ensemble(
         seconds=seconds,
         members=tuple(reports),
         baselines=values["baselines"],
-        summary={
-            "ensemble": record.digest,
-            "held_out_by": values["held_out"]["rule"],
-            "held_out_trajectory": values["held_out"]["trajectory"],
-            "held_out_frame": values["held_out"]["frame"],
-            "units": values["units"],
-            "stopped_by": values["stopped_by"] or "done",
-            **{f"coverage_{level}": share for level, share in values["members"][0]["coverage"].items()},
-        },
+        summary={"ensemble": record.digest, **_summary(values)},
     )
     return _completed(delivery, reply, run, registry.registration(record), system)
+
+
+def _summary(values: dict[str, Any]) -> dict[str, float | int | str]:
+    held_out = values["held_out"]
+    return {
+        "held_out_by": held_out["rule"],
+        "held_out_trajectory": held_out["trajectory"],
+        "held_out_frame": held_out["frame"],
+        "units": values["units"],
+        "stopped_by": values["stopped_by"] or "done",
+        **{f"coverage_{level}": share for level, share in values["members"][0]["coverage"].items()},
+    }
 
 
 def _report(told: dict[str, Any], weights: ObjectRef) -> MemberReport:

@@ -86,10 +86,8 @@ def verify(
     claim = parse_statement(envelope.body).predicate
     keys = KeyRing.of(root, claim.keys)
     keys.open(envelope, STATEMENT_TYPE, "tally")
-    for what, asked, certified in (
-        ("request", request_id, claim.request_id),
-        ("request field", request_digest, claim.request_digest),
-    ):
+    pairs = (("request", request_id, claim.request_id), ("request field", request_digest, claim.request_digest))
+    for what, asked, certified in pairs:
         if asked not in (None, certified):
             raise VerificationFailed(f"certificate of another {what}: {certified}, asked was {asked}")
     ballots = _ballots(claim, keys)
