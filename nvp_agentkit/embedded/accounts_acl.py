@@ -24,7 +24,7 @@ from nvp_agentkit.messages import AccountName
 
 _NAME: TypeAdapter[str] = TypeAdapter(AccountName)
 
-CONNECTION = ("+auth", "+hello", "+ping", "+reset", "+select", "+client|setname", "+client|setinfo")
+CONNECTION = ("+auth", "+hello", "+ping", "+reset", "+select", "+client|setname")
 READING = ("+xread", "+xrange", "+xrevrange", "+xlen", "+xinfo|stream", "+get", "+mget", "+hget", "+hmget", "+hgetall",
            "+hexists", "+hlen", "+hkeys", "+exists", "+ttl", "+pttl", "+type")  # fmt: skip
 READABLE = ("nvp:{{{0}}}:*", "nvp:{{registry}}:*", "nvp:{{ledger}}:account:{0}", "nvp:{{ledger}}:journal:{0}",
