@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from nvp_agentkit.client.forecast import Certificate, Forecast
+from nvp_agentkit.client.forecast import Certificate, Exchange, Forecast
 from nvp_agentkit.client.job import Job
 from nvp_agentkit.client.place import Place, find
 from nvp_agentkit.errors import InvalidInput, MissingExtra, NvpError, QuorumAbstained, StoreUnavailable, from_wire
@@ -105,7 +105,7 @@ class AgentClient:
             domain: which ensemble of the account's answers.
             budget_j: the most this may cost, in joules.
             assurance: ``single``, the champion's word, or ``quorum``, a certificate that 2/3 of the voters agree.
-            units: of the field; the forecast has the same.
+            units: of the field; left away, it is taken to be in the ones the models learnt. The forecast says which.
             model: a model id instead of the champion; only with ``single``.
             deadline_s: how long the answer is worth having.
 
@@ -115,6 +115,8 @@ class AgentClient:
             QuorumAbstained: the voters did not agree.
             DeadlineExceeded: no answer in time.
         """
+        if assurance == "quorum" and model is not None:
+            raise InvalidInput("a quorum is of all members; ask for one model with assurance='single'")
         budget_mj = millijoules(budget_j)
         values = check_field(field, max_cells=self._place.settings.max_cells)
         request = PredictionRequested(
@@ -124,7 +126,7 @@ class AgentClient:
         event = self._event(request, domain, budget_mj, deadline_s)
         await publish(self._redis, self.account, suffix, event)
         reply = await self._replies.wait(event.id, [TYPE_OF[kind] for kind in finals], timeout_s=deadline_s + 1.0)
-        return await self._forecast(reply.payload, units)
+        return await self._forecast(reply.payload, request.field.digest)
 
     async def simulate(
         self, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **parameters: int
@@ -234,19 +236,19 @@ class AgentClient:
             return inline_array(values, units)
         return await self.artifacts.put_array(values, units)
 
-    async def _forecast(self, reply: Payload, units: str) -> Forecast:
+    async def _forecast(self, reply: Payload, asked: str) -> Forecast:
         match reply:
             case PredictionCompleted():
-                return Forecast(
-                    reply.request_id, *await self._arrays(reply), units, reply.energy, {"voter-0": reply.model_id}
-                )
+                models = {"voter-0": reply.model_id}
+                return Forecast(reply.request_id, *await self._arrays(reply), reply.mean.units, reply.energy, models)
             case PredictionCertified():
                 raw = await self.artifacts.get(reply.certificate)
-                certificate = Certificate(raw, self._place.root_key, self.artifacts)
+                exchange = Exchange(reply.request_id, asked, reply.mean.digest, reply.log_var.digest)
+                certificate = Certificate(raw, self._place.root_key, self.artifacts, exchange)
                 return Forecast(
                     reply.request_id,
                     *await self._arrays(reply),
-                    units,
+                    reply.mean.units,
                     reply.energy,
                     reply.models,
                     reply.agreed,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nvp_agentkit.errors import VerificationFailed
 from nvp_agentkit.messages import Reading
 
 if TYPE_CHECKING:
@@ -17,12 +18,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """What was asked and what came, by digest: a certificate of anything else proves nothing here."""
+
+    request_id: str
+    field: str
+    mean: str
+    log_var: str
+
+
+@dataclass(frozen=True)
 class Certificate:
-    """A quorum certificate: bytes that prove themselves to whoever trusts the deployment's root key."""
+    """A quorum certificate: bytes that prove themselves to whoever trusts the deployment's root key.
+
+    With an ``exchange`` it must be of that request and that answer; one read from a file has none.
+    """
 
     raw: bytes
     root_key: Path
     artifacts: Artifacts
+    exchange: Exchange | None = None
 
     def verify(self) -> Verdict:
         """Check signatures, keys and rule; recompute the agreement where the votes' arrays are kept.
@@ -32,7 +47,17 @@ class Certificate:
         """
         from nvp_agentkit.ensemble import RootOfTrust, verify
 
-        return verify(self.raw, RootOfTrust.read(self.root_key), fetch=self.artifacts.fetch_array)
+        asked = self.exchange
+        verdict = verify(
+            self.raw,
+            RootOfTrust.read(self.root_key),
+            fetch=self.artifacts.fetch_array,
+            request_id=asked and asked.request_id,
+            request_digest=asked and asked.field,
+        )
+        if asked is not None and (verdict.mean.digest, verdict.log_var.digest) != (asked.mean, asked.log_var):
+            raise VerificationFailed(f"certificate of another answer: {verdict.mean.digest}, this one is {asked.mean}")
+        return verdict
 
     def save(self, path: Path | str) -> Path:
         """Write the certificate to a file that ``nvp verify`` reads."""
