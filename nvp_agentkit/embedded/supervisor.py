@@ -60,7 +60,9 @@ class Supervisor:
             StackError: a store could not be started. Nothing is left running then.
         """
         self.settings = (await self._stack.start()).model_copy(update={"data_dir": self._stack.folder})
-        self._redis = Redis.from_url(str(self.settings.redis_url), socket_timeout=2.0)
+        # No socket timeout: redis-py would send through asyncio.wait_for, which on Python 3.11 swallows a cancellation
+        # that comes as the bytes are out, and a keeper that was cancelled went on (seen: `stop` never returned).
+        self._redis = Redis.from_url(str(self.settings.redis_url), socket_timeout=None)
         environment = child_environment(self.settings)
         for name in self._stack.servers:
             self._keep(name, self._keep_store(name))

@@ -16,6 +16,7 @@ from nvp_agentkit.embedded.stack import StackEvent, State
 from nvp_agentkit.errors import StackError
 
 POLL_S = 0.2
+ANSWER_S = 2.0
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 HOPELESS = 3  # ends in a row before it was ready once: whoever waits for it is told
 SAID: dict[str, State] = {"ready": "ready", "draining": "draining"}  # of a heartbeat's states, those worth telling
@@ -96,7 +97,8 @@ class KeptWorker:
     async def _heartbeat(self, redis: Redis, pid: int) -> tuple[str, str]:
         """State and detail of this very process; what an earlier one said does not count."""
         try:
-            state, said_by, detail = await redis.hmget(self.spec.heartbeat, "state", "pid", "detail")
+            async with asyncio.timeout(ANSWER_S):
+                state, said_by, detail = await redis.hmget(self.spec.heartbeat, "state", "pid", "detail")
         except (RedisError, OSError):  # the stream server is away: `Supervisor` sees to it
             return "", ""
         return (_text(state) if _text(said_by) == str(pid) else ""), _text(detail)
