@@ -52,8 +52,8 @@ class Certificate:
             self.raw,
             RootOfTrust.read(self.root_key),
             fetch=self.artifacts.fetch_array,
-            request_id=asked and asked.request_id,
-            request_digest=asked and asked.field,
+            request_id=None if asked is None else asked.request_id,
+            request_digest=None if asked is None else asked.field,
         )
         if asked is not None and (verdict.mean.digest, verdict.log_var.digest) != (asked.mean, asked.log_var):
             raise VerificationFailed(f"certificate of another answer: {verdict.mean.digest}, this one is {asked.mean}")
