@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from nvp_agentkit.client.forecast import Certificate, Exchange, Forecast
 from nvp_agentkit.client.job import Job
+from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
 from nvp_agentkit.client.place import Place, find
 from nvp_agentkit.errors import InvalidInput, MissingExtra, NvpError, QuorumAbstained, StoreUnavailable, from_wire
 from nvp_agentkit.messages import (
@@ -32,7 +33,7 @@ from nvp_agentkit.messages.checks import check_field, millijoules
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.accounts import require
-from nvp_agentkit.streams.connect import connect
+from nvp_agentkit.streams.connect import connect, store_errors
 from nvp_agentkit.streams.replies import ReplyReader, publish
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ class AgentClient:
         self._redis: Redis = await connect(self._place.settings)
         self._stack.push_async_callback(self._redis.aclose)
         try:
-            await require(self._redis, self.account)
+            async with within(ANSWER_S):
+                with store_errors():
+                    await require(self._redis, self.account)
             self._replies = await self._stack.enter_async_context(ReplyReader(self._redis, self.account))
         except BaseException:
             await self._stack.aclose()
@@ -117,22 +120,23 @@ class AgentClient:
         """
         if assurance == "quorum" and model is not None:
             raise InvalidInput("a quorum is of all members; ask for one model with assurance='single'")
-        budget_mj = millijoules(budget_j)
+        budget_mj, until = millijoules(budget_j), time.time() + seconds(deadline_s)
         values = check_field(field, max_cells=self._place.settings.max_cells)
-        request = PredictionRequested(
-            domain=domain, field=await self._reference(values, units), model=model, assurance=assurance
-        )
-        suffix, finals = ("ensemble", QUORUM) if assurance == "quorum" else ("predict", SINGLE)
-        event = self._event(request, domain, budget_mj, deadline_s)
-        await publish(self._redis, self.account, suffix, event)
-        reply = await self._replies.wait(event.id, [TYPE_OF[kind] for kind in finals], timeout_s=deadline_s + 1.0)
+        async with within(deadline_s):
+            reference = await self._reference(values, units)
+            request = said(PredictionRequested, domain=domain, field=reference, model=model, assurance=assurance)
+            suffix, finals = ("ensemble", QUORUM) if assurance == "quorum" else ("predict", SINGLE)
+            event = self._event(request, domain, budget_mj, until)
+            await publish(self._redis, self.account, suffix, event)
+        left_s = until - time.time() + 1.0
+        reply = await self._replies.wait(event.id, [TYPE_OF[kind] for kind in finals], timeout_s=left_s)
         return await self._forecast(reply.payload, request.field.digest)
 
     async def simulate(
         self, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **parameters: int
     ) -> Job:
         """Make sequences of ``domain``: trajectories, frames, size, seed. The result names the dataset."""
-        return await self._job(SimulateSpec(domain=domain, **parameters), budget_j, deadline_s)
+        return await self._job(said(SimulateSpec, domain=domain, **parameters), budget_j, deadline_s)
 
     async def import_file(
         self,
@@ -149,13 +153,13 @@ class AgentClient:
         The file goes to the artifact store as it is; it is opened in a worker's compute child, which has
         no network and no credentials.
         """
-        source = Path(path)
+        source, _ = Path(path), millijoules(budget_j)
         try:
             raw = await asyncio.to_thread(source.read_bytes)
         except OSError as error:
             raise InvalidInput(f"{source}: {error.strerror}") from error
         ref = await self.artifacts.put(raw)
-        spec = ImportSpec(domain=domain, source=ref, filename=source.name, array=array, units=units)
+        spec = said(ImportSpec, domain=domain, source=ref, filename=source.name, array=array, units=units)
         return await self._job(spec, budget_j, deadline_s)
 
     async def train(
@@ -173,7 +177,8 @@ class AgentClient:
         Raises (from the job's `result`):
             InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
         """
-        return await self._job(TrainSpec(domain=domain, data=data, members=members, seed=seed), budget_j, deadline_s)
+        spec = said(TrainSpec, domain=domain, data=data, members=members, seed=seed)
+        return await self._job(spec, budget_j, deadline_s)
 
     async def frames(self, dataset: ObjectRef, *, trajectory: int = 0, first: int = 0, count: int = 2) -> NDArray[Any]:
         """Frames of a dataset that a job made, shape (count, H, W) float32, the oldest first.
@@ -206,7 +211,9 @@ class AgentClient:
         """
         from nvp_agentkit.streams.watermark import passed
 
-        if not await passed(self._redis, self.account, "lineage", timeout_s=timeout_s):
+        async with within(timeout_s + ANSWER_S):
+            recorded = await passed(self._redis, self.account, "lineage", timeout_s=timeout_s)
+        if not recorded:
             raise StoreUnavailable(
                 f"facts still wait for the graph after {timeout_s:.0f} s; `nvp status` shows the recorder"
             )
@@ -219,14 +226,19 @@ class AgentClient:
         return Artifacts.from_settings(self._place.settings)
 
     async def _job(self, spec: SimulateSpec | ImportSpec | TrainSpec, budget_j: float | None, deadline_s: float) -> Job:
-        event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), deadline_s)
-        await publish(self._redis, self.account, "jobs", event)
-        return Job(self._redis, self.account, event.id, time.time() + deadline_s)
+        until = time.time() + seconds(deadline_s)
+        event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), until)
+        async with within(min(deadline_s, ANSWER_S)):
+            await publish(self._redis, self.account, "jobs", event)
+        return Job(self._redis, self.account, event.id, until)
 
-    def _event(self, payload: Payload, subject: str, budget_mj: int, deadline_s: float) -> Event:
-        deadline = datetime.fromtimestamp(time.time() + deadline_s, UTC)
+    def _event(self, payload: Payload, subject: str, budget_mj: int, until: float) -> Event:
         return new_event(
-            payload, source=f"nvp:agent:{self.account}", subject=subject, deadline=deadline, budget_mj=budget_mj
+            payload,
+            source=f"nvp:agent:{self.account}",
+            subject=subject,
+            deadline=datetime.fromtimestamp(until, UTC),
+            budget_mj=budget_mj,
         )
 
     async def _reference(self, values: NDArray[Any], units: str) -> Any:

@@ -1,0 +1,59 @@
+"""What keeps a caller from harm: words out of range are refused, and nothing is waited for without end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from nvp_agentkit.errors import InvalidInput, NvpError, StoreUnavailable
+from nvp_agentkit.messages import Payload
+
+P = TypeVar("P", bound=Payload)
+
+ANSWER_S = 5.0  # for what takes a store no time
+LONGEST_S = 30 * 86_400.0
+
+
+def said(kind: type[P], **values: Any) -> P:
+    """A message body from a caller's words.
+
+    Raises:
+        InvalidInput: one of them is out of its range; the text names value and limit.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{name}={first['input']!r}: {first['msg'].lower()}") from error
+
+
+def seconds(deadline_s: float) -> float:
+    """A deadline that can be kept.
+
+    Raises:
+        InvalidInput: it is past, or further away than anything is kept.
+    """
+    if not 0 < deadline_s <= LONGEST_S:  # NaN is in no range
+        raise InvalidInput(f"deadline_s={deadline_s!r}: must be between 0 and {LONGEST_S:.0f} seconds")
+    return deadline_s
+
+
+@asynccontextmanager
+async def within(limit_s: float) -> AsyncIterator[None]:
+    """Talk to the stores for at most ``limit_s`` seconds, whatever they do.
+
+    Raises:
+        StoreUnavailable: they were silent for so long.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except NvpError:
+        raise
+    except TimeoutError as error:
+        raise StoreUnavailable(f"the stores did not answer within {limit_s:g} s; `nvp status` tells") from error
