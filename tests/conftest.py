@@ -74,6 +74,12 @@ def graph(arcadedb: Graph) -> Graph:
     return arcadedb
 
 
+@pytest.fixture(scope="session")
+def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compute children of all tests keep what XLA compiled: link ``DATA_DIR/compile-cache`` to it."""
+    return tmp_path_factory.mktemp("compile-cache")
+
+
 @pytest.fixture
 def kept_keys() -> frozenset[str]:
     """Suffixes of account keys that a test may leave without a TTL."""

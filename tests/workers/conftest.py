@@ -1,0 +1,166 @@
+"""A system as workers have it, on real stores: an account that can pay, requests in hand, an ensemble in service."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nvp_agentkit.artifacts import inline_array
+from nvp_agentkit.energy.accounts import Balance
+from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, Member, init_keys
+from nvp_agentkit.messages import ArrayRef, Event, JobRequested, Payload, PredictionRequested, SimulateSpec, new_event
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import Completion, Delivery, emit, names, register
+from nvp_agentkit.workers import registry
+from nvp_agentkit.workers.system import System, bootstrap
+
+DOMAIN, UNITS = "plasma_physics", "J"
+CONTEXT, SIDE = 2, 32
+VOTERS = ("voter-0", "voter-1", "voter-2")
+LIMIT_MJ = 1_000_000
+# Honest members here are untrained ones: persistence plus the little that random weights add.
+RULE = AgreementRule(units=UNITS, spread=1.0, limit=0.5, peak_limit=2.0, variance_limit=1.0, budget_limit=0.5,
+                     quantile=0.99, margin=1.5, pairs=9)  # fmt: skip
+
+Weights = Callable[..., bytes]
+
+
+@pytest.fixture
+def settings(settings: Settings, compile_cache: Path) -> Settings:
+    """As everywhere, with a deployment's keys, and what another test has compiled."""
+    settings.data_dir.mkdir()
+    (settings.data_dir / "compile-cache").symlink_to(compile_cache)
+    init_keys(settings.keys_dir, (*VOTERS, "tally"))
+    return settings.model_copy(update={"lease_s": 2.0})
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    async with bootstrap("tester", settings) as connected:
+        yield connected
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One account's side of a system."""
+
+    system: System
+    account: str
+
+    def delivery(
+        self,
+        payload: Payload,
+        *,
+        suffix: str = "predict",
+        budget_mj: int | None = 5000,
+        within_s: float = 60.0,
+        attempt: int = 1,
+        event: Event | None = None,
+    ) -> Delivery:
+        """``payload`` as a worker is handed it; with ``event`` that very request once more."""
+        deadline = datetime.now(UTC) + timedelta(seconds=within_s)
+        event = event or new_event(payload, source="nvp:agent:tests", deadline=deadline, budget_mj=budget_mj)
+        return Delivery(self.account, names.key(self.account, suffix), "1-0", event, attempt)
+
+    def simulation(self, *, trajectories: int = 4, frames: int = 8, **options: Any) -> Delivery:
+        spec = SimulateSpec(domain=DOMAIN, trajectories=trajectories, frames=frames, size=SIDE)
+        return self.delivery(JobRequested(spec=spec), suffix="jobs", **{"budget_mj": 60_000, **options})
+
+    async def balance(self) -> Balance:
+        return await self.system.ledger.balance(self.account)
+
+    async def complete(self, completion: Completion) -> None:
+        """Let the effects happen, as the consumer would."""
+        await emit(self.system.redis, self.account, completion)
+
+    async def serve(self, members: dict[str, bytes], *, mask: np.ndarray | None = None) -> EnsembleRecord:
+        """Put an ensemble of these weights into service."""
+        artifacts = self.system.artifacts
+        record = EnsembleRecord(
+            domain=DOMAIN,
+            members=tuple(
+                Member(voter=voter, model_id=model_id(data), weights=await artifacts.put(data))
+                for voter, data in members.items()
+            ),
+            rule=RULE if len(members) > 2 else None,
+            mask=None if mask is None else await artifacts.put_array(mask.astype(np.float32)),
+            frames=(CONTEXT, SIDE, SIDE),
+        )
+        await self.complete(Completion(fields=registry.registration(record)))
+        return record
+
+    @staticmethod
+    def said(completion: Completion) -> Payload:
+        """The one reply of a completion."""
+        (reply,) = completion.replies
+        return reply.payload
+
+
+def model_id(data: bytes) -> str:
+    return "model:sha256:" + hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+async def bench(system: System, account: str) -> Bench:
+    await register(system.redis, account, owner="tests")
+    await system.ledger.create(account, LIMIT_MJ)
+    return Bench(system, account)
+
+
+@pytest.fixture(scope="session")
+def weights() -> Weights:
+    """``weights(seed, factor=1)``: a small network nobody trained, whose forecast is multiplied by ``factor``."""
+    from dataclasses import replace
+
+    from nvp_agentkit.model.bundle import ModelBundle, Normalization
+    from nvp_agentkit.model.config import NVPConfig
+    from nvp_agentkit.model.state import initial_variables
+    from nvp_agentkit.model.storage import model_bytes
+
+    config = NVPConfig(latent_dim=8, encoder_features=(8, 8))
+
+    def made(seed: int, *, shift: float = 0.0) -> bytes:
+        bundle = ModelBundle(config, initial_variables(config, seed), domain=DOMAIN)
+        if shift:
+            bundle = replace(bundle, normalization=Normalization(offset=shift, scale=1.0))
+        return model_bytes(bundle)
+
+    return made
+
+
+@pytest.fixture
+def field() -> np.ndarray:
+    """(K, H, W) of smooth positive values, other ones in each test run's place but the same each time."""
+    y, x = np.mgrid[0:SIDE, 0:SIDE] * (2 * np.pi / SIDE)
+    return np.stack([2 + np.sin(x + 0.1 * step) * np.cos(y) for step in range(CONTEXT)]).astype(np.float32)
+
+
+@pytest.fixture
+def request_of(field: np.ndarray) -> Callable[..., PredictionRequested]:
+    """A valid prediction request; give what shall be otherwise."""
+
+    def made(**otherwise: Any) -> PredictionRequested:
+        return PredictionRequested(**{"domain": DOMAIN, "field": inline_array(field, UNITS), **otherwise})
+
+    return made
+
+
+@pytest.fixture
+def raw_array() -> Callable[..., ArrayRef]:
+    """A reference whose bytes are whatever the test says: shape and digest may lie."""
+
+    def made(values: np.ndarray, **lies: Any) -> ArrayRef:
+        raw = values.astype("<f4").tobytes()
+        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        facts = {"shape": values.shape, "digest": digest, "inline": base64.b64encode(raw).decode(), "units": UNITS}
+        return ArrayRef(**{**facts, **lies})
+
+    return made

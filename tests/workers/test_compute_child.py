@@ -1,0 +1,200 @@
+"""The compute child: one process, one call at a time, whose death is an answer and never a hang."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from nvp_agentkit.errors import BudgetExhausted, ComputeFailed, DeadlineExceeded, InvalidField, NvpError, UnknownDomain
+from nvp_agentkit.settings import Settings, compute_environment
+from nvp_agentkit.workers.compute.arena import Arena
+from nvp_agentkit.workers.compute.front import ComputeChild, Cost
+
+QUICK = {"domain": "plasma_physics", "trajectories": 1, "frames": 4, "size": 16, "seed": 0}
+ENDLESS = {**QUICK, "trajectories": 8, "frames": 4000, "size": 64}  # many minutes
+JOULES = {"granted_mj": 10_000_000, "watts_per_core": 4.0}
+
+
+@pytest.fixture
+async def child(settings: Settings) -> AsyncIterator[ComputeChild]:
+    child = ComputeChild(compute_environment(settings))
+    yield child
+    await child.close()
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> dict[str, Any]:
+    return {**QUICK, **JOULES, "out": str(tmp_path / "quick.safetensors")}
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> dict[str, Any]:
+    return {**ENDLESS, **JOULES, "out": str(tmp_path / "endless.safetensors")}
+
+
+def exists(pid: int | None) -> bool:
+    return pid is not None and psutil.pid_exists(pid)
+
+
+async def test_a_call_tells_its_progress_in_order_and_what_it_cost(child: ComputeChild, quick: dict[str, Any]) -> None:
+    lines: list[dict[str, Any]] = []
+    costs: list[Cost] = []
+    answer = await child.call("simulate", quick, on_progress=lines.append, on_cost=costs.append)
+    assert answer.values["about"]["frames"] == 4
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(steps)
+    assert len(steps) > 4
+    used = [line["used_mj"] for line in lines]
+    assert used == sorted(used)
+    assert costs == [answer.cost]
+    assert 0 < answer.cost.cpu_s <= answer.cost.wall_s * (os.cpu_count() or 1) + 0.1
+
+
+async def test_what_an_operation_refuses_comes_back_as_its_class(child: ComputeChild, quick: dict[str, Any]) -> None:
+    with pytest.raises(UnknownDomain, match="no simulator for domain 'alchemy'; known: plasma_physics"):
+        await child.call("simulate", {**quick, "domain": "alchemy"})
+
+
+async def test_a_defect_in_an_operation_is_an_answer_and_the_child_lives_on(
+    child: ComputeChild, quick: dict[str, Any]
+) -> None:
+    with pytest.raises(NvpError, match="divine: KeyError") as caught:
+        await child.call("divine", {})
+    assert type(caught.value) is NvpError  # nothing the asker could change, and not tried again
+    pid = child.pid
+    await child.call("simulate", quick)
+    assert child.pid == pid
+
+
+async def test_a_hung_child_is_ended_at_the_deadline_and_the_next_call_works(
+    child: ComputeChild, quick: dict[str, Any]
+) -> None:
+    await child.start()
+    hung = child.pid
+    assert hung is not None
+    os.kill(hung, signal.SIGSTOP)  # deaf to everything, like a kernel that never returns
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="simulate: ended at its deadline"):
+        await child.call("simulate", quick, deadline=time.time() + 0.3)
+    assert time.monotonic() - began < 3
+    assert not exists(hung)
+    await child.call("simulate", quick)
+    assert child.generation == 2
+
+
+async def test_a_killed_child_fails_its_call_and_the_next_call_works(
+    child: ComputeChild, endless: dict[str, Any], quick: dict[str, Any]
+) -> None:
+    lines: list[dict[str, Any]] = []
+    costs: list[Cost] = []
+
+    def kill(line: dict[str, Any]) -> None:
+        lines.append(line)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)  # what an out-of-memory killer does
+
+    with pytest.raises(ComputeFailed, match=r"simulate: the compute child died \(signal 9\)"):
+        await child.call("simulate", endless, on_progress=kill, on_cost=costs.append)
+    await child.call("simulate", quick)
+    assert child.generation == 2
+    # What the dead one used is known from the kernel, and no less than what it had told itself.
+    assert costs[0].cpu_s * 4.0 * 1000 >= lines[0]["used_mj"] * 0.8
+    assert costs[0].cpu_s < 60
+
+
+async def test_a_call_waits_for_its_turn_until_its_deadline_and_harms_nobody(
+    child: ComputeChild, endless: dict[str, Any]
+) -> None:
+    working = asyncio.Event()
+    first = asyncio.create_task(child.call("simulate", endless, on_progress=lambda _: working.set()))
+    await working.wait()
+    with pytest.raises(DeadlineExceeded, match="its turn did not come"):
+        await child.call("simulate", endless, deadline=time.time() + 0.2)
+    assert not first.done()
+    await child.interrupt("that was enough")
+    with pytest.raises(BudgetExhausted, match="that was enough"):  # it stops at its next step, alive
+        await first
+    assert child.generation == 1
+
+
+async def test_a_call_after_its_deadline_does_not_touch_the_child(child: ComputeChild, quick: dict[str, Any]) -> None:
+    await child.start()
+    with pytest.raises(DeadlineExceeded):
+        await child.call("simulate", quick, deadline=time.time() - 1)
+    await child.call("simulate", quick)
+    assert child.generation == 1
+
+
+async def test_a_cancelled_call_ends_the_child_and_the_next_call_works(
+    child: ComputeChild, endless: dict[str, Any], quick: dict[str, Any]
+) -> None:
+    working = asyncio.Event()
+    call = asyncio.create_task(child.call("simulate", endless, on_progress=lambda _: working.set()))
+    await working.wait()
+    cancelled = child.pid
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not exists(cancelled)
+    assert (await child.call("simulate", quick)).values["about"]["frames"] == 4
+
+
+async def test_starting_twice_at_once_starts_one_child(child: ComputeChild) -> None:
+    await asyncio.gather(child.start(), child.start(), child.start())
+    assert child.generation == 1
+
+
+async def test_a_closed_child_leaves_no_process(child: ComputeChild) -> None:
+    await child.start()
+    pid = child.pid
+    await child.close()
+    assert not exists(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_the_child_knows_no_credential_and_no_address(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {"NVP_REDIS_URL": "redis://:s3cret@x", "NVP_NEO4J_PASSWORD": "s3cret", "AWS_SECRET_ACCESS_KEY": "s3cret"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    child = ComputeChild(compute_environment(settings))
+    await child.start()
+    try:
+        told = Path(f"/proc/{child.pid}/environ").read_text()
+        assert "JAX_COMPILATION_CACHE_DIR" in told
+        assert "NVP_" not in told
+        assert "s3cret" not in told
+        assert settings.redis_url is not None
+        assert settings.redis_url not in Path(f"/proc/{child.pid}/cmdline").read_text()
+    finally:
+        await child.close()
+
+
+def test_arrays_go_through_the_arena_as_they_are_in_two_halves() -> None:
+    arena = Arena.create(1 << 16)
+    calls = [np.arange(12, dtype=np.float32).reshape(3, 4), np.eye(5, dtype=np.uint8)]
+    answers = [np.full((2, 2), 7, np.float16)]
+    places = arena.put(calls, upper=False)
+    above = arena.put(answers, upper=True)
+    assert all(place["offset"] % 64 == 0 for place in (*places, *above))
+    for sent, got in zip(calls + answers, arena.take(places) + arena.take(above), strict=True):
+        np.testing.assert_array_equal(sent, got, strict=True)
+    arena.close()
+
+
+def test_arrays_that_do_not_fit_their_half_are_refused_before_the_copy() -> None:
+    arena = Arena.create(1 << 12)
+    with pytest.raises(InvalidField, match="more than 2048 bytes in one call"):
+        arena.put([np.zeros(513, np.float32)], upper=False)
+    arena.close()

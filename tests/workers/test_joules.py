@@ -1,0 +1,194 @@
+"""Joules around a piece of work: reserved before, settled after, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractAsyncContextManager, suppress
+
+import pytest
+from redis.exceptions import ConnectionError as RedisAway
+
+from nvp_agentkit.energy.accounts import Grant
+from nvp_agentkit.errors import (
+    BudgetExhausted,
+    BudgetTooSmall,
+    ComputeFailed,
+    InsufficientJoules,
+    InvalidField,
+    StoreUnavailable,
+)
+from nvp_agentkit.messages import Reading
+from nvp_agentkit.workers import joules
+from nvp_agentkit.workers.compute.front import Cost
+
+GRANTED_MJ = 10_000
+A_SECOND = Cost(cpu_s=1.0)  # 4 J at 4 W a core
+
+
+@pytest.fixture
+def window(bench):
+    """``window(...)`` around work of one request of this account."""
+
+    def opened(
+        budget_mj: int = GRANTED_MJ, *, part: str = "job", parts: int = 1
+    ) -> AbstractAsyncContextManager[joules.Window]:
+        return joules.window(
+            bench.system.ledger,
+            bench.account,
+            "request-1",
+            budget_mj,
+            part=part,
+            parts=parts,
+            deadline_ms=round(1000 * (time.time() + 60)),
+            watts_per_core=4.0,
+        )
+
+    return opened
+
+
+async def grant(bench) -> Grant:
+    found = await bench.system.ledger.grant(bench.account, "request-1")
+    assert found is not None
+    return found
+
+
+async def test_work_that_is_done_pays_what_it_used_and_frees_the_rest(bench, window) -> None:
+    async with window() as energy:
+        assert (await bench.balance()).reserved_mj == GRANTED_MJ
+        assert energy.charge(A_SECOND).mj == 4000
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (4000, 0)
+
+
+@pytest.mark.parametrize("refusal", [InvalidField("NaN"), BudgetTooSmall("too small", needed_mj=1)])
+async def test_a_refusal_costs_nothing(bench, window, refusal) -> None:
+    with pytest.raises(type(refusal)):
+        async with window() as energy:
+            energy.charge(Cost(cpu_s=0.01))  # finding out takes a little, and that is ours
+            raise refusal
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (0, 0)
+
+
+async def test_an_account_that_cannot_pay_is_refused_before_the_work(bench, window) -> None:
+    with pytest.raises(InsufficientJoules, match=r"2,000\.0 J asked, 1,000\.0 J left"):
+        async with window(2_000_000):
+            pytest.fail("work was begun")
+
+
+@pytest.mark.parametrize("end", [BudgetExhausted("half way"), ZeroDivisionError("a defect")])
+async def test_work_that_fails_for_good_pays_what_it_used_until_then(bench, window, end) -> None:
+    with pytest.raises(type(end)):
+        async with window() as energy:
+            energy.charge(A_SECOND)
+            raise end
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (4000, 0)
+
+
+@pytest.mark.parametrize("end", [ComputeFailed("killed"), StoreUnavailable("away"), RedisAway("away")])
+async def test_work_that_will_be_tried_again_keeps_its_reservation(bench, window, end) -> None:
+    with pytest.raises(type(end)):
+        async with window():
+            raise end
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (0, GRANTED_MJ)
+
+
+async def test_a_cancelled_attempt_keeps_its_reservation(bench, window) -> None:
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        async with window():
+            begun.set()
+            await asyncio.Event().wait()
+
+    attempt = asyncio.create_task(work())
+    await begun.wait()
+    attempt.cancel()
+    with suppress(asyncio.CancelledError):
+        await attempt
+    assert (await bench.balance()).reserved_mj == GRANTED_MJ
+
+
+async def test_a_second_attempt_continues_from_what_the_first_one_paid(bench, window) -> None:
+    with pytest.raises(ComputeFailed):
+        async with window() as energy:
+            energy.charge(A_SECOND)
+            raise ComputeFailed("killed")
+    async with window() as energy:
+        assert energy.before_mj == 4000  # to the millijoule: the first one left in order
+        assert energy.share_mj == GRANTED_MJ - 4000
+        energy.charge(A_SECOND)
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (8000, 0)
+
+
+async def test_an_attempt_that_died_at_work_is_charged_its_last_interval_too(bench, window) -> None:
+    dead = window()  # a process that was killed never leaves its window
+    energy = await dead.__aenter__()
+    energy.used_mj = 3000
+    await energy.settle()
+    async with window() as again:
+        assert 3000 < again.before_mj <= GRANTED_MJ + 3000
+        assert again.share_mj == max(GRANTED_MJ - again.before_mj, 0)
+    assert 3000 < (await bench.balance()).spent_mj <= GRANTED_MJ
+
+
+async def test_an_answer_lost_after_it_was_paid_is_made_again_at_nobodys_cost(bench, window) -> None:
+    async with window() as energy:
+        energy.charge(A_SECOND)
+    async with window() as again:  # the worker died between its last settlement and the completion
+        assert again.share_mj == GRANTED_MJ
+        again.charge(A_SECOND)
+    assert (await bench.balance()).spent_mj == 4000
+
+
+async def test_no_attempt_ever_spends_more_than_was_granted(bench, window) -> None:
+    for _ in range(3):
+        with pytest.raises(ComputeFailed):
+            async with window() as energy:
+                energy.charge(A_SECOND)
+                raise ComputeFailed("killed")
+    balance = await bench.balance()
+    assert balance.spent_mj == GRANTED_MJ
+    assert balance.overdraft_mj == 2000  # on record, and at nobody's cost
+
+
+async def test_each_voter_has_its_share_and_what_it_does_not_use_comes_back(bench, window) -> None:
+    async with window(9000, part="voter-0", parts=3) as energy:
+        assert energy.share_mj == 3000
+        energy.charge(Cost(cpu_s=0.25))
+    assert (await bench.balance()).reserved_mj == 8000
+    for voter in ("voter-1", "voter-2"):
+        async with window(9000, part=voter, parts=3):
+            pass
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (1000, 0)
+    assert (await grant(bench)).state == "settled"
+
+
+async def test_what_does_not_fit_is_refused_with_the_figure_that_would(bench, window) -> None:
+    with pytest.raises(BudgetTooSmall, match=r"a vote takes about 4\.0 J, 3\.0 J of 9\.0 J fall to it") as caught:
+        async with window(9000, part="voter-0", parts=3) as energy:
+            energy.afford(4000, "a vote")
+    assert caught.value.needed_mj == 12_000
+
+
+async def test_a_refusal_after_progress_was_charged_keeps_to_what_was_charged(bench, window) -> None:
+    with pytest.raises(InvalidField):
+        async with window() as energy:
+            energy.used_mj = 500
+            await energy.settle()
+            raise InvalidField("found out late")
+    assert (await bench.balance()).spent_mj == 500
+
+
+def test_readings_of_unlike_sensors_add_up_and_say_so() -> None:
+    modelled = Reading(mj=10, lo_mj=5, hi_mj=20, method="modelled", sensor="cpu-time")
+    rapl = Reading(mj=30, lo_mj=10, hi_mj=40, method="apportioned", sensor="rapl")
+    assert joules.together([modelled, modelled]).sensor == "cpu-time"
+    both = joules.together([modelled, rapl])
+    assert (both.mj, both.lo_mj, both.hi_mj) == (40, 15, 60)
+    assert (both.method, both.sensor) == ("modelled", "several")
