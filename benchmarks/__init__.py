@@ -1,0 +1,1 @@
+"""Programs with a verdict: ``python -m benchmarks --list``."""
