@@ -87,8 +87,10 @@ class Bench:
         record = EnsembleRecord(
             domain=DOMAIN,
             members=tuple(
-                Member(voter=voter, model_id=model_id(data), weights=await artifacts.put(data))
-                for voter, data in members.items()
+                [
+                    Member(voter=voter, model_id=model_id(data), weights=await artifacts.put(data))
+                    for voter, data in members.items()
+                ]
             ),
             rule=RULE if len(members) > 2 else None,
             mask=None if mask is None else await artifacts.put_array(mask.astype(np.float32)),
@@ -117,8 +119,8 @@ async def bench(system: System, account: str) -> Bench:
 
 @pytest.fixture(scope="session")
 def weights() -> Weights:
-    """``weights(seed, factor=1)``: a small network nobody trained, whose forecast is multiplied by ``factor``."""
-    from dataclasses import replace
+    """``weights(seed)``: a network nobody trained, which is persistence; with ``wrong`` its forecast is noise."""
+    from jax.tree_util import tree_map
 
     from nvp_agentkit.model.bundle import ModelBundle, Normalization
     from nvp_agentkit.model.config import NVPConfig
@@ -127,11 +129,11 @@ def weights() -> Weights:
 
     config = NVPConfig(latent_dim=8, encoder_features=(8, 8))
 
-    def made(seed: int, *, shift: float = 0.0) -> bytes:
-        bundle = ModelBundle(config, initial_variables(config, seed), domain=DOMAIN)
-        if shift:
-            bundle = replace(bundle, normalization=Normalization(offset=shift, scale=1.0))
-        return model_bytes(bundle)
+    def made(seed: int, *, wrong: bool = False, offset: float = 0.0) -> bytes:
+        variables, rng = initial_variables(config, seed), np.random.default_rng(seed)
+        if wrong:
+            variables = tree_map(lambda leaf: np.float32(leaf + rng.normal(size=np.shape(leaf))), variables)
+        return model_bytes(ModelBundle(config, variables, Normalization(offset), domain=DOMAIN))
 
     return made
 

@@ -47,6 +47,15 @@ def window(bench):
     return opened
 
 
+async def attempt(window, cost: Cost, end: BaseException, *, settled: bool = False) -> None:
+    """Work that costs ``cost`` and ends so."""
+    async with window() as energy:
+        energy.charge(cost)
+        if settled:
+            await energy.settle()
+        raise end
+
+
 async def grant(bench) -> Grant:
     found = await bench.system.ledger.grant(bench.account, "request-1")
     assert found is not None
@@ -64,9 +73,7 @@ async def test_work_that_is_done_pays_what_it_used_and_frees_the_rest(bench, win
 @pytest.mark.parametrize("refusal", [InvalidField("NaN"), BudgetTooSmall("too small", needed_mj=1)])
 async def test_a_refusal_costs_nothing(bench, window, refusal) -> None:
     with pytest.raises(type(refusal)):
-        async with window() as energy:
-            energy.charge(Cost(cpu_s=0.01))  # finding out takes a little, and that is ours
-            raise refusal
+        await attempt(window, Cost(cpu_s=0.01), refusal)  # finding out takes a little, and that is ours
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (0, 0)
 
@@ -80,9 +87,7 @@ async def test_an_account_that_cannot_pay_is_refused_before_the_work(bench, wind
 @pytest.mark.parametrize("end", [BudgetExhausted("half way"), ZeroDivisionError("a defect")])
 async def test_work_that_fails_for_good_pays_what_it_used_until_then(bench, window, end) -> None:
     with pytest.raises(type(end)):
-        async with window() as energy:
-            energy.charge(A_SECOND)
-            raise end
+        await attempt(window, A_SECOND, end)
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (4000, 0)
 
@@ -90,8 +95,7 @@ async def test_work_that_fails_for_good_pays_what_it_used_until_then(bench, wind
 @pytest.mark.parametrize("end", [ComputeFailed("killed"), StoreUnavailable("away"), RedisAway("away")])
 async def test_work_that_will_be_tried_again_keeps_its_reservation(bench, window, end) -> None:
     with pytest.raises(type(end)):
-        async with window():
-            raise end
+        await attempt(window, Cost(), end)
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (0, GRANTED_MJ)
 
@@ -104,19 +108,17 @@ async def test_a_cancelled_attempt_keeps_its_reservation(bench, window) -> None:
             begun.set()
             await asyncio.Event().wait()
 
-    attempt = asyncio.create_task(work())
+    cancelled = asyncio.create_task(work())
     await begun.wait()
-    attempt.cancel()
+    cancelled.cancel()
     with suppress(asyncio.CancelledError):
-        await attempt
+        await cancelled
     assert (await bench.balance()).reserved_mj == GRANTED_MJ
 
 
 async def test_a_second_attempt_continues_from_what_the_first_one_paid(bench, window) -> None:
     with pytest.raises(ComputeFailed):
-        async with window() as energy:
-            energy.charge(A_SECOND)
-            raise ComputeFailed("killed")
+        await attempt(window, A_SECOND, ComputeFailed("killed"))
     async with window() as energy:
         assert energy.before_mj == 4000  # to the millijoule: the first one left in order
         assert energy.share_mj == GRANTED_MJ - 4000
@@ -148,9 +150,7 @@ async def test_an_answer_lost_after_it_was_paid_is_made_again_at_nobodys_cost(be
 async def test_no_attempt_ever_spends_more_than_was_granted(bench, window) -> None:
     for _ in range(3):
         with pytest.raises(ComputeFailed):
-            async with window() as energy:
-                energy.charge(A_SECOND)
-                raise ComputeFailed("killed")
+            await attempt(window, A_SECOND, ComputeFailed("killed"))
     balance = await bench.balance()
     assert balance.spent_mj == GRANTED_MJ
     assert balance.overdraft_mj == 2000  # on record, and at nobody's cost
@@ -178,11 +178,8 @@ async def test_what_does_not_fit_is_refused_with_the_figure_that_would(bench, wi
 
 async def test_a_refusal_after_progress_was_charged_keeps_to_what_was_charged(bench, window) -> None:
     with pytest.raises(InvalidField):
-        async with window() as energy:
-            energy.used_mj = 500
-            await energy.settle()
-            raise InvalidField("found out late")
-    assert (await bench.balance()).spent_mj == 500
+        await attempt(window, A_SECOND, InvalidField("found out late"), settled=True)
+    assert (await bench.balance()).spent_mj == 4000
 
 
 def test_readings_of_unlike_sensors_add_up_and_say_so() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import socket
 import sys
 import time
@@ -226,9 +227,10 @@ class ComputeChild:
         process, self._up = self._process, False
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            if process.returncode is None:
-                process.kill()
+        if process.returncode is None:
+            # Not process.kill(): it polls, and would take a dead child's exit status from asyncio, which then says 255.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
         await process.wait()
 
     async def _discard(self) -> None:

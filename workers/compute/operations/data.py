@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nvp_agentkit.domains import get_domain
+from nvp_agentkit.energy.budget import require_useful
 from nvp_agentkit.fields.readers import read_user_file
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.storage import save
@@ -15,19 +16,28 @@ from ..child import Arrays, Call
 from ..spending import Allowance
 from .machine import environment
 
+COMPILE_CPU_S = 2.0  # of a simulator, 0.9 to 1.2 measured: nobody can stop it half way, so it must fit the budget
+
 
 def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: domain, trajectories, frames, size, seed, out."""
+    """``params``: domain, trajectories, frames, size, seed, out, granted_mj, watts_per_core.
+
+    Raises:
+        BudgetTooSmall: nothing was computed yet.
+        BudgetExhausted: it would not have ended within the budget.
+        UnknownDomain: no simulator of that name.
+    """
     params = call.params
+    simulator = get_domain(params["domain"])
+    least_mj = round(1000 * COMPILE_CPU_S * float(params["watts_per_core"]))
+    require_useful(call.spending.granted_mj, least_mj, f"a simulation of {params['domain']}, to begin with,")
     allowance = Allowance(call.spending, stop=call.stop_reason)
 
     def progress(done: int, total: int) -> None:
         allowance.require(done, f"simulating {params['domain']}")
         call.progress(phase="simulating", step=done, steps=total)
 
-    sequences = get_domain(params["domain"]).simulate(
-        params["trajectories"], params["frames"], params["size"], params["seed"], progress
-    )
+    sequences = simulator.simulate(params["trajectories"], params["frames"], params["size"], params["seed"], progress)
     return _saved(sequences, Path(params["out"]))
 
 
