@@ -15,6 +15,7 @@ from nvp_agentkit.messages import Reading
 from nvp_agentkit.streams import AWAY
 
 from .compute.front import Cost
+from .compute.watch import EVERY_S
 
 UNSEEN_S = 0.5  # between two settlements of a job's progress
 GRACE_MS = 60_000  # after the deadline: then `reap` takes what nobody settled
@@ -68,11 +69,28 @@ class Window:
                 needed_mj=needed_mj,
             )
 
+    @property
+    def allowance_mj(self) -> int:
+        """What the work itself is told it may spend: short of the share by twice what one look may come too late."""
+        return max(self.share_mj - 2 * self._between_looks_mj, 0)
+
+    def too_much(self, cost: Cost) -> bool:
+        """Whether the work must end now, or could be over its share at the next look."""
+        return self._reading(cost).mj > self.share_mj - self._between_looks_mj
+
     def charge(self, cost: Cost) -> Reading:
         """The reading of what a call cost; settled when the window closes."""
-        reading = modelled(cost.cpu_s, cost.wall_s, cost.rss_gb, watts_per_core=self.watts_per_core)
+        reading = self._reading(cost)
         self.used_mj = reading.mj
         return reading
+
+    def _reading(self, cost: Cost) -> Reading:
+        return modelled(cost.cpu_s, cost.wall_s, cost.rss_gb, watts_per_core=self.watts_per_core)
+
+    @property
+    def _between_looks_mj(self) -> int:
+        """At most what all cores use between two looks at the child, and until it is gone."""
+        return self._full_power_mj(2 * EVERY_S)
 
     async def settle(self) -> None:
         """Charge what this attempt has used so far, on top of what earlier ones did. It goes on."""
@@ -93,7 +111,10 @@ class Window:
     @property
     def _unseen_mj(self) -> int:
         """At most what a dead attempt used between its last settlement and its end: errs high."""
-        return round(1000 * UNSEEN_S * self.watts_per_core * (os.cpu_count() or 1))
+        return self._full_power_mj(UNSEEN_S)
+
+    def _full_power_mj(self, seconds: float) -> int:
+        return round(1000 * seconds * self.watts_per_core * (os.cpu_count() or 1))
 
 
 def together(readings: Sequence[Reading]) -> Reading:

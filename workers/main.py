@@ -59,8 +59,7 @@ async def work(name: str, settings: Settings) -> None:
     log.info("worker ends")
 
 
-def run(name: str) -> None:
-    """The process: settings from the environment, logs to standard error."""
-    settings = Settings.from_env()
+def run(name: str, settings: Settings) -> None:
+    """The process, with logs to standard error."""
     configure(settings, worker=name)
     asyncio.run(work(name, settings))

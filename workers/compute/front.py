@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nvp_agentkit.errors import BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, from_wire
+from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, from_wire
 
+from . import watch
 from .arena import Arena
 from .spending import resident_gb, used_cpu_s
 from .wire import Frame, pack, read_frame
@@ -58,6 +59,7 @@ class ComputeChild:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._up = False  # it has answered once
+        self._over = False  # it was ended because it cost too much
         self._arena: Arena
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -90,6 +92,7 @@ class ComputeChild:
         deadline: float | None = None,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
         on_cost: Callable[[Cost], object] | None = None,
+        too_much: Callable[[Cost], bool] | None = None,
     ) -> Answer:
         """Run ``op`` in the child.
 
@@ -97,9 +100,12 @@ class ComputeChild:
             deadline: Unix time in seconds after which the child is ended, whatever it does.
             on_progress: called with each progress frame, in order.
             on_cost: told what the call cost, whether it gave an answer or not. Not when it was cancelled.
+            too_much: asked ten times a second what the kernel says the call has cost so far; True ends the child.
+                The operation is expected to stop by itself before: this holds where it does not (Linux).
 
         Raises:
             DeadlineExceeded: the child was ended at the deadline, or was busy with others until then.
+            BudgetExhausted: it was ended because it was ``too_much``.
             ComputeFailed: the child died or broke (retryable).
             NvpError: what the operation itself refused.
         """
@@ -108,7 +114,8 @@ class ComputeChild:
             if _left(deadline) == 0.0:
                 raise _no_turn(op)
             frame = {"op": op, "params": dict(params), "arrays": self._arena.put(arrays, upper=False)}
-            last, cost = await self._ask(frame, deadline, on_progress, on_cost)
+            async with self._watched(too_much):
+                last, cost = await self._ask(frame, deadline, on_progress, on_cost)
             if "error" in last:
                 raise _error(last["error"])
             return Answer(last["result"], [np.asarray(array) for array in self._arena.take(last["arrays"])], cost)
@@ -131,7 +138,7 @@ class ComputeChild:
     ) -> tuple[Frame, Cost]:
         """The child's last word on ``frame`` and what that cost; a child that gives none is ended."""
         op, began = frame["op"], time.monotonic()
-        silent: DeadlineExceeded | ComputeFailed
+        silent: DeadlineExceeded | BudgetExhausted | ComputeFailed
         try:
             async with asyncio.timeout(_left(deadline)):
                 self._writer.write(pack(frame))
@@ -143,6 +150,8 @@ class ComputeChild:
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._end()
             silent = ComputeFailed(f"{op}: the compute child died ({self._ending()})")
+            if self._over:
+                silent = BudgetExhausted(f"{op}: ended when its joules were used up; raise `budget_j`")
         except asyncio.CancelledError:
             await self._end()  # the pipe would be out of step with the next call
             raise
@@ -155,6 +164,28 @@ class ComputeChild:
         if on_cost is not None:
             on_cost(self._cost_of_the_dead(time.monotonic() - began))
         raise silent
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, too_much: Callable[[Cost], bool] | None) -> AsyncIterator[None]:
+        """End the child inside as soon as it is ``too_much``."""
+        self._over = False
+        watching = None if too_much is None else asyncio.create_task(self._watch(too_much))
+        try:
+            yield
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self, too_much: Callable[[Cost], bool]) -> None:
+        began, pid = time.monotonic(), self.pid
+        while pid is not None and (life_cpu_s := watch.cpu_s_of(pid)) is not None:
+            so_far = Cost(max(life_cpu_s - self._told_cpu_s, 0.0), time.monotonic() - began, watch.peak_gb_of(pid))
+            if too_much(so_far):
+                self._over = True
+                os.kill(pid, signal.SIGKILL)
+                return
+            await asyncio.sleep(watch.EVERY_S)
 
     @contextlib.asynccontextmanager
     async def _our_turn(self, op: str, deadline: float | None) -> AsyncIterator[None]:

@@ -1,0 +1,59 @@
+"""The front's own look at its child: work that does not stop by itself is ended before it is over its budget."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from nvp_agentkit.errors import BudgetExhausted
+from nvp_agentkit.settings import Settings, compute_environment
+from nvp_agentkit.workers.compute import watch
+from nvp_agentkit.workers.compute.front import ComputeChild, Cost
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked through /proc")
+
+# No allowance reaches the child, so nothing but the front can stop it.
+ENDLESS = {"domain": "plasma_physics", "trajectories": 64, "frames": 4000, "size": 32, "seed": 0, "granted_mj": 10**9}
+
+
+@pytest.fixture
+async def child(settings: Settings) -> AsyncIterator[ComputeChild]:
+    running = ComputeChild(compute_environment(settings))
+    yield running
+    await running.close()
+
+
+async def test_work_that_costs_too_much_is_ended_and_says_what_it_cost(child: ComputeChild, settings: Settings) -> None:
+    costs: list[Cost] = []
+    params = {**ENDLESS, "out": str(settings.data_dir / "never"), "watts_per_core": 4.0}
+    with pytest.raises(BudgetExhausted, match="raise `budget_j`"):
+        await child.call("simulate", params, on_cost=costs.append, too_much=lambda so_far: so_far.cpu_s > 1.0)
+    (cost,) = costs
+    assert 1.0 < cost.cpu_s < 1.0 + 2 * watch.EVERY_S * (os.cpu_count() or 1) + 0.2
+    assert child.pid is not None
+    assert watch.cpu_s_of(child.pid) is None
+
+
+async def test_after_that_the_next_call_is_counted_from_nothing(child: ComputeChild, settings: Settings) -> None:
+    params = {**ENDLESS, "out": str(settings.data_dir / "never"), "watts_per_core": 4.0}
+    for _ in range(2):
+        with pytest.raises(BudgetExhausted):
+            await child.call("simulate", params, too_much=lambda so_far: so_far.cpu_s > 0.5)
+    settings.data_dir.mkdir(exist_ok=True)
+    small = {**params, "trajectories": 3, "frames": 4, "out": str(settings.data_dir / "done")}
+    answer = await child.call("simulate", small, too_much=lambda so_far: so_far.cpu_s > 60)
+    assert answer.values["about"]["frames"] == 4
+
+
+def test_a_process_is_seen_from_outside_as_it_sees_itself() -> None:
+    spun = time.process_time() + 0.2
+    while time.process_time() < spun:
+        pass
+    seen = watch.cpu_s_of(os.getpid())
+    assert seen == pytest.approx(time.process_time(), abs=0.05)
+    assert watch.peak_gb_of(os.getpid()) > 0.01
+    assert watch.cpu_s_of(2**22 + 1) is None
