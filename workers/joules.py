@@ -70,9 +70,9 @@ class Window:
             )
 
     @property
-    def allowance_mj(self) -> int:
-        """What the work itself is told it may spend: short of the share by twice what one look may come too late."""
-        return max(self.share_mj - 2 * self._between_looks_mj, 0)
+    def margin_mj(self) -> int:
+        """What the work itself leaves of its share, so that it stops before it would be ended."""
+        return 2 * self._between_looks_mj
 
     def too_much(self, cost: Cost) -> bool:
         """Whether the work must end now, or could be over its share at the next look."""

@@ -87,7 +87,11 @@ async def _run(delivery: Delivery, kind: str, params: dict[str, Any], energy: jo
     lines: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     telling = asyncio.create_task(_tell(delivery, lines, energy, system))
     watching = asyncio.create_task(_stop_when_lost(delivery, system))
-    granted = params | {"granted_mj": energy.allowance_mj, "watts_per_core": system.settings.watts_per_core}
+    granted = params | {
+        "granted_mj": energy.share_mj,
+        "margin_mj": energy.margin_mj,
+        "watts_per_core": system.settings.watts_per_core,
+    }
     try:
         return await system.child.call(
             kind,

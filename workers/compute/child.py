@@ -33,7 +33,9 @@ class Call:
     def __init__(self, params: dict[str, Any], arrays: Arrays, wire: BlockingWire) -> None:
         self.params = params
         self.arrays = arrays
-        self.spending = Spending(int(params.get("granted_mj", 0)), float(params.get("watts_per_core", 0.0)))
+        self.spending = Spending(
+            int(params.get("granted_mj", 0)), float(params.get("watts_per_core", 0.0)), int(params.get("margin_mj", 0))
+        )
         self._wire = wire
         self._stop: str | None = None
 

@@ -100,7 +100,7 @@ class ComputeChild:
             deadline: Unix time in seconds after which the child is ended, whatever it does.
             on_progress: called with each progress frame, in order.
             on_cost: told what the call cost, whether it gave an answer or not. Not when it was cancelled.
-            too_much: asked ten times a second what the kernel says the call has cost so far; True ends the child.
+            too_much: asked twenty times a second what the kernel says the call has cost so far; True ends the child.
                 The operation is expected to stop by itself before: this holds where it does not (Linux).
 
         Raises:

@@ -27,10 +27,11 @@ def resident_gb(who: int = resource.RUSAGE_SELF) -> float:
 
 
 class Spending:
-    """What one call costs from now on, against the millijoules it was granted."""
+    """What one call costs from now on, against the millijoules it was granted; ``margin_mj`` of these stay unused."""
 
-    def __init__(self, granted_mj: int, watts_per_core: float) -> None:
+    def __init__(self, granted_mj: int, watts_per_core: float, margin_mj: int = 0) -> None:
         self.granted_mj = granted_mj
+        self.margin_mj = margin_mj
         self._watts = watts_per_core
         self._cpu_s = used_cpu_s()
         self._started = time.monotonic()
@@ -62,7 +63,7 @@ class Allowance:
         self, spending: Spending, *, reserve_mj: int = 0, stop: Callable[[], str | None] = lambda: None
     ) -> None:
         self._spending = spending
-        self._reserve_mj = reserve_mj
+        self._reserve_mj = reserve_mj + spending.margin_mj
         self._stop = stop
         self._last_mj = spending.used_mj
         self._cost = StepCost()
