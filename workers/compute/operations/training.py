@@ -25,7 +25,7 @@ from ..spending import Allowance
 from .machine import environment
 
 TOLD_EVERY_S = 0.25
-RESERVED_SHARE = 0.12  # of the budget, for the judgement at the end: baselines on test data, calibration, saving
+RESERVED_SHARE = 0.1  # of the budget, for the members' part in the judgement at the end, and saving them
 FEWEST_FOR_A_RULE = 3
 # Forecast of a step, forward and backward: measured on the default network, 64x64, batch 8, two cores.
 COMPILE_CPU_S = 6.0
@@ -47,9 +47,9 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     told.say(phase="baselines", step=0)
     context = recipes[0].config.model_config.context_frames
     validation = score_baselines(parts.train, parts.validation, context=context)
-    allowance = Allowance(
-        call.spending, reserve_mj=round(RESERVED_SHARE * call.spending.granted_mj), stop=call.stop_reason
-    )
+    # Judging scores the baselines once more, on as many windows, and every member.
+    judging_mj = 1.5 * call.spending.used_mj + RESERVED_SHARE * call.spending.granted_mj
+    allowance = Allowance(call.spending, reserve_mj=round(judging_mj), stop=call.stop_reason)
     trained = train_members(recipes, parts.train, parts.validation, allowance, told, baselines=validation)
     told.say(phase="judging", step=sum(one.steps for one in trained))
     test = score_baselines(parts.train, parts.test, context=context)
