@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nvp_agentkit.errors import BudgetTooSmall, NvpError, StoreUnavailable
+from nvp_agentkit.errors import BudgetTooSmall, InvalidMessage, NvpError, StoreUnavailable
 from nvp_agentkit.messages import JobFailed, JobRefused, PredictionRefused, PredictionRequested
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
@@ -21,20 +21,27 @@ def decided(request_id: str) -> str:
 
 def prediction(system: System, delivery: Delivery, error: NvpError) -> Completion:
     """`PredictionRefused`, once per request, and on record."""
-    payload = delivery.payload
     reply = PredictionRefused(
         request_id=delivery.request_id,
         code=error.code,
         detail=str(error),
         retry_after_s=RETRY_AFTER_S if isinstance(error, StoreUnavailable) else None,
     )
-    domain = payload.domain if isinstance(payload, PredictionRequested) else None
-    fact = facts.refused(delivery, domain=domain, reason=f"{error.code}: {error}")
+    fact = facts.refused(delivery, domain=_domain(delivery), reason=f"{error.code}: {error}")
     return Completion(
         replies=(system.event(reply, delivery, reply=True),),
         facts=(system.fact(fact, delivery),),
         once=decided(delivery.request_id),
     )
+
+
+def _domain(delivery: Delivery) -> str | None:
+    """The request's domain; None where its body is what cannot be read."""
+    try:
+        payload = delivery.payload
+    except InvalidMessage:
+        return None
+    return payload.domain if isinstance(payload, PredictionRequested) else None
 
 
 def job(system: System, delivery: Delivery, error: NvpError) -> Completion:

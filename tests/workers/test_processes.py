@@ -1,0 +1,146 @@
+"""Workers as processes: one dies and another goes on, stores come late, and a signal ends all that was started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from redis.asyncio import Redis
+
+from nvp_agentkit.artifacts import inline_array
+from nvp_agentkit.client import AgentClient
+from nvp_agentkit.embedded import children, lock, place
+from nvp_agentkit.embedded import valkey as embedded_valkey
+from nvp_agentkit.errors import StoreUnavailable
+from nvp_agentkit.messages import PredictionCompleted, PredictionRequested
+from nvp_agentkit.messages.envelope import TYPE_OF
+from nvp_agentkit.settings import Settings, child_environment
+from nvp_agentkit.streams import ReplyReader, names, publish
+from nvp_agentkit.streams.health import WorkerState, workers
+
+WORKER = [sys.executable, "-m", "nvp_agentkit.workers"]
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+async def start(settings: Settings) -> AsyncIterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts worker processes; they and all they started are gone at the end."""
+    running: list[subprocess.Popen[bytes]] = []
+    logs = settings.data_dir / "logs"
+    logs.mkdir()
+
+    def launch(name: str, at: Settings = settings) -> subprocess.Popen[bytes]:
+        log = logs / f"{name}.log"
+        running.append(children.launch([*WORKER, name], env=child_environment(at), log=log, folder=settings.data_dir))
+        return running[-1]
+
+    yield launch
+    await asyncio.gather(*(children.end(process, grace_s=5.0) for process in running))
+    assert lock.left_over(settings.data_dir) == []
+
+
+async def seen(redis: Redis, name: str, detail: str = "") -> WorkerState:
+    """The worker's heartbeat, once it is ready and says ``detail``."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            for one in await workers(redis):
+                if (one.name, one.state) == (name, "ready") and detail in one.detail:
+                    return one
+            await asyncio.sleep(0.02)
+
+
+async def holder(redis: Redis, stream: str, group: str) -> str:
+    """The worker that has an entry of the stream in its hands."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (pending := (await redis.xpending(stream, group))["consumers"]):  # noqa: ASYNC110  it happens in Redis
+            await asyncio.sleep(0.005)
+    return pending[0]["name"].decode().partition(".")[0]
+
+
+async def test_a_request_whose_worker_is_killed_is_finished_by_another(bench, redis, start, weights) -> None:
+    record = await bench.serve({"voter-0": weights(0)})
+    started = {name: start(name) for name in ("inference-1", "inference-2")}
+    for name in started:
+        await seen(redis, name, "1 models")
+    # Of a shape that nobody has compiled yet, so that there is time to die in the middle of it.
+    field = inline_array(np.ones((2, 48, 80), np.float16), "J")
+    asked = bench.delivery(PredictionRequested(domain="plasma_physics", field=field)).event
+    await publish(redis, bench.account, "predict", asked)
+    victim = await holder(redis, names.key(bench.account, "predict"), "inference")
+    (compute,) = psutil.Process(started[victim].pid).children()
+    os.kill(started[victim].pid, signal.SIGKILL)
+    async with ReplyReader(redis, bench.account) as replies:
+        kinds = [TYPE_OF[PredictionCompleted]]
+        reply = (await replies.wait(asked.id, kinds, timeout_s=PATIENCE_S)).payload
+    assert reply.model_id == record.champion.model_id
+    survivor = ({*started} - {victim}).pop()
+    assert started[survivor].poll() is None
+    psutil.wait_procs([compute], timeout=5)
+    assert not compute.is_running()  # it goes with its front, whatever way that ends
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (reply.energy.mj, 0)
+
+
+async def test_a_worker_told_to_end_signs_off_and_takes_its_child_along(redis, start) -> None:
+    process = start("inference")
+    await seen(redis, "inference")
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.send_signal(signal.SIGTERM)
+    assert await children.gone(process, within_s=8.0)
+    assert process.returncode == 0
+    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert "inference" not in {one.name for one in await workers(redis)}
+
+
+async def test_a_stream_server_that_comes_late_is_waited_for_and_the_client_says_what_is_missing(
+    settings: Settings, start, tmp_path: Path
+) -> None:
+    folder, port = tmp_path / "late", place.free_port()
+    password = place.password_in(folder / "password")
+    at = settings.model_copy(update={"redis_url": f"redis://:{password}@127.0.0.1:{port}/0"})
+    with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port} does not answer .* `nvp status` tells"):
+        await AgentClient.connect("anybody", settings=at).__aenter__()
+    start("tally", at)
+    log = settings.data_dir / "logs" / "tally.log"
+    async with asyncio.timeout(PATIENCE_S):
+        while b"waiting for a store" not in log.read_bytes():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    server = await embedded_valkey.start(folder, port=port, appendfsync="no")
+    try:
+        async with Redis.from_url(embedded_valkey.url(server), socket_timeout=None) as redis:
+            await seen(redis, "tally")
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        ([], {}, "usage: python -m workers NAME"),
+        (["chef"], {}, "no worker 'chef'; there are training, inference, shadow, tally, recorder"),
+        (["tally"], {"NVP_LEASE_S": "-1"}, "NVP_LEASE_S='-1'"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why_in_a_line(
+    arguments: list[str], environment: dict[str, str], words: str
+) -> None:
+    ended = subprocess.run(
+        [*WORKER, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
