@@ -22,13 +22,13 @@ def command(
         str | None, typer.Option(help="A field of your own: FILE.npz[:NAME], (T, H, W) or (N, T, H, W).")
     ] = None,
     units: Annotated[str, typer.Option(help="Units of --data.")] = "1",
-    budget_j: Annotated[float, typer.Option("--budget-j", help="Joules the training may use.")] = 200.0,
+    budget_j: Annotated[float, typer.Option("--budget-j", help="Joules the training may use.")] = 360.0,
     size: Annotated[int, typer.Option(min=32, max=256, help="Cells a side of the simulation.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of simulation and training.")] = 0,
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing: use a temporary data folder.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Simulate, train under a joule budget, forecast by quorum, verify, trace. About a minute.
+    """Simulate, train under a joule budget, forecast by quorum, verify, trace. About a minute and a half.
 
     Starts a stack of its own on the data folder and ends it, or uses the one that runs there.
 
