@@ -45,38 +45,41 @@ def gradients(energy: jax.Array, boundary: Edges) -> tuple[jax.Array, jax.Array]
 
 
 def warp(field: jax.Array, flow: jax.Array, boundary: Edges) -> jax.Array:
-    """The field seen at x + flow, bilinear.
+    """The channels seen at x + flow, bilinear.
 
     Args:
-        field: (B, H, W), any unit.
+        field: (B, H, W, C), any unit.
         flow: (B, H, W, 2), displacement (y, x) in cells.
 
     Returns:
-        (B, H, W). Beyond a periodic edge the other side is seen, beyond any other the edge itself.
+        (B, H, W, C). Beyond a periodic edge the other side is seen, beyond any other the edge itself.
     """
-    b, h, w = field.shape
-    low, share = [], []
-    for axis, size in enumerate((h, w)):
-        index = jnp.arange(size, dtype=flow.dtype)
-        place = flow[..., axis] + (index[:, None] if axis == 0 else index)
-        if boundary[axis] != "periodic":
-            place = jnp.clip(place, 0, size - 1)
-        floor = jnp.floor(place)
-        low.append(floor.astype(jnp.int32))
-        share.append(place - floor)
-    wrap = [edge == "periodic" for edge in boundary]
-    rows = [r % h if wrap[0] else jnp.clip(r, 0, h - 1) for r in (low[0], low[0] + 1)]
-    columns = [c % w if wrap[1] else jnp.clip(c, 0, w - 1) for c in (low[1], low[1] + 1)]
-    flat = field.reshape(b, h * w)
+    b, h, w, c = field.shape
+    (top, low), fy = _neighbours(flow[..., 0], h, jnp.arange(h)[:, None], boundary[0])
+    (left, right), fx = _neighbours(flow[..., 1], w, jnp.arange(w), boundary[1])
+    flat = field.reshape(b, h * w, c)
 
     def seen(row: jax.Array, column: jax.Array) -> jax.Array:
-        index = (row * w + column).reshape(b, h * w)
-        return jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds").reshape(b, h, w)
+        index = (row * w + column).reshape(b, h * w, 1)
+        return jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds").reshape(b, h, w, c)
 
-    (fy, fx) = share
-    top = seen(rows[0], columns[0]) * (1 - fx) + seen(rows[0], columns[1]) * fx
-    bottom = seen(rows[1], columns[0]) * (1 - fx) + seen(rows[1], columns[1]) * fx
-    return top * (1 - fy) + bottom * fy
+    upper = seen(top, left) * (1 - fx) + seen(top, right) * fx
+    lower = seen(low, left) * (1 - fx) + seen(low, right) * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def _neighbours(
+    shift: jax.Array, size: int, origin: jax.Array, boundary: Boundary
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """The two cells around ``origin + shift`` on one axis, and the second one's share (with a channel axis)."""
+    place = origin + shift
+    if boundary != "periodic":
+        place = jnp.clip(place, 0, size - 1)
+    floor = jnp.floor(place)
+    first = floor.astype(jnp.int32)
+    inside = jnp.mod if boundary == "periodic" else jnp.minimum
+    bound = size if boundary == "periodic" else size - 1
+    return (inside(first, bound), inside(first + 1, bound)), (place - floor)[..., None]
 
 
 class Conv(nn.Module):

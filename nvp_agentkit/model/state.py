@@ -21,7 +21,8 @@ from nvp_agentkit.model.network import NVPModel
 __all__ = ["TrainState", "Variables", "count_parameters", "create_train_state", "initial_variables", "shapes"]
 
 Variables = dict[str, Any]
-ZERO_KERNELS = ("heads",)  # a dense layer of this name, and each block's second convolution, start at zero
+# Dense layers of these names, and each block's second convolution, start at zero.
+ZERO_KERNELS = ("heads", "doubt_heads")
 
 
 @cache

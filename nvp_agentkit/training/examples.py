@@ -5,6 +5,7 @@ Everything is a function of (seed, step), nothing is remembered, so a resumed ru
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,16 +18,23 @@ from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import Floats, Normalization
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.flow import departure
 from nvp_agentkit.model.predict import Mask, normalise
 
+ORIGIN_BYTES = 2**28  # of flows kept: 1,024 windows of 128x128
 HALO = 8  # cells inside a crop's edge that carry no loss: what flows in there cannot be known
 
 
 class Batch(NamedTuple):
-    """Normalised, ready for a step. ``frames``, ``valid``: (B, h, w, K); ``target``, ``weight``: (B, h, w)."""
+    """Normalised, ready for a step.
+
+    ``frames``, ``valid``: (B, h, w, K); ``origin``: (B, h, w, 4), see `flow.departure`; ``target``, ``weight``:
+    (B, h, w).
+    """
 
     frames: jax.Array
     valid: jax.Array
+    origin: jax.Array
     target: jax.Array
     weight: jax.Array
 
@@ -40,6 +48,9 @@ class Examples:
         self._data, self._units = data, units
         self._rolls = [side == "periodic" for side in config.boundary]
         self._sides = [min(crop, side) for side in data.grid]
+        self._boundary = config.boundary
+        self._origins: dict[int, Floats] = {}
+        self._room = ORIGIN_BYTES // (16 * math.prod(data.grid))
         self.step_variance = self._step_variance()
 
     def batch(self, seed: int, step: int, size: int) -> Batch:
@@ -47,17 +58,31 @@ class Examples:
         cut = [self._window(seed, step * size + place) for place in range(size)]
         return Batch(*(jnp.asarray(np.stack(part)) for part in zip(*cut, strict=True)))
 
-    def _window(self, seed: int, place: int) -> tuple[Floats, Floats, Floats, Floats]:
+    def _window(self, seed: int, place: int) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         epoch, within = divmod(place, self.count)
-        index = _order(self.count, seed, epoch)[within]
+        index = int(_order(self.count, seed, epoch)[within])
         rng = np.random.default_rng([seed, 2, place])
-        trajectory, start = divmod(int(index), self._data.frames - self.context)
+        shown, valid = self._normalised(index)
+        (shown, valid, origin), weight = self._place([shown, valid, self._origin(index, shown)], rng)
+        return shown[..., :-1], valid[..., :-1], origin, shown[..., -1], valid[..., -1] * weight
+
+    def _normalised(self, index: int) -> tuple[Floats, Floats]:
+        trajectory, start = divmod(index, self._data.frames - self.context)
         span = (trajectory, slice(start, start + self.context + 1))
         values = np.asarray(self._data.values[span])[None]
         mask = np.isfinite(values) if self._data.mask is None else np.asarray(self._data.mask[span], bool)[None]
-        shown, valid = (part[0] for part in normalise(values, mask, self._units))
-        (shown, valid), weight = self._place([shown, valid], rng)
-        return shown[..., :-1], valid[..., :-1], shown[..., -1], valid[..., -1] * weight
+        shown, valid = normalise(values, mask, self._units)
+        return shown[0], valid[0]
+
+    def _origin(self, index: int, shown: Floats) -> Floats:
+        """Where the values of a window came from, found once and kept while there is room."""
+        if self.context == 1:
+            return np.zeros((*shown.shape[:2], 0), np.float32)
+        if index not in self._origins:
+            if len(self._origins) >= self._room:
+                self._origins.pop(next(iter(self._origins)))
+            self._origins[index] = np.asarray(_departure(shown[None, ..., :-1], self._boundary))[0]
+        return self._origins[index]
 
     def _place(self, arrays: list[Floats], rng: np.random.Generator) -> tuple[list[Floats], Floats]:
         """Roll along periodic axes, cut the crop, and weigh its halo with nothing."""
@@ -81,6 +106,9 @@ class Examples:
         if self._data.mask is not None:
             change = change[np.asarray(self._data.mask)[:, 1:] & np.asarray(self._data.mask)[:, :-1]]
         return max(float(np.mean(np.square(change, dtype=np.float64))) if change.size else 1.0, 1e-12)
+
+
+_departure = jax.jit(departure, static_argnums=1)
 
 
 @lru_cache(maxsize=4)

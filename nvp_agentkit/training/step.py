@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from nvp_agentkit.model.network import run
-from nvp_agentkit.model.state import initial_variables, pack, unpack
+from nvp_agentkit.model.state import Variables, pack, unpack
 from nvp_agentkit.training.config import TrainingConfig
 from nvp_agentkit.training.examples import Batch
 
@@ -41,9 +41,9 @@ def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
     )
 
 
-def first_state(config: TrainingConfig) -> TrainingState:
-    """The state before the first step."""
-    weights = pack(initial_variables(config.model_config, config.seed))
+def first_state(config: TrainingConfig, variables: Variables) -> TrainingState:
+    """The state before the first step, starting from ``variables``."""
+    weights = pack(variables)
     average = jnp.copy(weights)  # its own buffer: the step gives both away
     return TrainingState(jnp.zeros((), jnp.int32), weights, average, optimiser(config).init(weights))
 
@@ -56,7 +56,7 @@ def loss_of(config: TrainingConfig, weights: jax.Array, batch: Batch, scale: jax
     """
     network = config.model_config
     valid = batch.valid if network.masked else None
-    mean, log_var = run(network, unpack(network, weights), batch.frames, valid, dropout=key)
+    mean, log_var = run(network, unpack(network, weights), batch.frames, valid, batch.origin, dropout=key)
     error2 = jnp.square(mean - batch.target)
     likelihood = 0.5 * (log_var + jax.lax.stop_gradient(error2) * jnp.exp(-log_var))
     cells = jnp.maximum(jnp.sum(batch.weight), 1.0)
@@ -88,12 +88,11 @@ class Knobs(NamedTuple):
 def _step(config: TrainingConfig, state: TrainingState, batch: Batch, knobs: Knobs) -> tuple[TrainingState, jax.Array]:
     key = jax.random.fold_in(knobs.key, state.step)
     loss, gradient = jax.value_and_grad(lambda w: loss_of(config, w, batch, knobs.scale, key))(state.weights)
+    sound = jnp.isfinite(loss) & jnp.all(jnp.isfinite(gradient))  # else the weights stay as they are
+    gradient = jnp.where(sound, gradient, 0)
     direction, opt_state = optimiser(config).update(gradient, state.opt_state, state.weights)
-    weights = state.weights - knobs.rate * direction
+    weights = state.weights - jnp.where(sound, knobs.rate, 0) * direction
     # A young average would remember the first weights: its memory grows with the run up to ema_decay.
     decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     average = decay * state.average + (1 - decay) * weights
-    new = TrainingState(state.step, weights, average, opt_state)
-    sound = jnp.isfinite(loss) & jnp.all(jnp.isfinite(gradient))  # else the update is not applied
-    kept: TrainingState = jax.tree.map(lambda after, before: jnp.where(sound, after, before), new, state)
-    return kept._replace(step=state.step + 1), loss
+    return TrainingState(state.step + 1, weights, average, opt_state), loss

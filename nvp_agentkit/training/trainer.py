@@ -15,11 +15,12 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import ModelBundle, Normalization
 from nvp_agentkit.model.calibration import calibrate
 from nvp_agentkit.model.predict import predict_next
-from nvp_agentkit.model.state import Variables, unpack
+from nvp_agentkit.model.state import Variables, initial_variables, unpack
 from nvp_agentkit.training.config import TrainingConfig
 from nvp_agentkit.training.evaluate import evaluate
 from nvp_agentkit.training.examples import Examples, all_windows
 from nvp_agentkit.training.pacing import Pacer
+from nvp_agentkit.training.start import fitted_start
 from nvp_agentkit.training.step import TrainingState, first_state, train_step
 
 Phase = Literal["validating", "training", "calibrating"]
@@ -78,8 +79,8 @@ class Trainer:
             resume: the state of an earlier run with this configuration.
 
         Returns:
-            The best weights of those validated (the untrained network, which is persistence, is one of
-            them), calibrated; the caller's pacer decided how many steps that took.
+            The best weights of those validated (the untrained network, which is the best trivial forecaster
+            it can be, is one of them), calibrated; the caller's pacer decided how many steps that took.
 
         Raises:
             InvalidField: trajectories too short, grids that differ, no valid cell.
@@ -106,13 +107,17 @@ class _Run:
         self.baselines = dict(baselines or {})
         units = Normalization.fit(train.values, train.mask)
         self.examples = Examples(train, config.model_config, units, config.crop)
-        self.state = _own_copy(resume) if resume is not None else first_state(config)
+        self.state = _own_copy(resume) if resume is not None else self._first()
         self.step = int(self.state.step)
         self.history: list[Progress] = []
         self.best: tuple[float, int, Variables] = (math.inf, self.step, self._averaged())
         self.bundle = ModelBundle(
             config.model_config, self.best[2], units, domain=train.meta.domain, recipe=config.to_dict()
         )
+
+    def _first(self) -> TrainingState:
+        fresh = initial_variables(self.config.model_config, self.config.seed)
+        return first_state(self.config, fitted_start(self.config, fresh, self.examples))
 
     def result(self) -> TrainedModel:
         self._validate()

@@ -13,7 +13,7 @@ OPEN = ("open", "open")
 
 
 def field(h: int = 8, w: int = 12) -> np.ndarray:
-    return np.random.default_rng(0).random((1, h, w), np.float32)
+    return np.random.default_rng(0).random((1, h, w, 2), np.float32)
 
 
 def flow(y: float, x: float, h: int = 8, w: int = 12) -> jnp.ndarray:

@@ -7,7 +7,9 @@ import pytest
 
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
 from nvp_agentkit.model import NVPConfig
+from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.training import TrainingConfig
+from nvp_agentkit.training.step import TrainingState, first_state
 
 META = FieldMeta("drift", boundary=("periodic", "periodic"), positive=True)
 SMALL = TrainingConfig(NVPConfig(latent_dim=8, encoder_features=(8, 8)), batch_size=4, warmup_steps=2)
@@ -37,6 +39,10 @@ def masked(data: SequenceSet, fill: float) -> SequenceSet:
     for frame in range(data.frames):
         mask[:, frame, 4:9, frame % 8 : frame % 8 + 5] = False
     return SequenceSet(np.where(mask, data.values, np.float32(fill)), mask, data.meta)
+
+
+def untrained(config: TrainingConfig = SMALL) -> TrainingState:
+    return first_state(config, initial_variables(config.model_config, config.seed))
 
 
 def with_mask(config: TrainingConfig) -> TrainingConfig:

@@ -8,9 +8,8 @@ import pytest
 from nvp_agentkit.errors import InvalidFile
 from nvp_agentkit.model import model_bytes
 from nvp_agentkit.training import StepPacer, Trainer, load_checkpoint, save_checkpoint
-from nvp_agentkit.training.step import first_state
 
-from .conftest import SMALL
+from .conftest import SMALL, untrained
 
 
 class Until(StepPacer):
@@ -43,7 +42,7 @@ def test_a_state_can_be_resumed_twice(train, validation):
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
-    save_checkpoint(first_state(SMALL), SMALL, tmp_path / "run.safetensors")
+    save_checkpoint(untrained(), SMALL, tmp_path / "run.safetensors")
     with pytest.raises(InvalidFile, match="another configuration"):
         load_checkpoint(replace(SMALL, seed=1), tmp_path / "run.safetensors")
 
@@ -51,7 +50,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_truncated_checkpoint_is_refused(tmp_path, share):
     path = tmp_path / "run.safetensors"
-    save_checkpoint(first_state(SMALL), SMALL, path)
+    save_checkpoint(untrained(), SMALL, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(InvalidFile):
         load_checkpoint(SMALL, path)
@@ -63,7 +62,7 @@ def test_a_missing_checkpoint_is_refused_and_never_random_weights(tmp_path):
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
-    state = first_state(SMALL)
+    state = untrained()
     save_checkpoint(state._replace(weights=state.weights * np.nan), SMALL, tmp_path / "run.safetensors")
     with pytest.raises(InvalidFile, match="finite"):
         load_checkpoint(SMALL, tmp_path / "run.safetensors")

@@ -11,12 +11,12 @@ from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model import model_bytes, predict_next
-from nvp_agentkit.model.state import pack
+from nvp_agentkit.model.state import pack, unpack
 from nvp_agentkit.training import Progress, StepPacer, Trainer, TrainingConfig, evaluate
 from nvp_agentkit.training.examples import Batch
-from nvp_agentkit.training.step import first_state, train_step
+from nvp_agentkit.training.step import train_step
 
-from .conftest import META, SMALL, drifting, masked, with_mask
+from .conftest import META, SMALL, drifting, masked, untrained, with_mask
 
 
 def weights(trained) -> np.ndarray:
@@ -64,8 +64,9 @@ def test_every_step_is_asked_for_and_none_follows_a_no(train, validation):
 def test_no_allowance_gives_the_untrained_network_and_says_so(train, validation):
     trained = Trainer(SMALL).fit(train, validation, StepPacer(0))
     assert (trained.steps, trained.kept_step) == (0, 0)
+    untouched = replace(trained.bundle, variables=unpack(SMALL.model_config, trained.state.weights))
     frames = validation.values[:1, :2]
-    np.testing.assert_allclose(predict_next(trained.bundle, frames)[0], frames[:, -1], rtol=1e-6)
+    np.testing.assert_array_equal(predict_next(trained.bundle, frames)[0], predict_next(untouched, frames)[0])
 
 
 def test_max_steps_ends_a_run_that_could_go_on(train, validation):
@@ -129,10 +130,11 @@ def test_masked_cells_teach_nothing_and_cost_nothing(train, validation):
 
 
 def test_an_update_that_is_not_finite_is_not_applied():
-    state = first_state(SMALL)
+    state = untrained()
     before = np.asarray(state.weights)
     cells = jnp.ones((4, 16, 16))
-    batch = Batch(jnp.ones((4, 16, 16, 2)), jnp.ones((4, 16, 16, 2)), cells * jnp.nan, cells)
+    two, four = (jnp.ones((4, 16, 16, channels)) for channels in (2, 4))
+    batch = Batch(two, two, four, cells * jnp.nan, cells)
     after, loss = train_step(SMALL, state, batch, 1e-3, 1.0)
     assert np.isnan(loss)
     np.testing.assert_array_equal(after.weights, before)
