@@ -15,6 +15,7 @@ from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
 from nvp_agentkit.client.place import Place, find
 from nvp_agentkit.errors import InvalidInput, MissingExtra, NvpError, QuorumAbstained, StoreUnavailable, from_wire
 from nvp_agentkit.messages import (
+    ArrayRef,
     Event,
     ImportSpec,
     JobRequested,
@@ -241,12 +242,14 @@ class AgentClient:
             budget_mj=budget_mj,
         )
 
-    async def _reference(self, values: NDArray[Any], units: str) -> Any:
+    async def _reference(self, values: NDArray[Any], units: str) -> ArrayRef:
         if values.nbytes <= INLINE_BYTES:
             from nvp_agentkit.artifacts import inline_array
 
-            return inline_array(values, units)
-        return await self.artifacts.put_array(values, units)
+            reference = inline_array(values)
+        else:
+            reference = await self.artifacts.put_array(values)
+        return said(ArrayRef, **reference.model_dump() | {"units": units})
 
     async def _forecast(self, reply: Payload, asked: str) -> Forecast:
         match reply:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
-from nvp_agentkit.errors import BudgetExhausted, NvpError, from_wire
+from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, NvpError, from_wire
 from nvp_agentkit.messages import JobCompleted, JobFailed, JobProgressed, JobRefused, JobSuspended
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.streams.progress import follow
@@ -35,6 +35,8 @@ class Job:
                     yield progress
                 case JobCompleted() as done:
                     self._outcome = done
+                case JobRefused(code=BudgetTooSmall.code, detail=detail, needed_mj=needed_mj):
+                    self._outcome = BudgetTooSmall(detail, needed_mj=needed_mj)
                 case JobRefused(code=code, detail=detail) | JobFailed(code=code, detail=detail):
                     self._outcome = from_wire(code, detail)
                 case JobSuspended(reason=reason):
@@ -46,7 +48,8 @@ class Job:
         """Wait for the end.
 
         Raises:
-            NvpError: the job was refused or failed, as the class that its code names.
+            NvpError: the job was refused or failed, as the class that its code names; a `BudgetTooSmall` says
+                how much would do (``needed_mj``).
             DeadlineExceeded: no final word before the job's deadline.
         """
         if self._outcome is None:

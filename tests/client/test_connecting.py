@@ -1,0 +1,133 @@
+"""Reaching a stack: who we are there, what we may do there, and that nothing is waited for without end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
+
+from nvp_agentkit.cli.deployment import open_account
+from nvp_agentkit.client import AgentClient
+from nvp_agentkit.client.place import find
+from nvp_agentkit.embedded import valkey as embedded_valkey
+from nvp_agentkit.embedded.accounts_acl import remove_user
+from nvp_agentkit.embedded.server import Server
+from nvp_agentkit.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    StackNotRunning,
+    StoreUnavailable,
+    UnknownAccount,
+)
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import connect, names, register
+
+
+async def test_without_a_stack_the_client_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(StackNotRunning, match="`nvp up` starts one"):
+        AgentClient.connect("ace-1", settings=Settings(data_dir=tmp_path))
+
+
+async def test_without_an_account_the_client_says_how_to_name_one(settings: Settings) -> None:
+    with pytest.raises(InvalidInput, match="NVP_ACCOUNT"):
+        AgentClient.connect(settings=settings)
+
+
+async def test_an_account_nobody_registered_is_refused_by_the_client(settings: Settings) -> None:
+    with pytest.raises(UnknownAccount, match="account 'nobody' is not registered; `nvp account create nobody`"):
+        await AgentClient.connect("nobody", settings=settings).__aenter__()
+
+
+async def test_a_server_that_is_not_there_is_named_with_its_remedy(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://:s3cret@127.0.0.1:1/0"})
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1 does not answer .*NVP_REDIS_URL") as caught:
+        await AgentClient.connect("ace-1", settings=nowhere).__aenter__()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.fixture
+async def opened(redis: Redis, account: str, settings: Settings) -> AsyncIterator[str]:
+    """An account as `nvp account create` opens it, with a user of its own at the server."""
+    settings.data_dir.mkdir()
+    await open_account(redis, settings, account, limit_mj=5000, owner="tests")
+    yield account
+    await remove_user(redis, account)
+
+
+async def test_a_client_goes_by_its_accounts_own_login(opened: str, settings: Settings, redis: Redis, field) -> None:
+    asked = names.key(opened, "predict")
+    async with AgentClient.connect(opened, settings=settings) as nvp:
+        assert opened.encode() in {client["user"].encode() for client in await redis.client_list()}
+        asking = asyncio.create_task(nvp.predict(field, domain="plasma_physics", budget_j=1, deadline_s=0.3))
+        with pytest.raises(DeadlineExceeded):
+            await asking
+    assert await redis.xlen(asked) == 1
+
+
+async def test_the_server_refuses_whoever_asks_in_anothers_name(opened: str, settings: Settings, redis: Redis) -> None:
+    victim = f"{opened}-victim"
+    await register(redis, victim, owner="tests")
+    try:
+        raw = await connect(find(settings, opened).settings)  # no client of ours: whatever an agent may program
+        for suffix in ("predict", "ensemble", "jobs", "votes", "lineage", "replies"):
+            with pytest.raises(NoPermissionError):
+                await raw.xadd(names.key(victim, suffix), {"event": "{}"})
+        for suffix in ("votes", "lineage", "replies"):  # nor votes, facts and answers in its own
+            with pytest.raises(NoPermissionError):
+                await raw.xadd(names.key(opened, suffix), {"event": "{}"})
+        with pytest.raises(NoPermissionError):
+            await raw.hset(f"nvp:{{ledger}}:account:{opened}", "limit", "1000000000")
+        await raw.aclose()
+    finally:
+        await redis.hdel(names.ACCOUNTS, victim)
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"nvp:{{{victim}}}:*")])
+
+
+async def test_a_wrong_password_is_said(opened: str, settings: Settings) -> None:
+    wrong = settings.model_copy(update={"account_password": "guess"})
+    with pytest.raises(StoreUnavailable, match="invalid username-password pair"):
+        await AgentClient.connect(opened, settings=wrong).__aenter__()
+
+
+async def test_a_request_nobody_answers_is_given_up_at_its_deadline(nvp, field) -> None:
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="no reply within"):
+        await nvp.predict(field, domain="plasma_physics", budget_j=5, deadline_s=0.3)
+    assert time.monotonic() - began < 5
+
+
+@pytest.fixture
+async def own_server(tmp_path: Path) -> AsyncIterator[Server]:
+    server = await embedded_valkey.start(tmp_path / "own", appendfsync="no")
+    yield server
+    await server.stop()
+
+
+async def test_a_server_that_hangs_holds_nobody_and_when_it_wakes_all_goes_on(
+    own_server: Server, settings: Settings, account: str, field
+) -> None:
+    at = settings.model_copy(update={"redis_url": embedded_valkey.url(own_server)})
+    async with Redis.from_url(str(at.redis_url), socket_timeout=None) as owner:
+        await register(owner, account, owner="tests")
+    async with AgentClient.connect(account, settings=at) as nvp:
+        os.kill(own_server.process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        attempts = await asyncio.gather(
+            nvp.predict(field, domain="plasma_physics", budget_j=5, deadline_s=0.5),
+            nvp.simulate("plasma_physics", budget_j=5, deadline_s=0.5),
+            nvp.recorded(timeout_s=0.1),
+            AgentClient.connect(account, settings=at).__aenter__(),
+            return_exceptions=True,
+        )
+        assert time.monotonic() - began < 12
+        assert [type(attempt) for attempt in attempts] == [StoreUnavailable] * 4
+        os.kill(own_server.process.pid, signal.SIGCONT)
+        with pytest.raises(DeadlineExceeded):  # it can be asked again; only, there is no worker
+            await nvp.predict(field, domain="plasma_physics", budget_j=5, deadline_s=0.3)

@@ -1,0 +1,87 @@
+"""A job: its progress for whoever looks, its end for whoever waits."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from nvp_agentkit.client import AgentClient, Job
+from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, ComputeFailed, DeadlineExceeded
+from nvp_agentkit.messages import JobCompleted, JobFailed, JobProgressed, JobRefused, JobSuspended, Reading, new_event
+from nvp_agentkit.streams.progress import report
+
+READING = Reading(mj=900, lo_mj=500, hi_mj=3000, method="modelled", sensor="cpu-time")
+
+
+async def tell(desk, job: Job, step: int) -> None:
+    line = JobProgressed(job_id=job.id, phase="training", step=step, used_mj=100 * step, granted_mj=5000,
+                         method="modelled")  # fmt: skip
+    await report(desk.redis, desk.account, job.id, new_event(line, source="nvp:worker:training"))
+
+
+async def simulated(nvp: AgentClient, **options: float) -> Job:
+    return await nvp.simulate("plasma_physics", budget_j=5, trajectories=3, **options)
+
+
+async def test_progress_comes_as_it_is_told_and_then_the_result(nvp, desk) -> None:
+    job = await simulated(nvp)
+    lines = aiter(job)
+    for step in (1, 2):
+        await tell(desk, job, step)
+        assert (await anext(lines)).step == step  # live: the next line does not exist yet
+    await desk.answer(JobCompleted(job_id=job.id, kind="simulate", energy=READING, seconds=1.0), job.id)
+    assert [line async for line in lines] == []
+    assert (await job.result()).energy == READING
+
+
+async def test_a_late_reader_sees_it_all_and_a_second_one_too(nvp, desk) -> None:
+    job = await simulated(nvp)
+    for step in (1, 2, 3):
+        await tell(desk, job, step)
+    await desk.answer(JobCompleted(job_id=job.id, kind="simulate", energy=READING, seconds=1.0), job.id)
+    for _ in range(2):
+        assert [line.step async for line in job] == [1, 2, 3]
+    assert (await job.result()) is (await job.result())
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (lambda job: JobRefused(job_id=job, code="budget_too_small", detail="83 J or more"), BudgetTooSmall),
+        (lambda job: JobFailed(job_id=job, code="compute_failed", detail="83 J or more"), ComputeFailed),
+        (lambda job: JobSuspended(job_id=job, reason="83 J or more", energy=READING), BudgetExhausted),
+    ],
+)
+async def test_a_job_that_ends_badly_raises_its_class_from_its_result(nvp, desk, reply, error) -> None:
+    job = await simulated(nvp)
+    await desk.answer(reply(job.id), job.id)
+    assert [line async for line in job] == []
+    with pytest.raises(error, match="83 J or more"):
+        await job.result()
+
+
+async def test_a_budget_that_is_too_small_comes_back_with_the_one_that_would_do(nvp, desk) -> None:
+    job = await simulated(nvp)
+    await desk.answer(JobRefused(job_id=job.id, code="budget_too_small", detail="8 J", needed_mj=8000), job.id)
+    with pytest.raises(BudgetTooSmall) as caught:
+        await job.result()
+    assert caught.value.needed_mj == 8000
+
+
+async def test_a_job_nobody_does_is_not_waited_for_beyond_its_deadline(nvp, desk) -> None:
+    began = time.monotonic()
+    job = await simulated(nvp, deadline_s=0.5)
+    await tell(desk, job, 1)
+    with pytest.raises(DeadlineExceeded, match="no final reply within"):
+        await job.result()
+    assert time.monotonic() - began < 5
+
+
+async def test_two_jobs_at_once_do_not_hear_each_other(nvp, desk) -> None:
+    first, second = await simulated(nvp), await simulated(nvp)
+    await tell(desk, second, 7)
+    for job in (first, second):
+        await desk.answer(JobCompleted(job_id=job.id, kind="simulate", energy=READING, seconds=1.0), job.id)
+    assert [line.step async for line in first] == []
+    assert [line.step async for line in second] == [7]
