@@ -76,7 +76,8 @@ class Window:
 
     def too_much(self, cost: Cost) -> bool:
         """Whether the work must end now, or could be over its share at the next look."""
-        return self._reading(cost).mj > self.share_mj - self._between_looks_mj
+        # A share that is itself no more than a few looks shall still last long enough to be refused in words.
+        return self._reading(cost).mj > max(self.share_mj - self._between_looks_mj, 0.75 * self.share_mj)
 
     def charge(self, cost: Cost) -> Reading:
         """The reading of what a call cost; settled when the window closes."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nvp_agentkit.energy.budget import StepCost, cheapest_useful_mj, require_useful
+from nvp_agentkit.energy.budget import require_useful
 from nvp_agentkit.ensemble.calibration import calibrate_rule
 from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.sequence import SequenceSet
@@ -18,18 +18,15 @@ from nvp_agentkit.fields.split import Split, split
 from nvp_agentkit.fields.storage import open_sequences
 from nvp_agentkit.model import count_parameters, predict_next, save_model
 from nvp_agentkit.training import MemberRecipe, Progress, TrainedModel, ensemble, evaluate, train_members
-from nvp_agentkit.training.examples import all_windows, windows
+from nvp_agentkit.training.examples import all_windows
 
 from ..child import Arrays, Call
-from ..spending import Allowance
+from ..spending import SharedAllowance
 from .machine import environment
+from .prices import Prices
 
 TOLD_EVERY_S = 0.25
-RESERVED_SHARE = 0.1  # of the budget, for the members' part in the judgement at the end, and saving them
 FEWEST_FOR_A_RULE = 3
-# Forecast of a step, forward and backward: measured on the default network, 64x64, batch 8, two cores.
-COMPILE_CPU_S = 6.0
-STEP_CPU_S_PER_CELL = 3.0e-6
 
 
 def train(call: Call) -> tuple[dict[str, Any], Arrays]:
@@ -42,14 +39,27 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     params = call.params
     parts = split(open_sequences(Path(params["path"])))
     recipes = ensemble(parts.train, members=params["members"], seed=params["seed"])
-    _admit(call, parts.train, recipes)
+    watts = float(params["watts_per_core"])
+    prices = Prices.of(parts, recipes[0].config, members=len(recipes), watts_per_core=watts)
+    least_mj = prices.least_mj(len(recipes), recipes[0].share)
+    outcome = f"an ensemble of {len(recipes)} whose champion sees all data once"
+    require_useful(call.spending.granted_mj, least_mj, outcome)
     told = _Story(call)
     told.say(phase="baselines", step=0)
     context = recipes[0].config.model_config.context_frames
     validation = score_baselines(parts.train, parts.validation, context=context)
-    # Judging scores the baselines once more, on as many windows, and every member.
-    judging_mj = 1.5 * call.spending.used_mj + RESERVED_SHARE * call.spending.granted_mj
-    allowance = Allowance(call.spending, reserve_mj=round(judging_mj), stop=call.stop_reason)
+    # Judging scores them once more: for what that has just been seen to cost, if it is more than was forecast.
+    more_mj = max(1.2 * call.spending.used_mj - prices.baselines_mj, 0)
+    allowance = SharedAllowance(
+        call.spending,
+        members=len(recipes),
+        begin_mj=prices.begin_mj,
+        compile_mj=prices.compile_mj,
+        step_mj=prices.step_mj,
+        reserve_mj=round(prices.closing_mj + more_mj),
+        stop=call.stop_reason,
+    )
+    told.begins = allowance.begins
     trained = train_members(recipes, parts.train, parts.validation, allowance, told, baselines=validation)
     told.say(phase="judging", step=sum(one.steps for one in trained))
     test = score_baselines(parts.train, parts.test, context=context)
@@ -73,24 +83,6 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     return values, [] if mask is None else [mask.astype(np.uint8)]
 
 
-def _admit(call: Call, data: SequenceSet, recipes: tuple[MemberRecipe, ...]) -> None:
-    """Refuse a budget that would not buy the champion one look at all the data."""
-    config = recipes[0].config
-    steps = -(-windows(data, config.model_config.context_frames) // config.batch_size)
-    cells = config.batch_size * math.prod(min(config.crop, side) for side in data.grid)
-    joule_mj = 1000 * float(call.params["watts_per_core"])
-    epoch_mj = cheapest_useful_mj(
-        compile_mj=COMPILE_CPU_S * joule_mj,
-        step=StepCost(forecast_mj=STEP_CPU_S_PER_CELL * cells * joule_mj),
-        steps=steps,
-        reserve_mj=0,
-    )
-    needed_mj = math.ceil(epoch_mj / recipes[0].share / (1 - RESERVED_SHARE))
-    require_useful(
-        call.spending.granted_mj, needed_mj, f"an ensemble of {len(recipes)} whose champion sees all data once"
-    )
-
-
 @dataclass
 class _Story:
     """Progress, told at most four times a second, with the last known skill on every line."""
@@ -100,12 +92,14 @@ class _Story:
     skill: float | None = None
     baseline: str | None = None
     steps_before: int = 0
-    member: int = 0
+    member: int = -1
     step: int = 0
+    begins: Callable[[int], None] = lambda step: None
 
     def __call__(self, progress: Progress) -> None:
         if progress.member != self.member:
             self.steps_before, self.member = self.steps_before + self.step, progress.member
+            self.begins(self.steps_before)
         self.step = progress.step
         if progress.skill is not None:
             self.skill, self.baseline = progress.skill, progress.baseline
