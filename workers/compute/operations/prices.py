@@ -1,0 +1,65 @@
+"""What a training costs, before any of it is seen: its fixed parts, which no step can be left out of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+from nvp_agentkit.energy.budget import StepCost, cheapest_useful_mj
+from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.fields.split import Split
+from nvp_agentkit.training import TrainingConfig
+from nvp_agentkit.training.examples import windows
+
+# Measured in CPU-seconds on two cores with an empty compile cache, default network, 32x32 to 128x128.
+BEGIN_CPU_S = 3.0  # of a member, before its first step: weights, a first score, the forward compiled
+COMPILE_CPU_S = 5.5  # of its first step
+STEP_CPU_S_PER_CELL = 3.0e-6
+PASS_CPU_S_PER_CELL = 1.2e-6  # one forecast of every window of a held-out set
+BASELINES_CPU_S, BASELINES_CPU_S_PER_CELL = 0.5, 6.0e-6
+CLOSING_PASSES = 5  # of a member: last validation, calibration, its score, the test score, the rule
+MEMORY = 1.12  # a gigabyte held takes 0.4 W beside the cores'
+SAVING_MJ = 1000
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Millijoules. ``begin`` and ``compile`` are each member's, ``baselines`` and ``closing`` the whole job's."""
+
+    begin_mj: float
+    compile_mj: float
+    step_mj: float
+    baselines_mj: float
+    closing_mj: float
+    epoch_steps: int
+
+    @classmethod
+    def of(cls, parts: Split, config: TrainingConfig, *, members: int, watts_per_core: float) -> Self:
+        """The forecast for an ensemble on this data."""
+        mj = 1000 * watts_per_core * MEMORY
+        context = config.model_config.context_frames
+        held_out = max(_cells(parts.validation, context), _cells(parts.test, context))
+        baselines_mj = mj * (BASELINES_CPU_S + BASELINES_CPU_S_PER_CELL * held_out)
+        passes_mj = mj * members * CLOSING_PASSES * PASS_CPU_S_PER_CELL * held_out
+        step_cells = config.batch_size * math.prod(min(config.crop, side) for side in parts.train.grid)
+        return cls(
+            begin_mj=mj * (BEGIN_CPU_S + PASS_CPU_S_PER_CELL * held_out),
+            compile_mj=mj * COMPILE_CPU_S,
+            step_mj=mj * STEP_CPU_S_PER_CELL * step_cells,
+            baselines_mj=baselines_mj,
+            closing_mj=baselines_mj + passes_mj + SAVING_MJ,
+            epoch_steps=-(-windows(parts.train, context) // config.batch_size),
+        )
+
+    def least_mj(self, members: int, champions_share: float) -> int:
+        """What it takes to begin every member and show the champion all data once within its share of the steps."""
+        epoch_mj = cheapest_useful_mj(
+            compile_mj=0, step=StepCost(forecast_mj=self.step_mj), steps=self.epoch_steps, reserve_mj=0
+        )
+        fixed_mj = self.baselines_mj + members * (self.begin_mj + self.compile_mj) + self.closing_mj
+        return math.ceil(fixed_mj + epoch_mj / champions_share)
+
+
+def _cells(data: SequenceSet, context: int) -> int:
+    return windows(data, context) * math.prod(data.grid)
