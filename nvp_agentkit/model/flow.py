@@ -21,11 +21,30 @@ WORKING_SIDE = 64  # finer fields are averaged down to about this: their flow is
 TURNS = 2  # fixed-point turns for the departure point
 
 
+def origin(frames: jax.Array, boundary: Edges) -> jax.Array:
+    """All that is known of a window before any weight: (B, H, W, 6), from (B, H, W, K) normalised frames.
+
+    The displacements D (y, x) and D' of `departure`, the newest frame carried along D, and what that has gained
+    over the frame before carried along D' (the Lagrangian increment).
+    """
+    frames = jax.lax.stop_gradient(frames)
+    places = departure(frames, boundary)
+    now, before = carry(frames, places[..., :2], places[..., 2:], boundary)
+    return jnp.concatenate([places, now, now - before], -1)
+
+
+def carry(frames: jax.Array, once: jax.Array, twice: jax.Array, boundary: Edges) -> tuple[jax.Array, jax.Array]:
+    """The newest frame seen at x + once and the one before at x + twice, (B, H, W, 1) each, in one warp."""
+    pair = jnp.concatenate([frames[..., -1:], frames[..., -2:][..., :1]])
+    now, before = jnp.split(warp(pair, jnp.concatenate([once, twice]), boundary), 2)
+    return now, before
+
+
 def departure(frames: jax.Array, boundary: Edges) -> jax.Array:
     """Displacements (y, x) in cells to where the value now arriving was one and two steps ago.
 
     Args:
-        frames: (B, H, W, K), K >= 2, oldest first, any unit.
+        frames: (B, H, W, K), oldest first, any unit; one frame alone has not moved.
         boundary: (y, x).
 
     Returns:
@@ -33,7 +52,7 @@ def departure(frames: jax.Array, boundary: Edges) -> jax.Array:
         No gradient flows through either.
     """
     frames = jax.lax.stop_gradient(frames)
-    flow = backward_flow(frames[..., -2], frames[..., -1], boundary)
+    flow = backward_flow(frames[..., -2:][..., 0], frames[..., -1], boundary)
     first = jax.lax.fori_loop(0, TURNS, lambda _, d: warp(flow, d / 2, boundary), flow)
     return jnp.concatenate([first, first + warp(flow, first, boundary)], -1)
 

@@ -57,14 +57,11 @@ def warp(field: jax.Array, flow: jax.Array, boundary: Edges) -> jax.Array:
     b, h, w, c = field.shape
     (top, low), fy = _neighbours(flow[..., 0], h, jnp.arange(h)[:, None], boundary[0])
     (left, right), fx = _neighbours(flow[..., 1], w, jnp.arange(w), boundary[1])
-    flat = field.reshape(b, h * w, c)
-
-    def seen(row: jax.Array, column: jax.Array) -> jax.Array:
-        index = (row * w + column).reshape(b, h * w, 1)
-        return jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds").reshape(b, h, w, c)
-
-    upper = seen(top, left) * (1 - fx) + seen(top, right) * fx
-    lower = seen(low, left) * (1 - fx) + seen(low, right) * fx
+    corners = jnp.stack([top * w + left, top * w + right, low * w + left, low * w + right], 1).reshape(b, 4 * h * w, 1)
+    seen = jnp.take_along_axis(field.reshape(b, h * w, c), corners, axis=1, mode="promise_in_bounds")
+    seen = seen.reshape(b, 4, h, w, c)
+    upper = seen[:, 0] * (1 - fx) + seen[:, 1] * fx
+    lower = seen[:, 2] * (1 - fx) + seen[:, 3] * fx
     return upper * (1 - fy) + lower * fy
 
 

@@ -22,7 +22,8 @@ from flax import linen as nn
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.model.config import NVPConfig
-from nvp_agentkit.model.flow import departure
+from nvp_agentkit.model.flow import carry
+from nvp_agentkit.model.flow import origin as find_origin
 from nvp_agentkit.model.layers import ResidualBlock, depth_to_space, gradients, pad, space_to_depth, warp
 
 SMALLEST_SIDE = 16
@@ -98,8 +99,8 @@ class NVPModel(nn.Module):
             grad_x: (B, H, W, 1), dE/dx of the newest frame per cell; None: computed here.
             grad_y: the same in y.
             valid: (B, H, W, C), 1 where a cell has a value; used by a masked network, None means everywhere.
-            origin: (B, H, W, 4), D and D' of `flow.departure`; None: found here, at a third of the whole cost,
-                which training saves by finding each window's once.
+            origin: (B, H, W, 6), what `flow.origin` says of the frames; None: found here. It has no weights, so
+                it is found once a window in training, and compiled once for all networks.
             training: dropout on (needs an rng named "dropout" where dropout_rate > 0).
 
         Returns:
@@ -113,15 +114,17 @@ class NVPModel(nn.Module):
         frames = _repeat_oldest(energy_t, config.context_frames)
         if grad_x is None or grad_y is None:
             grad_x, grad_y = gradients(frames[..., -1:], config.boundary)
-        carry = _Carry(frames, origin, config)
         drift = self.param("drift", nn.initializers.zeros, ())
         share = self.param("share", nn.initializers.zeros, ())
-        paths = [frames, grad_x, grad_y, *carry.hints()]
+        paths = [frames, grad_x, grad_y]
+        if config.context_frames > 1:
+            origin = find_origin(frames, config.boundary) if origin is None else origin
+            paths += [origin[..., :2], origin[..., 4:]]
         if config.masked:
             seen = jnp.ones_like(energy_t) if valid is None else valid
             paths.append(_repeat_oldest(seen, config.context_frames))
         heads = self._trunk(jnp.concatenate(paths, -1), training)
-        mean = carry.base(drift, share, heads) + heads.residual
+        mean = _base(frames, origin, drift, share, heads, config)[..., 0] + heads.residual
         return mean[..., None], jnp.clip(heads.log_var, *LOG_VAR_RANGE)[..., None]
 
     def _trunk(self, x: jax.Array, training: bool) -> Heads:
@@ -167,31 +170,15 @@ def run(
     return both[0][..., 0], both[1][..., 0]
 
 
-class _Carry:
-    """The part that is no network: the flow seen, and the field moved along it."""
-
-    def __init__(self, frames: jax.Array, origin: jax.Array | None, config: NVPConfig) -> None:
-        self.frames, self.boundary = frames, config.boundary
-        self.still = config.context_frames == 1
-        if not self.still:
-            origin = departure(frames, config.boundary) if origin is None else origin
-            self.once, self.twice = origin[..., :2], origin[..., 2:]
-
-    def hints(self) -> list[jax.Array]:
-        """What the trunk is told of it: the flow, the field carried along it, and what that has gained."""
-        if self.still:
-            return []
-        now = warp(self.frames[..., -1:], self.once, self.boundary)
-        gain = now - warp(self.frames[..., -2:-1], self.twice, self.boundary)
-        return [self.once, now, gain]
-
-    def base(self, drift: jax.Array, share: jax.Array, heads: Heads) -> jax.Array:
-        """(B, H, W): the field carried on, plus ``share`` of what it gained on its way."""
-        if self.still:
-            return warp(self.frames[..., -1:], heads.flow, self.boundary)[..., 0]
-        now = warp(self.frames[..., -1:], drift * self.once + heads.flow, self.boundary)
-        before = warp(self.frames[..., -2:-1], drift * self.twice + 2 * heads.flow + heads.bend, self.boundary)
-        return (now + share * (now - before))[..., 0]
+def _base(
+    frames: jax.Array, origin: jax.Array | None, drift: jax.Array, share: jax.Array, heads: Heads, config: NVPConfig
+) -> jax.Array:
+    """(B, H, W, 1): the field carried on, plus ``share`` of what it gained on its way."""
+    if origin is None or config.context_frames == 1:
+        return warp(frames, heads.flow, config.boundary)
+    once, twice = drift * origin[..., :2], drift * origin[..., 2:4]
+    now, before = carry(frames, once + heads.flow, twice + 2 * heads.flow + heads.bend, config.boundary)
+    return now + share * (now - before)
 
 
 def _repeat_oldest(frames: jax.Array, count: int) -> jax.Array:

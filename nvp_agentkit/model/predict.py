@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.model.bundle import Floats, ModelBundle, Normalization
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.flow import origin
 from nvp_agentkit.model.network import run
 from nvp_agentkit.model.state import Variables
 
@@ -20,9 +21,25 @@ LARGEST_BATCH = 16  # bounds memory, and with powers of two the number of shapes
 
 
 @partial(jax.jit, static_argnums=0)
-def forward(config: NVPConfig, variables: Variables, frames: jax.Array, valid: jax.Array | None) -> jax.Array:
+def forward(
+    config: NVPConfig, variables: Variables, frames: jax.Array, valid: jax.Array | None, origin: jax.Array
+) -> jax.Array:
     """Normalised (B, H, W, K) -> (2, B, H, W): mean and log-variance. Compiled once a shape."""
-    return jnp.stack(run(config, variables, frames, valid))
+    return jnp.stack(run(config, variables, frames, valid, origin))
+
+
+_origin = jax.jit(origin, static_argnums=1)
+
+
+def origins(config: NVPConfig, frames: Floats) -> Floats:
+    """What `flow.origin` says of each window of (B, H, W, K): (B, H, W, 6), no channels where K is 1.
+
+    One program a grid, for a window at a time: networks, batch sizes and training share it, and what it says of
+    a window does not depend on which others were asked about.
+    """
+    if config.context_frames == 1:
+        return np.zeros((*frames.shape[:3], 0), np.float32)
+    return np.concatenate([np.asarray(_origin(window[None], config.boundary)) for window in frames])
 
 
 def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None = None) -> tuple[Floats, Floats]:
@@ -62,9 +79,9 @@ def normalise(values: Floats, valid: Mask, units: Normalization) -> tuple[Floats
 
 def _batch(bundle: ModelBundle, frames: Floats, seen: Floats, size: int) -> Floats:
     count = len(frames)
-    spare = ((0, size - count), (0, 0), (0, 0), (0, 0))
-    given = jnp.asarray(np.pad(seen, spare, mode="edge")) if bundle.config.masked else None
-    both = forward(bundle.config, bundle.variables, jnp.asarray(np.pad(frames, spare, mode="edge")), given)
+    arrays = (frames, seen, origins(bundle.config, frames))
+    full, there, known = (np.pad(part, ((0, size - count), (0, 0), (0, 0), (0, 0)), mode="edge") for part in arrays)
+    both = forward(bundle.config, bundle.variables, full, there if bundle.config.masked else None, known)
     return np.asarray(both)[:, :count]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import optax
 from flax.training.train_state import TrainState
 
@@ -21,6 +22,7 @@ from nvp_agentkit.model.network import NVPModel
 __all__ = ["TrainState", "Variables", "count_parameters", "create_train_state", "initial_variables", "shapes"]
 
 Variables = dict[str, Any]
+Vector = npt.NDArray[np.float32]
 # Dense layers of these names, and each block's second convolution, start at zero.
 ZERO_KERNELS = ("heads", "doubt_heads")
 
@@ -33,13 +35,13 @@ def shapes(config: NVPConfig) -> Mapping[str, tuple[int, ...]]:
     return MappingProxyType({path: tuple(leaf.shape) for path, leaf in flatten(tree).items()})
 
 
-def pack(variables: Variables) -> jax.Array:
+def pack(variables: Variables) -> Vector:
     """All weights as one vector, in the order of `shapes`."""
-    return jnp.concatenate([jnp.ravel(leaf) for leaf in flatten(variables).values()])
+    return np.concatenate([np.ravel(leaf) for leaf in flatten(variables).values()])
 
 
-def unpack(config: NVPConfig, vector: jax.Array) -> Variables:
-    """The inverse of `pack`."""
+def unpack(config: NVPConfig, vector: Vector | jax.Array) -> Variables:
+    """The inverse of `pack`: parts of ``vector``, in NumPy or inside a compiled step (in neither is one compiled)."""
     flat, start = {}, 0
     for path, shape in shapes(config).items():
         end = start + math.prod(shape)
@@ -82,7 +84,7 @@ def initial_variables(config: NVPConfig, seed: int) -> Variables:
         second_convolution = "ResidualBlock" in path and "Conv_1" in path
         zero = not path.endswith("kernel") or second_convolution or any(f"/{name}/" in path for name in ZERO_KERNELS)
         spread = 0.0 if zero else 1 / np.sqrt(math.prod(shape[:-1]))
-        drawn[path] = jnp.asarray(spread * rng.standard_normal(shape), jnp.float32)
+        drawn[path] = np.asarray(spread * rng.standard_normal(shape), np.float32)
     return unflatten(drawn)
 
 

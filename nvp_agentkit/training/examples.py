@@ -9,8 +9,6 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -18,25 +16,24 @@ from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import Floats, Normalization
 from nvp_agentkit.model.config import NVPConfig
-from nvp_agentkit.model.flow import departure
-from nvp_agentkit.model.predict import Mask, normalise
+from nvp_agentkit.model.predict import Mask, normalise, origins
 
-ORIGIN_BYTES = 2**28  # of flows kept: 1,024 windows of 128x128
+ORIGIN_BYTES = 2**28  # of origins kept: 682 windows of 128x128
 HALO = 8  # cells inside a crop's edge that carry no loss: what flows in there cannot be known
 
 
 class Batch(NamedTuple):
     """Normalised, ready for a step.
 
-    ``frames``, ``valid``: (B, h, w, K); ``origin``: (B, h, w, 4), see `flow.departure`; ``target``, ``weight``:
+    ``frames``, ``valid``: (B, h, w, K); ``origin``: (B, h, w, 6), see `flow.origin`; ``target``, ``weight``:
     (B, h, w).
     """
 
-    frames: jax.Array
-    valid: jax.Array
-    origin: jax.Array
-    target: jax.Array
-    weight: jax.Array
+    frames: Floats
+    valid: Floats
+    origin: Floats
+    target: Floats
+    weight: Floats
 
 
 class Examples:
@@ -48,15 +45,15 @@ class Examples:
         self._data, self._units = data, units
         self._rolls = [side == "periodic" for side in config.boundary]
         self._sides = [min(crop, side) for side in data.grid]
-        self._boundary = config.boundary
+        self._config = config
         self._origins: dict[int, Floats] = {}
-        self._room = ORIGIN_BYTES // (16 * math.prod(data.grid))
+        self._room = ORIGIN_BYTES // (24 * math.prod(data.grid))
         self.step_variance = self._step_variance()
 
     def batch(self, seed: int, step: int, size: int) -> Batch:
         """The ``step``-th batch; a set smaller than ``size`` repeats."""
         cut = [self._window(seed, step * size + place) for place in range(size)]
-        return Batch(*(jnp.asarray(np.stack(part)) for part in zip(*cut, strict=True)))
+        return Batch(*(np.stack(part) for part in zip(*cut, strict=True)))
 
     def _window(self, seed: int, place: int) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         epoch, within = divmod(place, self.count)
@@ -76,12 +73,10 @@ class Examples:
 
     def _origin(self, index: int, shown: Floats) -> Floats:
         """Where the values of a window came from, found once and kept while there is room."""
-        if self.context == 1:
-            return np.zeros((*shown.shape[:2], 0), np.float32)
         if index not in self._origins:
             if len(self._origins) >= self._room:
                 self._origins.pop(next(iter(self._origins)))
-            self._origins[index] = np.asarray(_departure(shown[None, ..., :-1], self._boundary))[0]
+            self._origins[index] = origins(self._config, shown[None, ..., :-1])[0]
         return self._origins[index]
 
     def _place(self, arrays: list[Floats], rng: np.random.Generator) -> tuple[list[Floats], Floats]:
@@ -106,9 +101,6 @@ class Examples:
         if self._data.mask is not None:
             change = change[np.asarray(self._data.mask)[:, 1:] & np.asarray(self._data.mask)[:, :-1]]
         return max(float(np.mean(np.square(change, dtype=np.float64))) if change.size else 1.0, 1e-12)
-
-
-_departure = jax.jit(departure, static_argnums=1)
 
 
 @lru_cache(maxsize=4)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nvp_agentkit.model.network import run
@@ -44,19 +45,23 @@ def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
 def first_state(config: TrainingConfig, variables: Variables) -> TrainingState:
     """The state before the first step, starting from ``variables``."""
     weights = pack(variables)
-    average = jnp.copy(weights)  # its own buffer: the step gives both away
-    return TrainingState(jnp.zeros((), jnp.int32), weights, average, optimiser(config).init(weights))
+    moments = jax.eval_shape(optimiser(config).init, weights)  # all zero, and no program is compiled to say so
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
+    # A buffer each: the step gives all of them away.
+    opt_state = jax.tree.map(jnp.array, empty)
+    return TrainingState(jnp.array(np.int32(0)), jnp.array(weights), jnp.array(weights), opt_state)
 
 
-def loss_of(config: TrainingConfig, weights: jax.Array, batch: Batch, scale: jax.Array, key: jax.Array) -> jax.Array:
+def loss_of(config: TrainingConfig, weights: jax.Array, batch: Batch, scale: np.float32, key: jax.Array) -> jax.Array:
     """Squared error in units of persistence's (``scale``), plus the likelihood of the log-variance head.
 
     The likelihood sees the error as given (no gradient into the mean): beta-NLL with beta = 1 (Seitzer et al.
     2022), so an overconfident variance cannot pull the mean away from the data.
     """
     network = config.model_config
-    valid = batch.valid if network.masked else None
-    mean, log_var = run(network, unpack(network, weights), batch.frames, valid, batch.origin, dropout=key)
+    frames, valid, origin = (jnp.asarray(part) for part in (batch.frames, batch.valid, batch.origin))
+    seen = valid if network.masked else None
+    mean, log_var = run(network, unpack(network, weights), frames, seen, origin, dropout=key)
     error2 = jnp.square(mean - batch.target)
     likelihood = 0.5 * (log_var + jax.lax.stop_gradient(error2) * jnp.exp(-log_var))
     cells = jnp.maximum(jnp.sum(batch.weight), 1.0)
@@ -71,7 +76,7 @@ def train_step(
 
     Compiled once a network and batch shape: seeds share it.
     """
-    knobs = Knobs(jnp.float32(rate), jnp.float32(scale), jax.random.key(config.seed))
+    knobs = Knobs(np.float32(rate), np.float32(scale), np.uint32(config.seed))
     after, loss = _step(replace(config, seed=0), state, batch, knobs)
     return after, loss
 
@@ -79,14 +84,14 @@ def train_step(
 class Knobs(NamedTuple):
     """What may change from step to step, or from run to run, without a new compile."""
 
-    rate: jax.Array
-    scale: jax.Array
-    key: jax.Array
+    rate: np.float32
+    scale: np.float32
+    seed: np.uint32
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _step(config: TrainingConfig, state: TrainingState, batch: Batch, knobs: Knobs) -> tuple[TrainingState, jax.Array]:
-    key = jax.random.fold_in(knobs.key, state.step)
+    key = jax.random.fold_in(jax.random.key(knobs.seed), state.step)
     loss, gradient = jax.value_and_grad(lambda w: loss_of(config, w, batch, knobs.scale, key))(state.weights)
     sound = jnp.isfinite(loss) & jnp.all(jnp.isfinite(gradient))  # else the weights stay as they are
     gradient = jnp.where(sound, gradient, 0)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.sequence import SequenceSet
@@ -130,7 +131,8 @@ class _Run:
         metrics |= {f"validation_coverage_{100 * level:.0f}": share for level, share in score.coverage.items()}
         if score.skill is not None:
             metrics["validation_skill"] = score.skill
-        bundle = replace(bundle, metrics=metrics)
+        # A number that is none (a constant validation field has no VRMSE) is left out: it could not be stored.
+        bundle = replace(bundle, metrics={name: value for name, value in metrics.items() if math.isfinite(value)})
         return TrainedModel(bundle, self.step, kept_step, stopped_by, tuple(self.history), self.state)
 
     def _train(self) -> Literal["pacer", "max_steps"]:
@@ -151,7 +153,7 @@ class _Run:
         self.state, loss = train_step(self.config, self.state, batch, self._rate(), self.examples.step_variance)
         self.step += 1
         # float() waits for the step, so whoever meters it has all of it when told.
-        self._report(Progress("training", self.step, self._fraction(), loss=float(loss)))
+        self._report(Progress("training", self.step, self._fraction(), loss=_finite(float(loss))))
 
     def _rate(self) -> float:
         """Linear warm-up in steps, half a cosine in the share of the allowance used."""
@@ -166,8 +168,8 @@ class _Run:
         return min(int(self._fraction() * self.config.validations), self.config.validations - 1)
 
     def _averaged(self) -> Variables:
-        """The averaged weights in buffers of their own, for the next step gives the state's away."""
-        return unpack(self.config.model_config, jnp.copy(self.state.average))
+        """The averaged weights in memory of their own, for the next step gives the state's away."""
+        return unpack(self.config.model_config, np.array(self.state.average))
 
     def _validate(self) -> None:
         if self.history and self.history[-1].phase == "validating" and self.history[-1].step == self.step:
@@ -176,8 +178,8 @@ class _Run:
         score = evaluate(replace(self.bundle, variables=variables), self.validation, self.baselines)
         if score.vrmse < self.best[0]:
             self.best = (score.vrmse, self.step, variables)
-        found = Progress("validating", self.step, self._fraction(), vrmse=score.vrmse)
-        self._report(replace(found, skill=score.skill, baseline=score.baseline))
+        found = Progress("validating", self.step, self._fraction(), vrmse=_finite(score.vrmse))
+        self._report(replace(found, skill=_finite(score.skill), baseline=score.baseline))
 
     def _report(self, progress: Progress) -> None:
         self.history.append(progress)
@@ -188,7 +190,12 @@ class _Run:
         return replace(bundle, calibration=calibrate(*predict_next(bundle, frames, seen), target, there))
 
 
+def _finite(value: float | None) -> float | None:
+    """``value`` where it is a number: no reader of progress has to know NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _own_copy(state: TrainingState) -> TrainingState:
     """Fresh buffers: a step donates its state, and the caller's must stay readable."""
-    copied: TrainingState = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+    copied: TrainingState = jax.tree.map(lambda leaf: jnp.array(np.array(leaf)), state)
     return copied

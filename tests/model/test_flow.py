@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nvp_agentkit.model.flow import WORKING_SIDE, departure
+from nvp_agentkit.model.flow import WORKING_SIDE, backward_flow, departure
 from nvp_agentkit.model.layers import warp
 
 ROUND = ("periodic", "periodic")
@@ -41,6 +41,22 @@ def test_a_finer_field_than_the_working_grid_keeps_its_flow_in_its_own_cells():
     d = found(waves((0, 0), side), waves((3, -2), side))
     assert d.shape == (side, side, 4)
     np.testing.assert_allclose(d[..., :2].reshape(-1, 2).mean(0), [-3, 2], atol=0.15)
+
+
+def test_where_the_flow_turns_each_step_is_taken_where_the_parcel_is():
+    y, x = np.mgrid[:48, :48] - 23.5
+
+    def turned(angle: float) -> np.ndarray:
+        v, u = y * np.cos(angle) - x * np.sin(angle), x * np.cos(angle) + y * np.sin(angle)
+        return (np.sin(u / 3) + np.sin(v / 3.5) + np.sin((u + v) / 4)).astype(np.float32)[None]
+
+    pair, sides = (turned(0), turned(0.25)), ("open", "open")
+    flow = backward_flow(*pair, sides)
+    first, second = np.split(np.asarray(departure(np.stack(pair, -1), sides)), 2, -1)
+    near = np.hypot(y, x) < 10
+    assert np.abs(first - np.asarray(flow))[0, near].max() > 0.2  # or this test would say nothing
+    np.testing.assert_allclose(first[0, near], np.asarray(warp(flow, first / 2, sides))[0, near], atol=0.1)
+    np.testing.assert_allclose(second - first, warp(flow, first, sides), atol=1e-5)
 
 
 @pytest.mark.parametrize("level", [0.0, 5.0])

@@ -85,3 +85,12 @@ def test_one_frame_of_context_has_no_flow_and_starts_as_persistence():
     alone = replace(SMALL, model_config=replace(SMALL.model_config, context_frames=1))
     _, error, persistence = start(drifting(2, 0), alone)
     assert error == persistence
+
+
+def test_a_start_that_cannot_be_judged_is_persistence():
+    made, data = initial_variables(SMALL.model_config, 0), drifting(1, 0)
+    units = Normalization.fit(data.values)
+    data.values[:, 2:] = 1e30  # whose squares no float32 holds
+    with np.errstate(over="ignore", invalid="ignore"):
+        fitted = fitted_start(SMALL, made, Examples(data, SMALL.model_config, units, 128))
+    assert fitted is made

@@ -133,12 +133,25 @@ def test_an_update_that_is_not_finite_is_not_applied():
     state = untrained()
     before = np.asarray(state.weights)
     cells = jnp.ones((4, 16, 16))
-    two, four = (jnp.ones((4, 16, 16, channels)) for channels in (2, 4))
-    batch = Batch(two, two, four, cells * jnp.nan, cells)
+    two, six = (jnp.ones((4, 16, 16, channels)) for channels in (2, 6))
+    batch = Batch(two, two, six, cells * jnp.nan, cells)
     after, loss = train_step(SMALL, state, batch, 1e-3, 1.0)
     assert np.isnan(loss)
     np.testing.assert_array_equal(after.weights, before)
     assert after.step == 1
+
+
+def test_weights_that_spoil_the_validation_leave_the_start_and_no_number_that_is_none(train, validation, monkeypatch):
+    def spoilt(config, state, batch, rate, scale):
+        return state._replace(step=state.step + 1, average=state.average * jnp.nan), jnp.nan
+
+    monkeypatch.setattr("nvp_agentkit.training.trainer.train_step", spoilt)
+    trained = Trainer(SMALL).fit(train, validation, StepPacer(4), baselines={"one": 1.0})
+    assert (trained.steps, trained.kept_step) == (4, 0)
+    assert trained.bundle.metrics["validation_vrmse"] < 1
+    assert all(np.isfinite(list(trained.bundle.metrics.values())))
+    told = [(one.loss, one.vrmse, one.skill) for one in trained.history if one.step > 0]
+    assert {number for three in told for number in three} == {None}
 
 
 def test_a_model_says_how_it_was_made(train, validation):
