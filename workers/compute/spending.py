@@ -128,6 +128,7 @@ class SharedAllowance(Allowance):
     def begins(self, step: int) -> None:
         """A member has been scored as it is before its first step, which will be number ``step`` of the whole."""
         used = self._spending.used_mj
+        self._begin_mj = used - self._last_mj
         self._fixed_mj += used - self._last_mj
         self._last_mj, self._to_begin = used, self._to_begin - 1
         self._cost = StepCost(forecast_mj=self._step_mj)
