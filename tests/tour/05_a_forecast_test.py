@@ -1,0 +1,31 @@
+"""Five: a forecast. One frame ahead, with its uncertainty and its price."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+async def test_a_forecast_is_a_mean_and_a_spread_for_every_cell(agent, ensemble, field) -> None:
+    async with agent() as nvp:
+        forecast = await nvp.predict(field, domain="plasma_physics", budget_j=1)
+    assert forecast.mean.shape == forecast.std.shape == (32, 32)
+    assert np.isfinite(forecast.mean).all()
+    assert (forecast.std > 0).all()
+    # In the units that the models learnt, from the champion, for a price with its method.
+    assert forecast.units == "n0 Te (rho_s/L_n)^2"
+    assert list(forecast.models.values()) == [ensemble.job.members[0].model_id]
+    assert 0 < forecast.energy.mj <= 1000
+
+
+async def test_asking_again_is_answered_the_same(agent, ensemble, field) -> None:
+    async with agent() as nvp:
+        first, second = [await nvp.predict(field, domain="plasma_physics", budget_j=1) for _ in range(2)]
+    assert first.request_id != second.request_id
+    np.testing.assert_array_equal(first.mean, second.mean)
+
+
+async def test_any_member_can_be_asked_by_its_id(agent, ensemble, field) -> None:
+    other = ensemble.job.members[2].model_id
+    async with agent() as nvp:
+        forecast = await nvp.predict(field, domain="plasma_physics", model=other, budget_j=1, deadline_s=120)
+    assert list(forecast.models.values()) == [other]
