@@ -48,17 +48,7 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     told.say(phase="baselines", step=0)
     context = recipes[0].config.model_config.context_frames
     validation = score_baselines(parts.train, parts.validation, context=context)
-    # Judging scores them once more: for what that has just been seen to cost, if it is more than was forecast.
-    more_mj = max(1.2 * call.spending.used_mj - prices.baselines_mj, 0)
-    allowance = SharedAllowance(
-        call.spending,
-        members=len(recipes),
-        begin_mj=prices.begin_mj,
-        compile_mj=prices.compile_mj,
-        step_mj=prices.step_mj,
-        reserve_mj=round(prices.closing_mj + more_mj),
-        stop=call.stop_reason,
-    )
+    allowance = _allowance(call, prices, members=len(recipes))
     told.begins = allowance.begins
     trained = train_members(recipes, parts.train, parts.validation, allowance, told, baselines=validation)
     told.say(phase="judging", step=sum(one.steps for one in trained))
@@ -81,6 +71,21 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
         "environment": environment(),
     }
     return values, [] if mask is None else [mask.astype(np.uint8)]
+
+
+def _allowance(call: Call, prices: Prices, *, members: int) -> SharedAllowance:
+    """The budget as training may use it, once the baselines have been scored on the validation set."""
+    # Judging scores them once more: for what that has just been seen to cost, if it is more than was forecast.
+    more_mj = max(1.2 * call.spending.used_mj - prices.baselines_mj, 0)
+    return SharedAllowance(
+        call.spending,
+        members=members,
+        begin_mj=prices.begin_mj,
+        compile_mj=prices.compile_mj,
+        step_mj=prices.step_mj,
+        reserve_mj=round(prices.closing_mj + more_mj),
+        stop=call.stop_reason,
+    )
 
 
 @dataclass
