@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 DEMO = [sys.executable, "-m", "nvp_agentkit.cli", "demo"]
-SMALL = ["--size", "32", "--budget-j", "300"]
+SMALL = ["--size", "32", "--budget-j", "150"]
 ENDED_S = 10.0
 
 
@@ -55,8 +55,15 @@ def left_over(data_dir: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("demo") / "nvp"
+def data_dir(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Path:
+    return with_cache(tmp_path_factory.mktemp("demo") / "nvp", compile_cache)
+
+
+def with_cache(data_dir: Path, compile_cache: Path) -> Path:
+    """A new data folder that knows what other tests have compiled."""
+    data_dir.mkdir()
+    (data_dir / "compile-cache").symlink_to(compile_cache)
+    return data_dir
 
 
 @pytest.mark.slow
@@ -102,7 +109,7 @@ def test_the_demo_plays_all_acts_on_the_folder_of_an_interrupted_one(data_dir: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: Path) -> None:
+def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: Path, compile_cache: Path) -> None:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:32, 0:32] / 32
     drift = np.arange(60)[:, None, None] / 40
@@ -110,8 +117,8 @@ def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: 
     field[rng.random(field.shape) < 0.02] = np.nan
     field[:, :4, :4] = np.nan
     np.savez(tmp_path / "field.npz", waves=field, other=np.zeros(3))
-    options = ("--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "300")
-    with demo(tmp_path / "nvp", *options) as run:
+    options = ("--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "150")
+    with demo(with_cache(tmp_path / "nvp", compile_cache), *options) as run:
         said, _ = run.communicate(timeout=280)
     assert run.returncode == 0, said
     assert "cells have no value: a mask" in said

@@ -33,9 +33,11 @@ def nvp(*arguments: str, folder: Path) -> str:
 
 
 @pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile_cache: Path) -> Iterator[Path]:
     """What README asks for before its Python: `nvp up` and an account, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / ".nvp").mkdir()
+    (tmp_path / ".nvp" / "compile-cache").symlink_to(compile_cache)
     nvp("up", folder=tmp_path)
     try:
         nvp("account", "create", "ace-1", "--limit-j", "500", folder=tmp_path)
