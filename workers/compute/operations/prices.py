@@ -12,9 +12,9 @@ from nvp_agentkit.fields.split import Split
 from nvp_agentkit.training import TrainingConfig
 from nvp_agentkit.training.examples import windows
 
-# Measured in CPU-seconds on two cores with an empty compile cache, default network, 32x32 to 128x128.
-BEGIN_CPU_S = 3.0  # of a member, before its first step: weights, a first score, the forward compiled
-COMPILE_CPU_S = 5.5  # of its first step
+# CPU-seconds on two busy cores, compile cache empty, default network, 16x16 to 128x128; idle cores take 0.8 of it.
+BEGIN_CPU_S = 3.5  # of a member, before its first step: weights, a first score, the forward compiled
+COMPILE_CPU_S = 6.5  # of its first step
 STEP_CPU_S_PER_CELL = 1.6e-6
 PASS_CPU_S_PER_CELL = 1.0e-6  # one forecast of every window of a held-out set
 BASELINES_CPU_S, BASELINES_CPU_S_PER_CELL = 0.5, 6.0e-6

@@ -1,0 +1,150 @@
+"""Training: refused before it costs anything, or ended within its joules with something to show for them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import numpy as np
+import psutil
+import pytest
+
+from nvp_agentkit.ensemble import EnsembleRecord
+from nvp_agentkit.errors import NvpError
+from nvp_agentkit.messages import (
+    ImportSpec,
+    JobCompleted,
+    JobProgressed,
+    JobRefused,
+    JobRequested,
+    LineageRecorded,
+    ObjectRef,
+    Payload,
+    PredictionCompleted,
+    TrainSpec,
+    decode,
+)
+from nvp_agentkit.streams import Delivery, names
+from nvp_agentkit.workers import inference, refusals, registry, training
+from nvp_agentkit.workers.forecasting import ModelHost
+
+DOMAIN = "waves"
+
+
+def waves(frames: int, size: int = 16) -> bytes:
+    """A travelling wave in a file, 4 x ``frames`` of it."""
+    y, x = np.mgrid[0:size, 0:size] * (2 * np.pi / size)
+    shown = [[2 + np.sin(x - 0.3 * step + phase) * np.cos(y) for step in range(frames)] for phase in range(4)]
+    file = io.BytesIO()
+    np.save(file, np.float32(shown))
+    return file.getvalue()
+
+
+@pytest.fixture
+async def dataset(bench) -> ObjectRef:
+    return await brought(bench, waves(10))
+
+
+async def brought(bench, data: bytes) -> ObjectRef:
+    spec = ImportSpec(domain=DOMAIN, source=await bench.system.artifacts.put(data), filename="waves.npy", units="m")
+    done = await told(bench, bench.delivery(JobRequested(spec=spec), suffix="jobs"))
+    assert isinstance(done, JobCompleted)
+    assert done.dataset is not None
+    return done.dataset
+
+
+async def told(bench, delivery: Delivery) -> Payload:
+    try:
+        return bench.said(await training.answer(delivery, bench.system))
+    except NvpError as error:
+        return bench.said(refusals.job(bench.system, delivery, error))
+
+
+def asked(bench, data: ObjectRef, budget_mj: int) -> Delivery:
+    spec = TrainSpec(domain=DOMAIN, data=data, members=1)
+    return bench.delivery(JobRequested(spec=spec), suffix="jobs", budget_mj=budget_mj, within_s=300)
+
+
+async def test_a_budget_that_buys_no_useful_epoch_is_refused_with_the_figure_and_costs_nothing(bench, dataset) -> None:
+    before = (await bench.balance()).spent_mj
+    refused = await told(bench, asked(bench, dataset, 2000))
+    assert isinstance(refused, JobRefused)
+    assert refused.code == "budget_too_small"
+    assert refused.needed_mj is not None
+    assert f"{refused.needed_mj / 1000:,.1f}"[:3] in refused.detail
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (before, 0)
+
+
+async def test_data_that_cannot_be_parted_is_refused_and_costs_nothing(bench) -> None:
+    short = await brought(bench, waves(2))
+    before = (await bench.balance()).spent_mj
+    refused = await told(bench, asked(bench, short, 100_000))
+    assert isinstance(refused, JobRefused)
+    assert refused.code == "invalid_field"
+    assert (await bench.balance()).spent_mj == before
+
+
+async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serves_what_it_learnt(
+    bench, dataset
+) -> None:
+    refused = await told(bench, asked(bench, dataset, 2000))
+    granted_mj = round(1.1 * refused.needed_mj)
+    before = await bench.balance()
+    child = psutil.Process(bench.system.child.pid)
+    used_s = sum(child.cpu_times()[:2])
+    delivery = asked(bench, dataset, granted_mj)
+    completion = await training.answer(delivery, bench.system)
+    used_s = sum(child.cpu_times()[:2]) - used_s
+    done = bench.said(completion)
+    assert isinstance(done, JobCompleted)
+
+    # The ground truth: CPU-seconds that the kernel counted for the child, at 4 W a core.
+    assert 4000 * used_s <= granted_mj
+    assert 4000 * used_s <= done.energy.mj + 100  # nothing was left off the bill; the kernel's clock ticks in 10 ms
+    assert done.energy.mj <= granted_mj
+    after = await bench.balance()
+    assert (after.spent_mj - before.spent_mj, after.reserved_mj, after.overdraft_mj) == (done.energy.mj, 0, 0)
+
+    # Most of what was granted went into steps; the story tells them.
+    assert done.energy.mj > 0.6 * granted_mj
+    (member,) = done.members
+    assert member.steps >= 4
+    entries = await bench.system.redis.xrange(names.job(bench.account, delivery.request_id))
+    story = [decode(fields[b"event"]).payload for _, fields in entries]
+    assert all(isinstance(line, JobProgressed) and line.granted_mj == granted_mj for line in story)
+    assert {line.phase for line in story} >= {"baselines", "validating", "training", "judging"}
+    assert [line.used_mj for line in story] == sorted(line.used_mj for line in story)
+
+    # Where it came from is on record.
+    (fact,) = completion.facts
+    assert isinstance(fact.payload, LineageRecorded)
+    assert {"Run", "ModelVersion", "DatasetVersion", "MetricSeries", "Config"} <= {n.label for n in fact.payload.nodes}
+    assert {"WAS_DERIVED_FROM", "EVALUATES", "WAS_GENERATED_BY"} <= {edge.type for edge in fact.payload.edges}
+
+    # From the moment of its completion it answers.
+    await bench.complete(completion)
+    record = await registry.ensemble(bench.system.redis, bench.account, DOMAIN)
+    assert isinstance(record, EnsembleRecord)
+    assert record.champion.model_id == member.model_id
+    await _asked_for_a_forecast(bench, dataset)
+
+
+async def _asked_for_a_forecast(bench, dataset: ObjectRef) -> None:
+    from nvp_agentkit.artifacts import inline_array
+    from nvp_agentkit.messages import PredictionRequested
+
+    path = await bench.system.artifacts.local_path(dataset)
+    values = await asyncio.to_thread(_frames, path)
+    request = PredictionRequested(domain=DOMAIN, field=inline_array(values))
+    models = ModelHost("voter-0", bench.system)
+    answer = bench.said(await inference.answer(bench.delivery(request), models, bench.system))
+    assert isinstance(answer, PredictionCompleted)
+    mean = await bench.system.artifacts.get_array(answer.mean)
+    assert np.abs(mean - values[-1]).max() < 1.5  # a wave of amplitude 1, one step on
+
+
+def _frames(path) -> np.ndarray:
+    from nvp_agentkit.fields.storage import open_sequences
+
+    return np.array(open_sequences(path).values[0, :2])
