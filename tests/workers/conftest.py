@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +17,33 @@ import pytest
 
 from nvp_agentkit.artifacts import inline_array
 from nvp_agentkit.energy.accounts import Balance
-from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, Member, init_keys
-from nvp_agentkit.messages import ArrayRef, Event, JobRequested, Payload, PredictionRequested, SimulateSpec, new_event
+from nvp_agentkit.ensemble import (
+    AgreementRule,
+    EnsembleRecord,
+    KeyRing,
+    Member,
+    Vote,
+    init_keys,
+    load_signer,
+    open_vote,
+)
+from nvp_agentkit.messages import (
+    ArrayRef,
+    Event,
+    JobRequested,
+    Payload,
+    PredictionRequested,
+    SimulateSpec,
+    VoteCast,
+    decode,
+    new_event,
+)
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, Delivery, emit, names, register
-from nvp_agentkit.workers import registry
+from nvp_agentkit.workers import registry, shadow
+from nvp_agentkit.workers.forecasting import ModelHost
 from nvp_agentkit.workers.system import System, bootstrap
+from nvp_agentkit.workers.tally import Tally
 
 DOMAIN, UNITS = "plasma_physics", "J"
 CONTEXT, SIDE = 2, 32
@@ -166,3 +189,78 @@ def raw_array() -> Callable[..., ArrayRef]:
         return ArrayRef(**{**facts, **lies})
 
     return made
+
+
+class Court:
+    """Three voters and a tally around one account, with the streams between them left out."""
+
+    def __init__(self, bench) -> None:
+        self.bench = bench
+        self.system = bench.system
+        self.hosts = {voter: ModelHost(voter, bench.system) for voter in VOTERS}
+        self.tally = Tally(bench.system)
+        self.keys = KeyRing.read(bench.system.settings.keys_dir)
+
+    def asked(self, request, **options) -> Delivery:
+        return self.bench.delivery(request, suffix="ensemble", **options)
+
+    async def votes(self, asked: Delivery, voters: Sequence[str] = VOTERS) -> list[Completion]:
+        return [await self.vote(asked, voter) for voter in voters]
+
+    async def vote(self, asked: Delivery, voter: str) -> Completion:
+        signer = load_signer(self.system.settings.keys_dir, voter)
+        return await shadow.vote(asked, self.hosts[voter], signer, self.system)
+
+    def cast(self, voted: Completion) -> Event:
+        ((stream, event),) = voted.forwards
+        assert stream == "votes"
+        return event
+
+    def signed(self, voted: Completion) -> Vote:
+        cast = self.cast(voted).payload
+        assert isinstance(cast, VoteCast)
+        return open_vote(cast.envelope or "", self.keys)
+
+    async def count(self, *casts: Event) -> Completion:
+        """Hand the tally these votes, and let what it says of each happen. The last thing it said."""
+        said = Completion()
+        for event in casts:
+            said = await self.tally.count(self.bench.delivery(event.payload, suffix="votes", event=event))
+            await self.bench.complete(said)
+        return said
+
+    async def replies(self, asked: Delivery) -> list[object]:
+        """All that the asker was told, in order."""
+        entries = await self.system.redis.xrange(names.replies(self.bench.account))
+        return [decode(f[b"event"]).payload for _, f in entries if f[b"replyto"].decode() == asked.request_id]
+
+    @asynccontextmanager
+    async def deadlines_kept(self):
+        """The tally's sweep, running."""
+        stop = asyncio.Event()
+        sweeping = asyncio.create_task(self.tally.sweep(stop))
+        yield
+        stop.set()
+        await sweeping
+
+    async def told(self, asked: Delivery) -> object:
+        """The first answer, once there is one."""
+        async with asyncio.timeout(20):
+            while not (found := await self.replies(asked)):  # noqa: ASYNC110  it happens in Redis
+                await asyncio.sleep(0.02)
+        return found[0]
+
+
+@pytest.fixture
+def court(bench) -> Court:
+    return Court(bench)
+
+
+@pytest.fixture
+def seated(bench, weights) -> Callable[..., object]:
+    """Put an ensemble of three in service, of whom some are wrong."""
+
+    async def serve(*wrong: str):
+        return await bench.serve({voter: weights(k, wrong=voter in wrong) for k, voter in enumerate(VOTERS)})
+
+    return serve

@@ -102,13 +102,13 @@ async def test_a_killed_child_fails_its_call_and_the_next_call_works(
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)  # what an out-of-memory killer does
 
+    await child.call("simulate", quick)  # which the next call does not pay for
     with pytest.raises(ComputeFailed, match=r"simulate: the compute child died \(signal 9\)"):
         await child.call("simulate", endless, on_progress=kill, on_cost=costs.append)
     await child.call("simulate", quick)
     assert child.generation == 2
-    # What the dead one used is known from the kernel, and no less than what it had told itself.
-    assert costs[0].cpu_s * 4.0 * 1000 >= lines[0]["used_mj"] * 0.8
-    assert costs[0].cpu_s < 60
+    # What the dead one used is known from the kernel: what it had told itself, and the moment until its end.
+    assert 0.8 * lines[0]["used_mj"] <= 4000 * costs[0].cpu_s <= 1.3 * lines[0]["used_mj"] + 400
 
 
 async def test_a_call_waits_for_its_turn_until_its_deadline_and_harms_nobody(

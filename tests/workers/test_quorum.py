@@ -2,108 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Sequence
-from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
 
 from nvp_agentkit.artifacts import inline_array
-from nvp_agentkit.ensemble import KeyRing, RootOfTrust, Vote, load_signer, open_vote, sign_vote, verify
+from nvp_agentkit.ensemble import RootOfTrust, verify
 from nvp_agentkit.errors import InvalidField, InvalidInput, NvpError, UnknownModel
 from nvp_agentkit.messages import (
-    Event,
     LineageRecorded,
     PredictionAbstained,
     PredictionCertified,
     PredictionRefused,
-    VoteCast,
-    decode,
-    new_event,
 )
-from nvp_agentkit.streams import Completion, Delivery, names
+from nvp_agentkit.streams import Completion, names
 from nvp_agentkit.workers import refusals, shadow
-from nvp_agentkit.workers.forecasting import ModelHost
-from nvp_agentkit.workers.tally import Tally
 
 VOTERS = ("voter-0", "voter-1", "voter-2")
-
-
-class Court:
-    """Three voters and a tally around one account, with the streams between them left out."""
-
-    def __init__(self, bench) -> None:
-        self.bench = bench
-        self.system = bench.system
-        self.hosts = {voter: ModelHost(voter, bench.system) for voter in VOTERS}
-        self.tally = Tally(bench.system)
-        self.keys = KeyRing.read(bench.system.settings.keys_dir)
-
-    def asked(self, request, **options) -> Delivery:
-        return self.bench.delivery(request, suffix="ensemble", **options)
-
-    async def votes(self, asked: Delivery, voters: Sequence[str] = VOTERS) -> list[Completion]:
-        return [await self.vote(asked, voter) for voter in voters]
-
-    async def vote(self, asked: Delivery, voter: str) -> Completion:
-        signer = load_signer(self.system.settings.keys_dir, voter)
-        return await shadow.vote(asked, self.hosts[voter], signer, self.system)
-
-    def cast(self, voted: Completion) -> Event:
-        ((stream, event),) = voted.forwards
-        assert stream == "votes"
-        return event
-
-    def signed(self, voted: Completion) -> Vote:
-        cast = self.cast(voted).payload
-        assert isinstance(cast, VoteCast)
-        return open_vote(cast.envelope or "", self.keys)
-
-    async def count(self, *casts: Event) -> Completion:
-        """Hand the tally these votes, and let what it says of each happen. The last thing it said."""
-        said = Completion()
-        for event in casts:
-            said = await self.tally.count(self.bench.delivery(event.payload, suffix="votes", event=event))
-            await self.bench.complete(said)
-        return said
-
-    async def replies(self, asked: Delivery) -> list[object]:
-        """All that the asker was told, in order."""
-        entries = await self.system.redis.xrange(names.replies(self.bench.account))
-        return [decode(f[b"event"]).payload for _, f in entries if f[b"replyto"].decode() == asked.request_id]
-
-    @asynccontextmanager
-    async def deadlines_kept(self):
-        """The tally's sweep, running."""
-        stop = asyncio.Event()
-        sweeping = asyncio.create_task(self.tally.sweep(stop))
-        yield
-        stop.set()
-        await sweeping
-
-    async def told(self, asked: Delivery) -> object:
-        """The first answer, once there is one."""
-        async with asyncio.timeout(20):
-            while not (found := await self.replies(asked)):  # noqa: ASYNC110  it happens in Redis
-                await asyncio.sleep(0.02)
-        return found[0]
-
-
-@pytest.fixture
-def court(bench) -> Court:
-    return Court(bench)
-
-
-@pytest.fixture
-def seated(bench, weights) -> Callable[..., object]:
-    """Put an ensemble of three in service, of whom some are wrong."""
-
-    async def serve(*wrong: str):
-        return await bench.serve({voter: weights(k, wrong=voter in wrong) for k, voter in enumerate(VOTERS)})
-
-    return serve
 
 
 async def test_each_vote_is_signed_by_its_voter_paid_from_its_share_and_on_record(court, seated, request_of) -> None:
@@ -215,69 +131,6 @@ async def test_a_member_whose_model_is_broken_cannot_veto(court, seated, request
     said = court.bench.said(await court.count(*(court.cast(vote) for vote in (voted[1], voted[0], voted[2]))))
     assert said.agreed == ("voter-0", "voter-2")
     assert (await court.bench.balance()).reserved_mj == 0
-
-
-def forged(court: Court, vote: Event, **lies: object) -> Event:
-    """``vote`` as an attacker would send it: the claims beside the envelope, or the envelope, are not its voter's."""
-    return new_event(vote.payload.model_copy(update=lies), source="nvp:worker:mallory", deadline=vote.deadline)
-
-
-async def test_what_is_said_beside_a_signature_is_nobodys_word(court, seated, request_of) -> None:
-    await seated()
-    asked = court.asked(request_of())
-    casts = list(map(court.cast, await court.votes(asked)))
-    junk = [
-        forged(court, casts[0], record=f"sha256:{'0' * 64}"),  # of an ensemble that nobody knows
-        forged(court, casts[0], request_digest=f"sha256:{'0' * 64}"),
-        forged(court, casts[0], envelope="{}"),
-        forged(court, casts[0], envelope=None, failed="out of memory"),
-        forged(court, casts[0], envelope=_signed_by(court, "voter-2", casts[0])),
-        forged(court, casts[0], voter="voter-9"),
-    ]
-    for event in junk:
-        with suppress(UnknownModel):  # the consumer forgets such a vote
-            await court.count(event)
-    await court.count(casts[1], casts[2])
-    (said,) = await court.replies(asked)
-    assert isinstance(said, PredictionCertified)
-
-
-def _signed_by(court: Court, voter: str, cast: Event) -> str:
-    """The vote in ``cast``, signed by somebody else."""
-    vote = open_vote(cast.payload.envelope, court.keys)
-    return sign_vote(vote, load_signer(court.system.settings.keys_dir, voter)).encode().decode()
-
-
-async def test_a_voter_that_says_two_things_counts_for_none(court, seated, request_of, field: np.ndarray) -> None:
-    await seated()
-    asked = court.asked(request_of())
-    casts = list(map(court.cast, await court.votes(asked)))
-    vote = open_vote(casts[0].payload.envelope, court.keys)
-    other = vote.model_copy(update={"issued_at_ms": vote.issued_at_ms + 1})
-    envelope = sign_vote(other, load_signer(court.system.settings.keys_dir, "voter-0")).encode().decode()
-    said = await court.count(casts[0], forged(court, casts[0], envelope=envelope), casts[1], casts[2])
-    assert court.bench.said(said).agreed == ("voter-1", "voter-2")
-
-
-async def test_votes_that_nobody_can_judge_end_in_an_abstention_and_hold_up_no_other_case(
-    court, seated, request_of
-) -> None:
-    await seated()
-    await court.votes(court.asked(request_of()))
-    lost, sound = (court.asked(request_of(), within_s=2.0) for _ in range(2))
-    nobodys = VoteCast(
-        request_id=lost.request_id,
-        request_digest=f"sha256:{'1' * 64}",
-        record=f"sha256:{'2' * 64}",
-        voter="voter-0",
-        failed="whatever",
-    )
-    with pytest.raises(UnknownModel):
-        await court.count(new_event(nobodys, source="nvp:worker:mallory", deadline=lost.deadline))
-    await court.count(court.cast(await court.vote(sound, "voter-0")))
-    async with court.deadlines_kept():
-        assert isinstance(await court.told(lost), PredictionAbstained)
-        assert isinstance(await court.told(sound), PredictionAbstained)
 
 
 @pytest.mark.parametrize(
