@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 DEMO = [sys.executable, "-m", "nvp_agentkit.cli", "demo"]
-SMALL = ["--size", "32", "--budget-j", "150"]
+SMALL = ["--size", "32", "--budget-j", "180"]
 ENDED_S = 10.0
 
 
@@ -117,7 +117,7 @@ def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: 
     field[rng.random(field.shape) < 0.02] = np.nan
     field[:, :4, :4] = np.nan
     np.savez(tmp_path / "field.npz", waves=field, other=np.zeros(3))
-    options = ("--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "150")
+    options = ("--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "180")
     with demo(with_cache(tmp_path / "nvp", compile_cache), *options) as run:
         said, _ = run.communicate(timeout=280)
     assert run.returncode == 0, said
