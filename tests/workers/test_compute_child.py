@@ -64,6 +64,13 @@ async def test_what_an_operation_refuses_comes_back_as_its_class(child: ComputeC
         await child.call("simulate", {**quick, "domain": "alchemy"})
 
 
+async def test_a_model_that_the_child_does_not_know_is_asked_for_again_and_not_refused(child: ComputeChild) -> None:
+    frames = np.zeros((1, 2, 16, 16), np.float32)
+    with pytest.raises(ComputeFailed, match="not loaded in this worker any more; ask again") as caught:
+        await child.call("predict", {"model_id": "model:sha256:before-the-crash"}, [frames])
+    assert caught.value.retryable
+
+
 async def test_a_defect_in_an_operation_is_an_answer_and_the_child_lives_on(
     child: ComputeChild, quick: dict[str, Any]
 ) -> None:

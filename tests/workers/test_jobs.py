@@ -169,6 +169,7 @@ async def test_a_simulation_that_does_not_fit_its_budget_stops_and_is_charged_no
     failed = await work(bench, bench.simulation(trajectories=16, frames=400, budget_mj=9000))
     assert isinstance(failed, JobFailed)
     assert failed.code == "budget_exhausted"
+    assert "simulating plasma_physics: stopped at" in failed.detail  # by itself, between two steps
     assert "raise `budget_j`" in failed.detail
     balance = await bench.balance()
     assert 0 < balance.spent_mj <= 9000
@@ -213,6 +214,9 @@ async def test_a_job_whose_child_was_killed_is_done_by_the_next_attempt_within_t
 async def test_a_job_that_another_worker_took_over_stops_at_its_next_step(bench) -> None:
     delivery = bench.simulation(trajectories=16, frames=4000, budget_mj=900_000)
     working = await at_work(bench, delivery)
+    async with asyncio.timeout(20):
+        while not (await bench.balance()).spent_mj:  # noqa: ASYNC110  charged as it goes, should its worker die
+            await asyncio.sleep(0.01)
     delivery.lost.set()
     with pytest.raises(BudgetExhausted, match="another worker has this job now"):
         await working

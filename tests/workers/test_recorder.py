@@ -86,7 +86,7 @@ async def test_the_graph_away_facts_wait_beyond_every_deadline_and_none_is_lost(
     lineage = names.key(bench.account, "lineage")
     elsewhere = settings.model_copy(update={"neo4j_uri": f"bolt://127.0.0.1:{port}"})
     async with recording(bench.system, elsewhere):
-        await heartbeat(bench.system, state="starting", says="the graph is away")
+        await heartbeat(bench.system, state="starting", says="3 facts wait: the graph is away")
         assert await bench.system.redis.xlen(lineage) == 3
         async with Graph.connect(settings) as graph, relay(port, settings.neo4j_uri):
             await heartbeat(bench.system, state="ready", says="")
