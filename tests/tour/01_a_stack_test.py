@@ -10,7 +10,6 @@ import pytest
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.errors import DataFolderInUse
-from nvp_agentkit.streams.connect import connect
 from nvp_agentkit.streams.health import workers
 
 
@@ -31,10 +30,8 @@ def test_clients_find_it_by_its_data_folder(stack) -> None:
     assert "127.0.0.1" in found.neo4j_uri
 
 
-async def test_each_worker_is_a_process_of_its_own(stack) -> None:
-    redis = await connect(read_stack(stack.settings.data_dir).over(stack.settings))
-    seen = {one.name: one.pid for one in await workers(redis)}
-    await redis.aclose()
+async def test_each_worker_is_a_process_of_its_own(owner) -> None:
+    seen = {one.name: one.pid for one in await workers(owner)}
     assert set(seen) == set(deployment.WORKERS)
     assert len(set(seen.values())) == 6
 

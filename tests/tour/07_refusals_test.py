@@ -5,21 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nvp_agentkit.client.place import find
-from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import BudgetTooSmall, InsufficientJoules, InvalidField, UnknownDomain, UnknownModel
-from nvp_agentkit.streams.connect import connect
 
 
-async def spent_mj(stack) -> int:
-    redis = await connect(find(stack.settings).settings)
-    balance = await Ledger(redis).balance("ace-1")
-    await redis.aclose()
-    return balance.spent_mj
-
-
-async def test_each_refusal_is_clear_and_free(agent, stack, dataset, ensemble, field) -> None:
-    before = await spent_mj(stack)
+async def test_each_refusal_is_clear_and_free(agent, ledger, dataset, ensemble, field) -> None:
+    before = (await ledger.balance("ace-1")).spent_mj
     broken = field.copy()
     broken[-1, 3, 4] = np.nan
     async with agent() as nvp:
@@ -38,7 +28,7 @@ async def test_each_refusal_is_clear_and_free(agent, stack, dataset, ensemble, f
         with pytest.raises(BudgetTooSmall, match="whose champion sees all data once takes about") as caught:
             await (await nvp.train("plasma_physics", data=dataset.ref, budget_j=0.5)).result()
     assert caught.value.needed_mj > 500  # so an agent can decide whether it is worth that
-    assert await spent_mj(stack) == before
+    assert (await ledger.balance("ace-1")).spent_mj == before
 
 
 async def test_a_quorum_request_is_refused_once_whatever_the_number_of_voters(agent, field, ensemble) -> None:

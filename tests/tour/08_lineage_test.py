@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nvp_agentkit.client.place import find
 from nvp_agentkit.lineage import queries
-from nvp_agentkit.lineage.graph import Graph
-
-
-@pytest.fixture
-async def graph(stack):
-    async with Graph.connect(find(stack.settings).settings) as connected:
-        yield connected
 
 
 async def test_a_decision_knows_who_asked_who_voted_and_who_paid(agent, graph, ensemble, field) -> None:

@@ -10,11 +10,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from nvp_agentkit.client.place import find
-from nvp_agentkit.streams.connect import connect
 
-
-async def test_a_request_written_by_hand_is_answered(stack, ensemble, field) -> None:
+async def test_a_request_written_by_hand_is_answered(login, ensemble, field) -> None:
     raw = field[-1].astype("<f4").tobytes()
     now = datetime.now(UTC)
     request = {
@@ -34,16 +31,14 @@ async def test_a_request_written_by_hand_is_answered(stack, ensemble, field) -> 
             },
         },
     }
-    redis = await connect(find(stack.settings, "ace-1").settings)
-    await redis.xadd("nvp:{ace-1}:predict", {"event": json.dumps(request)})
+    await login.xadd("nvp:{ace-1}:predict", {"event": json.dumps(request)})
     position = "0-0"
     answer = None
     while answer is None:
-        ((_, entries),) = await redis.xread({"nvp:{ace-1}:replies": position}, block=60_000)
+        ((_, entries),) = await login.xread({"nvp:{ace-1}:replies": position}, block=60_000)
         for position, entry in entries:  # noqa: B007  the next read goes on from there
             if entry[b"replyto"].decode() == request["id"]:
                 answer = json.loads(entry[b"event"])
-    await redis.aclose()
     assert answer["type"] == "nvp.prediction.completed.v1"
     assert answer["data"]["mean"]["shape"] == [32, 32]
     assert np.prod(answer["data"]["mean"]["shape"]) == field[-1].size

@@ -6,17 +6,22 @@ Read the files in their order; each is a chapter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from redis.asyncio import Redis
 
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.client import AgentClient, SyncAgentClient
+from nvp_agentkit.client.place import find
 from nvp_agentkit.embedded.stack import StackEvent
+from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import BudgetTooSmall
+from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.messages import JobCompleted, JobProgressed, ObjectRef
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.connect import connect
@@ -75,9 +80,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Iter
 
 async def _open_account(settings: Settings) -> None:
     """``nvp account create ace-1 --limit-j 600``"""
-    redis = await connect(settings)
-    await deployment.open_account(redis, settings, ACCOUNT, limit_mj=round(1000 * LIMIT_J), owner="the tour")
-    await redis.aclose()
+    async with redis_at(settings) as redis:
+        await deployment.open_account(redis, settings, ACCOUNT, limit_mj=round(1000 * LIMIT_J), owner="the tour")
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +113,42 @@ def field(stack: Stack, dataset: Dataset, ensemble: Ensemble) -> np.ndarray:
         return nvp.frames(
             dataset.ref, trajectory=int(held_out["held_out_trajectory"]), first=int(held_out["held_out_frame"]), count=2
         )
+
+
+@pytest.fixture
+async def owner(stack: Stack) -> AsyncIterator[Redis]:
+    """The stream server, as the stack's owner sees it."""
+    async with redis_at(find(stack.settings).settings) as redis:
+        yield redis
+
+
+@pytest.fixture
+def ledger(owner: Redis) -> Ledger:
+    """The joule ledger."""
+    return Ledger(owner)
+
+
+@pytest.fixture
+async def graph(stack: Stack) -> AsyncIterator[Graph]:
+    """The lineage graph."""
+    async with Graph.connect(find(stack.settings).settings) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def login(stack: Stack) -> AsyncIterator[Redis]:
+    """The stream server for a program of the account's own, with the account's password and no client of ours."""
+    async with redis_at(find(stack.settings, ACCOUNT).settings) as redis:
+        yield redis
+
+
+@asynccontextmanager
+async def redis_at(settings: Settings) -> AsyncIterator[Redis]:
+    redis = await connect(settings)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
 
 
 @pytest.fixture
