@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from nvp_agentkit.messages import PredictionCompleted, PredictionRequested
+import numpy as np
+from numpy.typing import NDArray
+
+from nvp_agentkit.artifacts import inline_array
+from nvp_agentkit.artifacts.arrays import INLINE_BYTES
+from nvp_agentkit.messages import ArrayRef, PredictionCompleted, PredictionRequested
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
@@ -40,7 +45,11 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     mean = await system.artifacts.put_array(prediction.mean, units)
     log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
     reply = PredictionCompleted(
-        request_id=delivery.request_id, model_id=served.member.model_id, mean=mean, log_var=log_var, energy=reading
+        request_id=delivery.request_id,
+        model_id=served.member.model_id,
+        mean=_as_asked(request, mean, prediction.mean),
+        log_var=_as_asked(request, log_var, prediction.log_var),
+        energy=reading,
     )
     fact = facts.single_answer(
         delivery,
@@ -55,6 +64,13 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         facts=(system.fact(fact, delivery),),
         once=refusals.decided(delivery.request_id),
     )
+
+
+def _as_asked(request: PredictionRequested, kept: ArrayRef, values: NDArray[np.float32]) -> ArrayRef:
+    """A small answer inline where the field came inline: its sender may have a stream client and no way to artifacts."""
+    if request.field.inline is None or values.nbytes > INLINE_BYTES:
+        return kept
+    return inline_array(values, kept.units)
 
 
 async def serve(system: System, stop: asyncio.Event) -> None:

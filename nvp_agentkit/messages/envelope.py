@@ -111,13 +111,21 @@ def new_event(
         type=kind,
         subject=subject,
         time=datetime.now(UTC),
-        dataschema=f"schemas/{kind}.json",
+        dataschema=schema_uri(kind),
         traceparent=traceparent,
         replyto=replyto,
         deadline=deadline,
         budgetmj=None if budget_mj is None else str(budget_mj),
         data=payload.model_dump(mode="json", exclude_none=True),
     )
+
+
+def schema_uri(name: str) -> str:
+    """What a published schema is called, in its ``$id`` and in an event's ``dataschema``.
+
+    CloudEvents asks for an absolute URI there: the official JavaScript SDK refused events with a path.
+    """
+    return f"urn:nvp:schema:{name}"
 
 
 def reply_id(request_id: str, kind: str) -> str:

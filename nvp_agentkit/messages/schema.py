@@ -6,24 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nvp_agentkit.messages.envelope import TYPES, Event
+from pydantic import BaseModel
+
+from nvp_agentkit.messages.envelope import TYPES, Event, schema_uri
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 
 
 def documents() -> dict[str, str]:
     """File name -> text: the envelope (`cloudevent.json`), and the ``data`` of each event type."""
-    documents = {"cloudevent.json": _text(Event.model_json_schema())}
-    for name, payload in sorted(TYPES.items()):
-        schema = payload.model_json_schema(mode="validation")
-        schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-        schema["title"] = name
-        documents[f"{name}.json"] = _text(schema)
-    return documents
+    models: dict[str, type[BaseModel]] = {"cloudevent": Event, **TYPES}
+    return {f"{name}.json": text_of(_schema(name, model)) for name, model in sorted(models.items())}
 
 
-def _text(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+def text_of(document: dict[str, Any]) -> str:
+    """A document as it is committed: the same text each time."""
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def _schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(mode="validation")
+    return schema | {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": schema_uri(name), "title": name}
 
 
 def main() -> None:
