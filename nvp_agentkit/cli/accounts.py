@@ -52,8 +52,18 @@ def create(
     """
     limit_mj = millijoules(limit_j)
     settings = deployment.settings_for(data_dir)
-    _at_stack(settings, lambda redis, at: deployment.open_account(redis, at, name, limit_mj=limit_mj, owner=owner))
-    typer.echo(f"account {name}: {joules(limit_mj)}; AgentClient.connect(account={name!r}) uses it from here")
+    opened = _at_stack(
+        settings, lambda redis, at: deployment.open_account(redis, at, name, limit_mj=limit_mj, owner=owner)
+    )
+    balance = opened.balance
+    typer.echo(
+        f"account {name}: limit {joules(balance.limit_mj)}, free {joules(balance.free_mj)}; "
+        f"AgentClient.connect(account={name!r}) uses it from here"
+    )
+    if balance.limit_mj != limit_mj:
+        typer.echo(f"It was there already and keeps its limit; `nvp account top-up {name} J` raises it.")
+    if not opened.kept:
+        typer.echo("The stream server forgets this user at a restart: it has no `aclfile`.", err=True)
 
 
 @app.command("list")

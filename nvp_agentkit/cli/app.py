@@ -9,6 +9,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from nvp_agentkit import __version__
 from nvp_agentkit.cli import accounts, demo, inspect, stack
@@ -55,7 +56,7 @@ def run() -> None:
     try:
         app()
     except NvpError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]{error.code}[/]: {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[bold red]{error.code}[/]: {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from nvp_agentkit.client.place import Login, login_file
@@ -14,6 +16,7 @@ from nvp_agentkit.embedded.place import write_private
 from nvp_agentkit.embedded.stack import StackEvent
 from nvp_agentkit.embedded.supervisor import Supervisor
 from nvp_agentkit.embedded.worker import WorkerSpec
+from nvp_agentkit.energy.accounts import Balance
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.ensemble import init_keys
 from nvp_agentkit.settings import Settings
@@ -39,14 +42,31 @@ def supervisor(settings: Settings, on_event: Callable[[StackEvent], None]) -> Su
     return Supervisor(settings, specs, on_event=on_event, root_key=settings.keys_dir / "root.pub")
 
 
-async def open_account(redis: Redis, settings: Settings, account: str, *, limit_mj: int, owner: str) -> None:
+@dataclass(frozen=True)
+class Opened:
+    """An account as it stands; ``kept`` is False where the server forgets its user at a restart (no ACL file)."""
+
+    balance: Balance
+    kept: bool
+
+
+async def open_account(redis: Redis, settings: Settings, account: str, *, limit_mj: int, owner: str) -> Opened:
     """Register an account with its streams, its joules, and a user of its own at the stream server.
 
-    The login is kept in the data folder, mode 0600, where this machine's clients find it.
+    One that is there already keeps its joules and its password. The login is kept in the data folder, mode
+    0600, where this machine's clients find it.
     """
-    await accounts.register(redis, account, owner=owner)
-    await Ledger(redis).create(account, limit_mj)
-    made = await create_user(redis, account)
     path = login_file(settings.data_dir, account)
+    made = await create_user(redis, account, _kept_password(path))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(path, Login(account=account, password=made.password).model_dump_json())
+    await accounts.register(redis, account, owner=owner)
+    return Opened(await Ledger(redis).create(account, limit_mj), made.kept)
+
+
+def _kept_password(path: Path) -> str | None:
+    """The password of an earlier login; None where there is none to read, so that a new one is made."""
+    try:
+        return Login.model_validate_json(path.read_text()).password
+    except (FileNotFoundError, ValidationError):
+        return None

@@ -44,8 +44,8 @@ class Login:
     kept: bool
 
 
-async def create_user(redis: Redis, account: str) -> Login:
-    """Make the account's user anew with a generated password; an earlier password ends at once.
+async def create_user(redis: Redis, account: str, password: str | None = None) -> Login:
+    """Make the account's user anew with ``password``, else a generated one; any other password ends at once.
 
     The server is given a SHA-256 of it only; the caller is the one who knows the password.
 
@@ -53,7 +53,7 @@ async def create_user(redis: Redis, account: str) -> Login:
         InvalidInput: the name is no account name (it would be a pattern, or the owner's own user).
     """
     _check(account)
-    password = secrets.token_urlsafe(24)
+    password = password or secrets.token_urlsafe(24)
     try:
         await _set(redis, account, password, _rules(account))
     except ResponseError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
@@ -84,7 +85,7 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
             seed=options.seed,
         )
     else:
-        title(console, 2, f"Your field: {options.data}")
+        title(console, 2, f"Your field: {escape(options.data)}")
         name, array = _file_and_array(options.data)
         domain = "user_field"
         job = await nvp.import_file(
@@ -96,7 +97,7 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
         raise NvpError("the job ended without a dataset")
     console.print(
         f"   {about['trajectories']} x {about['frames']} frames of {about['height']}x{about['width']} cells in "
-        f"{about['units']}, "
+        f"{escape(str(about['units']))}, "
         f"{ref.bytes / 1e6:.1f} MB, {short(ref.digest)}, {joules(done.energy.mj)} {done.energy.method}"
     )
     if about["masked_cells"]:
@@ -144,7 +145,7 @@ async def quorum(
     forecast = await nvp.predict(
         frames[:CONTEXT], domain=dataset.domain, units=dataset.units, assurance="quorum", budget_j=FORECAST_BUDGET_J
     )
-    console.print(f"   {forecast}")
+    console.print(f"   {escape(str(forecast))}")
     certificate = forecast.certificate
     if certificate is None:
         raise NvpError("a quorum answer without a certificate")
@@ -184,7 +185,7 @@ async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Op
         try:
             await attempt
         except NvpError as error:
-            console.print(f"   {what}\n     [red]{error.code}[/]: {error}", soft_wrap=True)
+            console.print(f"   {what}\n     [red]{error.code}[/]: {escape(str(error))}", soft_wrap=True)
         else:
             raise InvalidInput(f"{what} was not refused")
 
