@@ -67,7 +67,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
 
 
 def _as_asked(request: PredictionRequested, kept: ArrayRef, values: NDArray[np.float32]) -> ArrayRef:
-    """A small answer inline where the field came inline: its sender may have a stream client and no way to artifacts."""
+    """A small answer comes inline where the field did: its sender may have no way to the artifact store."""
     if request.field.inline is None or values.nbytes > INLINE_BYTES:
         return kept
     return inline_array(values, kept.units)
