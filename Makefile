@@ -49,6 +49,7 @@ wheel: $(VENV)/.dev
 
 schemas: $(VENV)/.dev
 	@$(BIN)/python -m nvp_agentkit.messages.schema
+	@$(BIN)/python -m nvp_agentkit.streams.asyncapi
 
 check: lint types contracts test
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -78,6 +80,25 @@ def graph(arcadedb: Graph) -> Graph:
 def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where compute children of all tests keep what XLA compiled: link ``DATA_DIR/compile-cache`` to it."""
     return tmp_path_factory.mktemp("compile-cache")
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> Callable[[Path], None]:
+    """Installs what a folder's ``package-lock.json`` pins into the ``node_modules`` beside it, once."""
+
+    def install(folder: Path) -> None:
+        if shutil.which("npm") is None:
+            pytest.skip("npm is not installed")
+        wanted, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
+        if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
+            return
+        command = ["npm", "ci", "--ignore-scripts"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            why = f"npm cannot install what {wanted.parent.name} pins: {done.stderr.strip()}"
+            (pytest.fail if os.environ.get("NVP_REQUIRE_REAL") else pytest.skip)(why)
+
+    return install
 
 
 @pytest.fixture

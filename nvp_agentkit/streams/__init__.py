@@ -8,6 +8,7 @@
     dead        what nobody could use
     replies, progress                being answered
     health      heartbeats
+    asyncapi    the streams as others read of them: writes schemas/asyncapi.json
 """
 
 from nvp_agentkit.streams.accounts import known, register, require
