@@ -7,6 +7,7 @@ Read from ``NVP_*`` variables and from nothing else; with none set everything is
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,11 @@ class Settings(BaseModel):
     account_password: str | None = Field(None, description="that account's password at the stream server")
     watts_per_core: float = Field(4.0, gt=0, le=500, description="power of one busy core where no sensor is")
     max_cells: int = Field(16_777_216, gt=0, description="most cells (frames x height x width) of one request")
+    instance: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="which of several workers of one name this is; default the machine's (the container's) name",
+    )
     lease_s: float = Field(15.0, gt=0, description="how long a worker may be silent before its work is taken over")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     log_format: Literal["json", "text"] = Field("json", description="how it is logged")

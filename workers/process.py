@@ -61,7 +61,7 @@ async def run_roles(
             system.redis,
             kind=role.suffix,
             group=role.group,
-            name=system.name,
+            name=f"{system.name}@{system.settings.instance}",
             handle=role.handle,
             refuse=partial(role.refuse, system),
             accepts=(role.accepts,),
@@ -74,7 +74,8 @@ async def run_roles(
     def state() -> tuple[str, str]:
         return next(((one.state, one.detail) for one in consumers if one.state != "ready"), readiness())
 
+    kind = system.name.partition("-")[0]
     async with asyncio.TaskGroup() as group:
-        group.create_task(keep_announcing(system.redis, system.name, system.name.partition("-")[0], state, stop))
+        group.create_task(keep_announcing(system.redis, system.name, system.settings.instance, kind, state, stop))
         for job in (*(consumer.run(stop) for consumer in consumers), *beside):
             group.create_task(job)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +21,16 @@ from nvp_agentkit.embedded.worker import WorkerSpec
 from nvp_agentkit.energy.accounts import Balance
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.ensemble import init_keys
+from nvp_agentkit.errors import StackError
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import accounts, names
+from nvp_agentkit.streams.connect import connect
+from nvp_agentkit.streams.health import WorkerState, workers
 
 WORKERS = ("training", "inference", "shadow-1", "shadow-2", "tally", "recorder")
 SIGNERS = ("voter-0", "voter-1", "voter-2", "tally")
 READY_S = 120.0
+LOOK_S = 0.5
 
 
 def settings_for(data_dir: Path | None) -> Settings:
@@ -37,7 +43,10 @@ def supervisor(settings: Settings, on_event: Callable[[StackEvent], None]) -> Su
     """The supervisor of the whole stack, its keys made."""
     init_keys(settings.keys_dir, SIGNERS)
     specs = [
-        WorkerSpec(name, [sys.executable, "-m", "nvp_agentkit.workers", name], names.worker(name)) for name in WORKERS
+        WorkerSpec(
+            name, [sys.executable, "-m", "nvp_agentkit.workers", name], names.worker(name, settings.instance)
+        )
+        for name in WORKERS
     ]
     return Supervisor(settings, specs, on_event=on_event, root_key=settings.keys_dir / "root.pub")
 
@@ -48,6 +57,36 @@ class Opened:
 
     balance: Balance
     kept: bool
+
+
+async def deployed(settings: Settings, *, within_s: float = READY_S) -> list[WorkerState]:
+    """The workers that serve at a stream server outside, once each is ready; none where nobody serves.
+
+    A stack that is coming up is waited for: workers of two deployments on one server would share its work but not
+    their keys.
+
+    Raises:
+        StoreUnavailable: the server does not answer.
+        StackError: there are some workers, but not all are ready in time; the text names the others.
+    """
+    redis = await connect(settings)
+    try:
+        until = time.monotonic() + within_s
+        while (seen := await workers(redis)) and (waiting := unready(seen)):
+            if time.monotonic() > until:
+                raise StackError(
+                    f"the stream server has workers, but not ready within {within_s:g} s: {', '.join(waiting)}; "
+                    "`nvp status` and their logs tell why"
+                )
+            await asyncio.sleep(LOOK_S)
+        return seen
+    finally:
+        await redis.aclose()
+
+
+def unready(seen: Iterable[WorkerState]) -> list[str]:
+    """The stack's workers of which no instance says that it is ready."""
+    return sorted(set(WORKERS) - {one.name for one in seen if one.state == "ready"})
 
 
 async def open_account(redis: Redis, settings: Settings, account: str, *, limit_mj: int, owner: str) -> Opened:

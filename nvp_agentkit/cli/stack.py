@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from nvp_agentkit.embedded.supervisor import ends_on_signal
 from nvp_agentkit.ensemble.keys import init_keys
 from nvp_agentkit.errors import StackError
 from nvp_agentkit.streams.connect import connect
-from nvp_agentkit.streams.health import workers
+from nvp_agentkit.streams.health import WorkerState, workers
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the stack. [NVP_DATA_DIR, default .nvp]")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
@@ -123,28 +124,31 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     else:
         pid = None
 
-    async def look() -> list[dict[str, object]]:
+    async def look() -> list[WorkerState]:
         redis = await connect(settings)
         try:
-            return [
-                {"name": one.name, "state": one.state, "detail": one.detail, "pid": one.pid}
-                for one in await workers(redis)
-            ]
+            return await workers(redis)
         finally:
             await redis.aclose()
 
     seen = asyncio.run(look())
-    missing = sorted(set(deployment.WORKERS) - {str(one["name"]) for one in seen})
-    ready = not missing and all(one["state"] == "ready" for one in seen)
+    missing = sorted(set(deployment.WORKERS) - {one.name for one in seen})
+    ready = not deployment.unready(seen)
     if as_json:
         typer.echo(
             json.dumps(
-                {"ready": ready, "pid": pid, "data_dir": str(settings.data_dir), "workers": seen, "missing": missing}
+                {
+                    "ready": ready,
+                    "pid": pid,
+                    "data_dir": str(settings.data_dir),
+                    "workers": [asdict(one) for one in seen],
+                    "missing": missing,
+                }
             )
         )
     else:
         for one in seen:
-            typer.echo(f"{one['name']:<10} {one['state']:<9} pid {one['pid']:<8} {one['detail']}")
+            typer.echo(f"{one.name:<10} {one.state:<9} {one.instance} pid {one.pid:<8} {one.detail}")
         for name in missing:
             typer.echo(f"{name:<10} missing")
         typer.echo(f"data folder {settings.data_dir}" + (f", supervisor pid {pid}" if pid else ""))

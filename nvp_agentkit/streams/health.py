@@ -22,27 +22,32 @@ BEAT_S = 2.5  # three may be missed
 
 @dataclass(frozen=True)
 class WorkerState:
-    """A worker's last word, at most `TTL_S` old. ``state``: starting, ready or draining."""
+    """A worker's last word, at most `TTL_S` old. ``state``: starting, ready or draining.
+
+    Several may have one ``name`` (its place in the stack, such as ``shadow-1``); ``instance`` tells them apart.
+    """
 
     name: str
+    instance: str
     kind: str
     state: str
     detail: str
     pid: int
 
 
-async def announce(redis: Redis, name: str, kind: str, state: str, detail: str = "") -> None:
-    """Say how the worker ``name`` is; forgotten after `TTL_S`."""
+async def announce(redis: Redis, name: str, instance: str, kind: str, state: str, detail: str = "") -> None:
+    """Say how this worker is; forgotten after `TTL_S`."""
+    key = names.worker(name, instance)
     pipe = redis.pipeline()
     said = {"kind": kind, "state": state, "detail": detail[:500], "pid": str(os.getpid())}
     for field, value in said.items():
-        pipe.hset(names.worker(name), field, value)
-    pipe.expire(names.worker(name), TTL_S)
+        pipe.hset(key, field, value)
+    pipe.expire(key, TTL_S)
     await pipe.execute()
 
 
 async def keep_announcing(
-    redis: Redis, name: str, kind: str, current: Callable[[], tuple[str, str]], stop: asyncio.Event
+    redis: Redis, name: str, instance: str, kind: str, current: Callable[[], tuple[str, str]], stop: asyncio.Event
 ) -> None:
     """Announce ``current()`` (state, detail) at each change and every `BEAT_S`, until ``stop``; then sign off."""
     said, since = ("", ""), BEAT_S
@@ -50,7 +55,7 @@ async def keep_announcing(
         now = current()
         if now != said or since >= BEAT_S:
             try:
-                await announce(redis, name, kind, *now)
+                await announce(redis, name, instance, kind, *now)
                 said, since = now, 0.0
             except AWAY as error:
                 log.warning("heartbeat of %s not sent: %s", name, error)
@@ -59,20 +64,25 @@ async def keep_announcing(
         except TimeoutError:
             since += 0.25
     try:
-        await redis.delete(names.worker(name))
+        await redis.delete(names.worker(name, instance))
     except AWAY as error:
         log.warning("%s did not sign off: %s", name, error)
 
 
 async def workers(redis: Redis) -> list[WorkerState]:
-    """All workers that were heard of within `TTL_S`, by name."""
+    """All workers that were heard of within `TTL_S`, by name and instance."""
     found: list[WorkerState] = []
     async for key in redis.scan_iter(match=names.WORKERS.replace("{", "\\{") + "*", count=1000):
-        said: Any = await redis.hgetall(key)
-        fields = {name.decode(): value.decode() for name, value in said.items()}
-        if fields:
-            name = key.decode().removeprefix(names.WORKERS)
-            found.append(
-                WorkerState(name, fields["kind"], fields["state"], fields["detail"], int(fields["pid"]))
-            )
-    return sorted(found, key=lambda worker: worker.name)
+        name, _, instance = key.decode().removeprefix(names.WORKERS).partition("@")
+        if said := await last_word(redis, name, instance):
+            found.append(said)
+    return sorted(found, key=lambda worker: (worker.name, worker.instance))
+
+
+async def last_word(redis: Redis, name: str, instance: str) -> WorkerState | None:
+    """What this very worker said within `TTL_S`, if anything."""
+    said: Any = await redis.hgetall(names.worker(name, instance))
+    fields = {field.decode(): value.decode() for field, value in said.items()}
+    if not fields:
+        return None
+    return WorkerState(name, instance, fields["kind"], fields["state"], fields["detail"], int(fields["pid"]))

@@ -48,5 +48,6 @@ def dead(stream: str) -> str:
     return f"{stream}:dead"
 
 
-def worker(name: str) -> str:
-    return f"{WORKERS}{name}"
+def worker(name: str, instance: str) -> str:
+    """Where the worker ``name``, which may run several times, says how this one of it is."""
+    return f"{WORKERS}{name}@{instance}"

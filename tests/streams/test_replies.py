@@ -173,7 +173,7 @@ async def test_workers_are_seen_while_they_announce_themselves_and_gone_when_the
 
     said = ["starting"]
     stop = asyncio.Event()
-    beating = asyncio.create_task(keep_announcing(redis, account, "inference", lambda: (said[0], "why"), stop))
+    beating = asyncio.create_task(keep_announcing(redis, account, "here", "inference", lambda: (said[0], "why"), stop))
     try:
         await bench.eventually(seen)
         said[0] = "ready"
@@ -183,11 +183,12 @@ async def test_workers_are_seen_while_they_announce_themselves_and_gone_when_the
 
         (worker,) = await bench.eventually(ready, within_s=1.5)  # a change is said at once, not at the next beat
         assert (worker.kind, worker.detail) == ("inference", "why")
-        assert 0 < await redis.ttl(names.worker(account)) <= 10
+        assert 0 < await redis.ttl(names.worker(account, "here")) <= 10
     finally:
         stop.set()
         await beating
     assert await seen() == []
-    await announce(redis, account, "inference", "draining")
-    assert [worker.state for worker in await seen()] == ["draining"]
-    await redis.delete(names.worker(account))
+    for instance, state in (("here", "draining"), ("there", "ready")):
+        await announce(redis, account, instance, "inference", state)
+    assert [(worker.instance, worker.state) for worker in await seen()] == [("here", "draining"), ("there", "ready")]
+    await redis.delete(names.worker(account, "here"), names.worker(account, "there"))

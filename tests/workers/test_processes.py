@@ -62,7 +62,7 @@ async def holder(redis: Redis, stream: str, group: str) -> str:
     async with asyncio.timeout(PATIENCE_S):
         while not (pending := (await redis.xpending(stream, group))["consumers"]):  # noqa: ASYNC110  it happens in Redis
             await asyncio.sleep(0.005)
-    return pending[0]["name"].decode().partition(".")[0]
+    return pending[0]["name"].decode().partition("@")[0]
 
 
 async def test_a_request_whose_worker_is_killed_is_finished_by_another(bench, redis, start, weights) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -47,10 +48,11 @@ class Options:
 async def tell(options: Options, console: Console) -> bool:
     """Play all acts; False when interrupted. Whatever happens, what was started is ended."""
     began = time.monotonic()
-    own = _own_stack(options.settings)
     with ends_on_signal() as interrupted:
         async with AsyncExitStack() as stack:
-            settings = await stack.enter_async_context(_stack(options, console, own=own))
+            there = await _already_there(options.settings)
+            own = not there
+            settings = await stack.enter_async_context(_stack(options, console, there))
             charged_mj = await _play(options, settings, console)
             _closing(console, options, own=own)
     if interrupted():
@@ -78,23 +80,26 @@ async def _play(options: Options, settings: Settings, console: Console) -> int:
         await redis.aclose()
 
 
-def _own_stack(settings: Settings) -> bool:
-    """True unless a stack already runs on the data folder."""
+async def _already_there(settings: Settings) -> str:
+    """The stack that runs already, in words: that of the stream server named, or of the data folder. Else empty."""
+    if settings.redis_url is not None:
+        seen = Counter(one.name for one in await deployment.deployed(settings) if one.state == "ready")
+        return ", ".join(name if count == 1 else f"{name} x {count}" for name, count in seen.items())
     try:
         read_stack(settings.data_dir)
     except StackNotRunning:
-        return True
-    return False
+        return ""
+    return f"the stack on {settings.data_dir}"
 
 
 @asynccontextmanager
-async def _stack(options: Options, console: Console, *, own: bool) -> AsyncIterator[Settings]:
-    acts.title(console, 1, "A stack of real stores and separate processes, on 127.0.0.1")
-    if not own:
-        place = find(options.settings.model_copy(update={"account": None}))
-        console.print(f"   using the stack that runs on {options.settings.data_dir}")
-        yield place.settings
+async def _stack(options: Options, console: Console, there: str) -> AsyncIterator[Settings]:
+    if there:
+        acts.title(console, 1, "A stack that runs already")
+        console.print(f"   using {there}", soft_wrap=True)
+        yield find(options.settings.model_copy(update={"account": None})).settings
         return
+    acts.title(console, 1, "A stack of real stores and separate processes, on 127.0.0.1")
     board = Board(console)
     with board.shown():
         running = deployment.supervisor(options.settings, board)
