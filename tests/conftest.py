@@ -27,6 +27,19 @@ from nvp_agentkit.settings import Settings
 KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "watermark"})
 
 
+TOUR = Path(__file__).with_name("tour")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests: a file stays in one of them, so does the tour, and the longest begin first."""
+    for item in items:
+        group = TOUR if item.path.is_relative_to(TOUR) else item.path
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(group)))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow and not item.path.is_relative_to(TOUR))
+
+
 @dataclass(frozen=True)
 class Graph:
     """How to reach the graph under test."""
@@ -79,7 +92,10 @@ def graph(arcadedb: Graph) -> Graph:
 @pytest.fixture(scope="session")
 def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where compute children of all tests keep what XLA compiled: link ``DATA_DIR/compile-cache`` to it."""
-    return tmp_path_factory.mktemp("compile-cache")
+    run = tmp_path_factory.getbasetemp()
+    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run
+    (shared / "compile-cache").mkdir(exist_ok=True)
+    return shared / "compile-cache"
 
 
 @pytest.fixture(scope="session")

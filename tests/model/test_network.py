@@ -11,7 +11,7 @@ from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.model import ModelBundle, NVPConfig, NVPModel, count_parameters, create_train_state
 from nvp_agentkit.model.state import initial_variables, pack, shapes, unpack
 
-from .conftest import SMALL, scrambled
+from .conftest import SMALL, forward, scrambled
 
 
 def test_the_founding_document_s_examples_run():
@@ -33,14 +33,14 @@ def test_an_update_moves_the_weights_and_counts():
 
 def test_an_untrained_network_is_persistence():
     frames = np.random.default_rng(0).random((2, 16, 16, 2), np.float32)
-    mean, _ = NVPModel(SMALL).apply(initial_variables(SMALL, 0), frames)
+    mean, _ = forward(SMALL)(initial_variables(SMALL, 0), frames)
     np.testing.assert_array_equal(mean[..., 0], frames[..., -1])
 
 
 def test_one_frame_given_is_that_frame_repeated():
-    model, frame = NVPModel(SMALL), np.random.default_rng(0).random((1, 16, 16, 1), np.float32)
+    frame = np.random.default_rng(0).random((1, 16, 16, 1), np.float32)
     variables = scrambled(SMALL).variables
-    once, twice = model.apply(variables, frame), model.apply(variables, np.repeat(frame, 2, -1))
+    once, twice = forward(SMALL)(variables, frame), forward(SMALL)(variables, np.repeat(frame, 2, -1))
     np.testing.assert_array_equal(once, twice)
 
 
@@ -48,9 +48,7 @@ def test_one_frame_given_is_that_frame_repeated():
 @pytest.mark.parametrize("boundary", [("periodic", "periodic"), ("open", "reflecting")])
 def test_any_sides_from_sixteen_up_are_forecast(sides, boundary):
     bundle = scrambled(dataclasses.replace(SMALL, boundary=boundary))
-    mean, _ = NVPModel(bundle.config).apply(
-        bundle.variables, np.random.default_rng(0).random((1, *sides, 2), np.float32)
-    )
+    mean, _ = forward(bundle.config)(bundle.variables, np.random.default_rng(0).random((1, *sides, 2), np.float32))
     assert mean.shape == (1, *sides, 1)
     assert np.isfinite(mean).all()
 
@@ -58,18 +56,17 @@ def test_any_sides_from_sixteen_up_are_forecast(sides, boundary):
 def test_rolling_a_periodic_field_by_whole_blocks_rolls_the_forecast(bundle):
     frames = np.random.default_rng(0).random((1, 32, 32, 2), np.float32)
     block = SMALL.stem * 2 ** (len(SMALL.encoder_features) - 1)
-    model = NVPModel(SMALL)
-    here, _ = model.apply(bundle.variables, frames)
-    there, _ = model.apply(bundle.variables, np.roll(frames, (block, 2 * block), (1, 2)))
+    here, _ = forward(SMALL)(bundle.variables, frames)
+    there, _ = forward(SMALL)(bundle.variables, np.roll(frames, (block, 2 * block), (1, 2)))
     np.testing.assert_allclose(np.roll(here, (block, 2 * block), (1, 2)), there, atol=2e-4)  # by less: 2.6
 
 
 def test_what_is_masked_is_told_to_a_masked_network():
     bundle = scrambled(dataclasses.replace(SMALL, masked=True))
     frames, seen = np.ones((1, 16, 16, 2), np.float32), np.ones((1, 16, 16, 2), np.float32)
-    whole, _ = NVPModel(bundle.config).apply(bundle.variables, frames, valid=seen)
+    whole, _ = forward(bundle.config)(bundle.variables, frames, valid=seen)
     seen[:, 3:9, 3:9] = 0
-    holed, _ = NVPModel(bundle.config).apply(bundle.variables, frames, valid=seen)
+    holed, _ = forward(bundle.config)(bundle.variables, frames, valid=seen)
     assert not np.allclose(whole, holed)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.errors import BudgetExhausted, ComputeFailed, DeadlineExceeded, InvalidField, NvpError, UnknownDomain
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.workers.compute.arena import Arena
@@ -115,7 +116,8 @@ async def test_a_killed_child_fails_its_call_and_the_next_call_works(
     await child.call("simulate", quick)
     assert child.generation == 2
     # What the dead one used is known from the kernel: what it had told itself, and the moment until its end.
-    assert 0.8 * lines[0]["used_mj"] <= 4000 * costs[0].cpu_s <= 1.3 * lines[0]["used_mj"] + 400
+    charged = modelled(costs[0].cpu_s, costs[0].wall_s, costs[0].rss_gb).mj
+    assert 0.8 * lines[0]["used_mj"] <= charged <= 1.3 * lines[0]["used_mj"] + 400
 
 
 async def test_a_call_waits_for_its_turn_until_its_deadline_and_harms_nobody(
