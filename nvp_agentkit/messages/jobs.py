@@ -82,7 +82,7 @@ class JobCompleted(Payload):
     """A job's result: a dataset for `simulate` and `import`, an ensemble for `train`."""
 
     job_id: str
-    kind: Literal["simulate", "import", "train"]
+    kind: str = Field(max_length=32, description="as in the request's `spec`, of which there may be more kinds later")
     energy: Reading
     seconds: float
     dataset: ObjectRef | None = None
