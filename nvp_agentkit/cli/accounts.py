@@ -3,59 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from redis.asyncio import Redis
 
 from nvp_agentkit.cli import deployment
-from nvp_agentkit.cli.stack import AsJson, DataDir
-from nvp_agentkit.client.place import find
-from nvp_agentkit.energy.accounts import Balance, joules
-from nvp_agentkit.energy.ledger import Ledger
-from nvp_agentkit.messages.checks import millijoules
-from nvp_agentkit.settings import Settings
-from nvp_agentkit.streams.accounts import known, require
-from nvp_agentkit.streams.connect import connect
+from nvp_agentkit.cli.options import AsJson, DataDir, say_json
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from nvp_agentkit.energy.accounts import Balance
+    from nvp_agentkit.settings import Settings
 
 T = TypeVar("T")
-Name = Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9 and '-'")]
-app = typer.Typer(no_args_is_help=True, help="Energy accounts: who may spend how many joules.")
+Name = Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9 and '-'.", metavar="NAME")]
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Energy accounts: who may spend how many joules.
 
-
-def _at_stack(settings: Settings, work: Callable[[Redis, Settings], Awaitable[T]]) -> T:
-    """Run ``work`` with the owner's own connection to the running stack."""
-    place = find(settings.model_copy(update={"account": None}))
-
-    async def run() -> T:
-        redis = await connect(place.settings)
-        try:
-            return await work(redis, place.settings)
-        finally:
-            await redis.aclose()
-
-    return asyncio.run(run())
+    [dim]Example:[/dim] nvp account list
+    """,
+)
 
 
 @app.command()
 def create(
     name: Name,
-    limit_j: Annotated[float, typer.Option("--limit-j", help="Joules the account may spend.")] = 500.0,
-    owner: Annotated[str, typer.Option(help="Who answers for it.")] = "me",
+    limit_j: Annotated[float, typer.Option("--limit-j", help="Joules the account may spend.", metavar="J")] = 500.0,
+    owner: Annotated[str, typer.Option(help="Who answers for it.", metavar="WHO")] = "me",
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Open an account: its streams, its joules, a user of its own at the stream server.
+    """Open an account, with streams and joules of its own.
+
+    It gets a user of its own at the stream server; the login is kept in the data folder, where clients on this
+    machine find it by themselves. An account that is there already keeps what it has.
 
     [dim]Example:[/dim] nvp account create ace-1 --limit-j 500
     """
+    from nvp_agentkit.energy.accounts import joules
+    from nvp_agentkit.messages.checks import millijoules
+
     limit_mj = millijoules(limit_j)
-    settings = deployment.settings_for(data_dir)
-    opened = _at_stack(
-        settings, lambda redis, at: deployment.open_account(redis, at, name, limit_mj=limit_mj, owner=owner)
-    )
+
+    async def opening(redis: Redis, at: Settings) -> deployment.Opened:
+        return await deployment.open_account(redis, at, name, limit_mj=limit_mj, owner=owner)
+
+    opened = _at_stack(deployment.settings_for(data_dir), opening)
     balance = opened.balance
+    if as_json:
+        say_json(_plain(balance) | {"kept": opened.kept})
+        return
     typer.echo(
         f"account {name}: limit {joules(balance.limit_mj)}, free {joules(balance.free_mj)}; "
         f"AgentClient.connect(account={name!r}) uses it from here"
@@ -68,10 +68,12 @@ def create(
 
 @app.command("list")
 def list_accounts(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """All accounts with limit, spent, reserved and free joules.
+    """List all accounts with their joules: limit, spent, reserved, free.
 
     [dim]Example:[/dim] nvp account list --json
     """
+    from nvp_agentkit.energy.ledger import Ledger
+    from nvp_agentkit.streams.accounts import known
 
     async def look(redis: Redis, _: Settings) -> list[Balance]:
         ledger = Ledger(redis)
@@ -79,25 +81,29 @@ def list_accounts(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
     balances = _at_stack(deployment.settings_for(data_dir), look)
     if as_json:
-        typer.echo(json.dumps([_plain(balance) for balance in balances]))
-        return
-    for balance in balances:
-        typer.echo(
-            f"{balance.account:<24} limit {joules(balance.limit_mj):>12}  spent {joules(balance.spent_mj):>12}  "
-            f"reserved {joules(balance.reserved_mj):>12}  free {joules(balance.free_mj):>12}"
-        )
+        say_json([_plain(balance) for balance in balances])
+    elif balances:
+        _show(balances)
+    else:
+        typer.echo("no account yet; `nvp account create NAME` opens one")
 
 
 @app.command("top-up")
 def top_up(
     name: Name,
-    add_j: Annotated[float, typer.Argument(help="Joules to add to the limit.")],
+    add_j: Annotated[float, typer.Argument(help="Joules to add to the limit.", metavar="J")],
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Raise an account's limit.
 
     [dim]Example:[/dim] nvp account top-up ace-1 200
     """
+    from nvp_agentkit.energy.accounts import joules
+    from nvp_agentkit.energy.ledger import Ledger
+    from nvp_agentkit.messages.checks import millijoules
+    from nvp_agentkit.streams.accounts import require
+
     mj = millijoules(add_j)
 
     async def add(redis: Redis, _: Settings) -> Balance:
@@ -105,10 +111,51 @@ def top_up(
         return await Ledger(redis).top_up(name, mj)
 
     balance = _at_stack(deployment.settings_for(data_dir), add)
+    if as_json:
+        say_json(_plain(balance))
+        return
     typer.echo(f"account {name}: limit {joules(balance.limit_mj)}, free {joules(balance.free_mj)}")
 
 
-def _plain(balance: Balance) -> dict[str, str | int]:
+def _at_stack(settings: Settings, work: Callable[[Redis, Settings], Awaitable[T]]) -> T:
+    """Run ``work`` with the owner's own connection to the running stack."""
+    from redis.exceptions import ResponseError
+
+    from nvp_agentkit.client.place import find
+    from nvp_agentkit.errors import StoreUnavailable
+    from nvp_agentkit.streams.connect import connect, store_errors
+
+    place = find(settings.model_copy(update={"account": None}))
+
+    async def run() -> T:
+        redis = await connect(place.settings)
+        try:
+            return await work(redis, place.settings)
+        except ResponseError as error:
+            raise StoreUnavailable(f"stream server refused: {error}; `nvp doctor` tells more") from error
+        finally:
+            await redis.aclose()
+
+    with store_errors():
+        return asyncio.run(run())
+
+
+def _show(balances: list[Balance]) -> None:
+    from rich.table import Table
+
+    from nvp_agentkit.cli.screen import console
+    from nvp_agentkit.energy.accounts import joules
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("account")
+    for column in ("limit", "spent", "reserved", "free"):
+        table.add_column(column, justify="right")
+    for one in balances:
+        table.add_row(one.account, *(joules(mj) for mj in (one.limit_mj, one.spent_mj, one.reserved_mj, one.free_mj)))
+    console().print(table)
+
+
+def _plain(balance: Balance) -> dict[str, Any]:
     return {
         "account": balance.account,
         "limit_mj": balance.limit_mj,

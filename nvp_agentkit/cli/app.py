@@ -1,34 +1,50 @@
 """All commands, in groups, and what becomes of an error: one clear line and an exit status.
 
-Exit status: 0 done; 1 refused or failed, the line says why; 2 wrong usage; 130 interrupted.
+A command's module imports what it needs when it runs, so that help and completion come at once.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import sys
+from inspect import cleandoc
+from typing import NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.exceptions import TyperException
 
 from nvp_agentkit import __version__
 from nvp_agentkit.cli import accounts, demo, inspect, stack
+from nvp_agentkit.cli.options import FAILED, INTERRUPTED, STATUSES, USAGE, say_json
 from nvp_agentkit.errors import NvpError
 
-INTERRUPTED = 130
+SINGLE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")
+HELP = """Forecasts of 2-D energy fields that agents can pay for, check and trace.
+
+New here? [bold]nvp demo[/] shows the whole path.
+
+[dim]Example:[/dim] nvp demo
+"""
+EPILOG = "Exit status: " + ", ".join(f"{status} {meaning}" for status, meaning in STATUSES.items()) + "."
 
 app = typer.Typer(
     name="nvp",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Forecasts of 2-D energy fields that agents can pay for, check and trace.",
+    help=HELP,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
-RUN, ASK, KEEP = "Run a stack", "Look and check", "Accounts"
-app.command("demo", rich_help_panel=RUN)(demo.command)
+START, RUN, ASK, KEEP = "Start here", "Run a stack", "Ask and check", "Accounts"
+app.command("demo", rich_help_panel=START)(demo.command)
 app.command("up", rich_help_panel=RUN)(stack.up)
-app.command("down", rich_help_panel=RUN)(stack.down)
 app.command("status", rich_help_panel=RUN)(stack.status)
+app.command("down", rich_help_panel=RUN)(stack.down)
 app.command("worker", rich_help_panel=RUN)(stack.worker)
 app.command("keys", rich_help_panel=RUN)(stack.keys)
 app.command("verify", rich_help_panel=ASK)(inspect.verify_certificate)
@@ -48,15 +64,53 @@ def _root(
         False, "--version", callback=_version, is_eager=True, help="Say which version this is."
     ),
 ) -> None:
-    """Forecasts of 2-D energy fields that agents can pay for, check and trace."""
+    pass
+
+
+def command_line() -> TyperGroup:
+    """The commands as one tree: paragraphs of help flow, and a flag, which takes no value, shows no type."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    _polish(root, None)
+    return root
+
+
+def _polish(command: TyperCommand | TyperGroup, parent: typer.Context | None) -> None:
+    command.help = SINGLE_BREAK.sub(" ", cleandoc(command.help or ""))
+    context = typer.Context(command, parent=parent, **command.context_settings)
+    for parameter in command.get_params(context):
+        if isinstance(parameter, TyperOption) and parameter.is_flag:
+            parameter.metavar = ""
+    for child in command.commands.values() if isinstance(command, TyperGroup) else ():
+        if isinstance(child, TyperCommand | TyperGroup):
+            _polish(child, context)
 
 
 def run() -> None:
-    """Parse, run, and turn errors into words."""
+    """Parse, run, and turn errors into words; with ``--json`` into one document on standard output."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no check mark gets a question mark
+    as_json = "--json" in sys.argv[1:]
     try:
-        app()
+        # typer itself prints what is wrong with the usage, in its way, unless it is told to stand back.
+        sys.exit(command_line()(prog_name="nvp", standalone_mode=not as_json))
+    except TyperException as error:
+        _fail("usage", error.format_message(), USAGE, as_json=as_json)
     except NvpError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]{error.code}[/]: {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
+        _fail(error.code, str(error), FAILED, as_json=as_json)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail("system", f"{where}{error.strerror or error}", FAILED, as_json=as_json)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _fail(code: str, detail: str, status: int, *, as_json: bool) -> NoReturn:
+    if as_json:
+        say_json({"error": code, "detail": detail})
+    else:
+        # Not as markup: an error may speak of 'nvp-agentkit[model]'.
+        words = Text.assemble((code, "bold red"), ": ", detail)
+        Console(stderr=True, highlight=False).print(words, soft_wrap=True)
+    sys.exit(status)

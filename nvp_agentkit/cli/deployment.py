@@ -8,24 +8,18 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-from redis.asyncio import Redis
-
-from nvp_agentkit.client.place import Login, login_file
-from nvp_agentkit.embedded.accounts_acl import create_user
-from nvp_agentkit.embedded.place import write_private
-from nvp_agentkit.embedded.stack import StackEvent
-from nvp_agentkit.embedded.supervisor import Supervisor
-from nvp_agentkit.embedded.worker import WorkerSpec
-from nvp_agentkit.energy.accounts import Balance
-from nvp_agentkit.energy.ledger import Ledger
-from nvp_agentkit.ensemble import init_keys
 from nvp_agentkit.errors import StackError
 from nvp_agentkit.settings import Settings
-from nvp_agentkit.streams import accounts, names
-from nvp_agentkit.streams.connect import connect
-from nvp_agentkit.streams.health import WorkerState, workers
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from nvp_agentkit.embedded.stack import StackEvent
+    from nvp_agentkit.embedded.supervisor import Supervisor
+    from nvp_agentkit.energy.accounts import Balance
+    from nvp_agentkit.streams.health import WorkerState
 
 WORKERS = ("training", "inference", "shadow-1", "shadow-2", "tally", "recorder")
 SIGNERS = ("voter-0", "voter-1", "voter-2", "tally")
@@ -41,6 +35,11 @@ def settings_for(data_dir: Path | None) -> Settings:
 
 def supervisor(settings: Settings, on_event: Callable[[StackEvent], None]) -> Supervisor:
     """The supervisor of the whole stack, its keys made."""
+    from nvp_agentkit.embedded.supervisor import Supervisor
+    from nvp_agentkit.embedded.worker import WorkerSpec
+    from nvp_agentkit.ensemble import init_keys
+    from nvp_agentkit.streams import names
+
     init_keys(settings.keys_dir, SIGNERS)
     specs = [
         WorkerSpec(
@@ -69,6 +68,9 @@ async def deployed(settings: Settings, *, within_s: float = READY_S) -> list[Wor
         StoreUnavailable: the server does not answer.
         StackError: there are some workers, but not all are ready in time; the text names the others.
     """
+    from nvp_agentkit.streams.connect import connect
+    from nvp_agentkit.streams.health import workers
+
     redis = await connect(settings)
     try:
         until = time.monotonic() + within_s
@@ -95,6 +97,12 @@ async def open_account(redis: Redis, settings: Settings, account: str, *, limit_
     One that is there already keeps its joules and its password. The login is kept in the data folder, mode
     0600, where this machine's clients find it.
     """
+    from nvp_agentkit.client.place import Login, login_file
+    from nvp_agentkit.embedded.accounts_acl import create_user
+    from nvp_agentkit.embedded.place import write_private
+    from nvp_agentkit.energy.ledger import Ledger
+    from nvp_agentkit.streams import accounts
+
     path = login_file(settings.data_dir, account)
     made = await create_user(redis, account, _kept_password(path))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,6 +113,10 @@ async def open_account(redis: Redis, settings: Settings, account: str, *, limit_
 
 def _kept_password(path: Path) -> str | None:
     """The password of an earlier login; None where there is none to read, so that a new one is made."""
+    from pydantic import ValidationError
+
+    from nvp_agentkit.client.place import Login
+
     try:
         return Login.model_validate_json(path.read_text()).password
     except (FileNotFoundError, ValidationError):

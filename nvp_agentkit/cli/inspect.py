@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,28 +10,28 @@ from typing import Annotated, Any
 import typer
 
 from nvp_agentkit.cli import deployment
-from nvp_agentkit.cli.stack import AsJson, DataDir
-from nvp_agentkit.client.forecast import Certificate
-from nvp_agentkit.client.place import find
-from nvp_agentkit.energy.accounts import joules
-from nvp_agentkit.errors import InvalidInput, UnknownName
+from nvp_agentkit.cli.options import AsJson, DataDir, say_json
 
 
 def verify_certificate(
-    certificate: Annotated[Path, typer.Argument(help="File with a quorum certificate.")],
+    certificate: Annotated[Path, typer.Argument(help="File with a quorum certificate.", metavar="FILE")],
     root: Annotated[
-        Path | None, typer.Option(help="The deployment's root key. [default: DATA_DIR/keys/root.pub]")
+        Path | None,
+        typer.Option(help="The deployment's root key.", metavar="FILE", show_default="FOLDER/keys/root.pub"),
     ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a certificate: signatures, keys and rule offline always; the agreement itself while its arrays are kept.
+    """Check a forecast's certificate: is it what the voters signed?
 
-    Needs no running stack. Exit status 1 if anything does not hold.
+    Signatures, keys and rule are checked offline, always; the agreement is computed again while the votes' arrays are
+    kept. Needs no running stack. Exit status 1 if anything does not hold.
 
     [dim]Example:[/dim] nvp verify .nvp/demo/certificate.json
     """
     from nvp_agentkit.artifacts import Artifacts
+    from nvp_agentkit.client.forecast import Certificate
+    from nvp_agentkit.errors import InvalidInput
 
     settings = deployment.settings_for(data_dir)
     try:
@@ -41,20 +40,18 @@ def verify_certificate(
         raise InvalidInput(f"{certificate}: {error.strerror}") from error
     found = Certificate(raw, root or settings.keys_dir / "root.pub", Artifacts.from_settings(settings)).verify()
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "valid": True,
-                    "recomputed": found.recomputed,
-                    "request_id": found.request_id,
-                    "domain": found.domain,
-                    "account": found.account,
-                    "agreed": found.agreed,
-                    "dissent": found.dissent,
-                    "missing": found.missing,
-                    "models": found.models,
-                }
-            )
+        say_json(
+            {
+                "valid": True,
+                "recomputed": found.recomputed,
+                "request_id": found.request_id,
+                "domain": found.domain,
+                "account": found.account,
+                "agreed": found.agreed,
+                "dissent": found.dissent,
+                "missing": found.missing,
+                "models": found.models,
+            }
         )
         return
     typer.echo(f"valid: {found.text}")
@@ -62,14 +59,18 @@ def verify_certificate(
 
 
 def lineage(
-    thing: Annotated[str, typer.Argument(help="A request id, or the id of a model or dataset.")],
+    thing: Annotated[str, typer.Argument(help="A request id, or the id of a model or dataset.", metavar="ID")],
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Where it comes from: who asked and voted (request), or all it was made of (model, dataset).
+    """Say where a forecast, a model or a dataset comes from.
+
+    Of a request: who asked, who voted, who paid. Of a model or dataset: all that it was made of.
 
     [dim]Example:[/dim] nvp lineage model:sha256:...
     """
+    from nvp_agentkit.client.place import find
+    from nvp_agentkit.errors import UnknownName
     from nvp_agentkit.lineage import queries
     from nvp_agentkit.lineage.graph import Graph
 
@@ -84,7 +85,7 @@ def lineage(
 
     found = asyncio.run(ask())
     if as_json:
-        typer.echo(json.dumps(asdict(found), default=str))
+        say_json(asdict(found))
     elif hasattr(found, "ballots"):
         for line in decision_lines(found):
             typer.echo(line)
@@ -95,23 +96,9 @@ def lineage(
 
 
 SHOWN = {
-    "name",
-    "domain",
-    "kind",
-    "seed",
-    "commit",
-    "dirty",
-    "version",
-    "mj",
-    "method",
-    "outcome",
-    "params",
-    "cpu",
-    "jax",
+    "name", "domain", "kind", "seed", "commit", "dirty", "version", "mj", "method", "outcome", "params", "cpu", "jax",
     "units",
-}
-
-
+}  # fmt: skip
 VERDICTS = {True: "dissents", False: "agrees", None: "came after the decision"}
 
 
@@ -123,6 +110,8 @@ def short(id: str) -> str:
 
 def decision_lines(found: Any) -> list[str]:
     """A decision in words, one fact a line."""
+    from nvp_agentkit.energy.accounts import joules
+
     decision = found.decision.properties
     lines = [
         f"request {decision['request_id']}: {decision['outcome']}",

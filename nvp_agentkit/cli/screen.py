@@ -5,25 +5,45 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from nvp_agentkit.embedded.stack import StackEvent
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-MARKS = {"ready": ("✓", "green"), "starting": ("…", "yellow"), "restarting": ("!", "red"), "draining": ("…", "yellow"),
-         "ended": ("·", "dim")}  # fmt: skip
+    from nvp_agentkit.embedded.stack import StackEvent
 
-
+MARKS = {
+    "ready": ("✓", "green"),
+    "starting": ("…", "yellow"),
+    "restarting": ("!", "red"),
+    "draining": ("…", "yellow"),
+    "missing": ("✗", "red"),
+    "ended": ("·", "dim"),
+}
 PLAIN_WIDTH = 120
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """The terminal; where there is none, lines wide enough not to be broken."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    made = Console(highlight=False, stderr=stderr)
+    return made if made.is_terminal else Console(highlight=False, stderr=stderr, width=PLAIN_WIDTH)
+
+
+def alive(console: Console) -> bool:
+    """True where lines may be drawn again in place."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def state_line(name: str, state: str, *said: str) -> Text:
+    """One process: a mark, its name, its state, and what else there is to say, dimmed."""
+    mark, style = MARKS.get(state, ("?", "red"))
+    return Text.assemble(
+        "   ", (mark, style), f" {name:<10} ", (f"{state:<10} ", style), ("  ".join(said).rstrip(), "dim")
+    )
 
 
 class Board:
@@ -38,7 +58,7 @@ class Board:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Draw while inside."""
-        if not self._console.is_terminal:
+        if not alive(self._console):
             yield
             return
         with Live(self._render(), console=self._console, refresh_per_second=8) as self._live:
@@ -51,7 +71,7 @@ class Board:
         self._lines[event.name] = (event.state, event.detail, time.monotonic() - self._since)
         if self._live is not None:
             self._live.update(self._render())
-        elif event.state in ("ready", "restarting") and not self._console.is_terminal:
+        elif event.state in ("ready", "restarting"):
             self._console.print(self._line(event.name))
 
     def _render(self) -> RenderableType:
@@ -59,24 +79,18 @@ class Board:
 
     def _line(self, name: str) -> Text:
         state, detail, after_s = self._lines[name]
-        mark, style = MARKS[state]
-        return Text.assemble(
-            ("   ", ""),
-            (mark, style),
-            f" {name:<10} ",
-            (f"{state:<9}", style),
-            (f"{after_s:6.1f} s  ", "dim"),
-            (detail, "dim"),
-        )
+        return state_line(name, state, f"{after_s:6.1f} s", detail)
 
 
 def progress_bar(console: Console) -> Progress:
     """A bar with one free text behind it; silent where nobody watches."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     return Progress(
         TextColumn("   {task.description}"),
         BarColumn(bar_width=28),
         TextColumn("{task.fields[told]}"),
         TimeElapsedColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not alive(console),
     )

@@ -1,4 +1,4 @@
-"""``nvp up``, ``down``, ``status``, ``worker``: a stack that keeps running."""
+"""``nvp up``, ``down``, ``status``, ``worker``, ``keys``: a stack that keeps running."""
 
 from __future__ import annotations
 
@@ -8,168 +8,235 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nvp_agentkit.cli import deployment, screen
-from nvp_agentkit.cli.screen import Board
-from nvp_agentkit.embedded import control
-from nvp_agentkit.embedded.stack import StackEvent
-from nvp_agentkit.embedded.stackfile import read_stack
-from nvp_agentkit.embedded.supervisor import ends_on_signal
-from nvp_agentkit.ensemble.keys import init_keys
-from nvp_agentkit.errors import StackError
-from nvp_agentkit.streams.connect import connect
-from nvp_agentkit.streams.health import WorkerState, workers
+from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli.options import INTERRUPTED, AsJson, DataDir, say_json
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the stack. [NVP_DATA_DIR, default .nvp]")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of words.")]
+if TYPE_CHECKING:
+    from nvp_agentkit.cli.screen import Board
+    from nvp_agentkit.embedded.stack import StackEvent
+    from nvp_agentkit.settings import Settings
+    from nvp_agentkit.streams.health import WorkerState
+
 FOLLOW_S = 0.1
 
 
 def up(
     data_dir: DataDir = None,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay here until Ctrl-C instead of going to the background.")
+        bool,
+        typer.Option("--foreground", help="Stay here until Ctrl-C; with --json each event is a JSON line."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Start the stack: stores (unless NVP_REDIS_URL and NVP_NEO4J_URI name others) and all workers.
+    """Start the stack in the background: stores and workers.
+
+    The stores are embedded ones, unless NVP_REDIS_URL and NVP_NEO4J_URI name servers elsewhere. Returns once every
+    worker is ready. What is there already on the data folder is used.
 
     [dim]Example:[/dim] nvp up && nvp account create ace-1 --limit-j 500
     """
+    from nvp_agentkit.cli.screen import Board, console
+
     settings = deployment.settings_for(data_dir)
+    board = Board(console(stderr=as_json))
     if foreground:
-        asyncio.run(_serve(settings.data_dir, data_dir))
+        asyncio.run(_serve(settings, None if as_json else board))
         return
-    log = settings.data_dir / "logs" / "stack.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    pid = _in_background(settings.data_dir, board)
+    if as_json:
+        say_json({"ready": True, "pid": pid, "data_dir": str(settings.data_dir)})
+        return
+    typer.echo(
+        f"Running in the background on {settings.data_dir}. Next: nvp status, nvp account create ace-1, nvp down"
+    )
+
+
+async def _serve(settings: Settings, board: Board | None) -> None:
+    """Run the stack until a signal; without a board each event is a line of JSON on standard output."""
+    from nvp_agentkit.embedded.stack import StackEvent
+    from nvp_agentkit.embedded.supervisor import ends_on_signal
+
+    tell: Callable[[StackEvent], None] = board or _tell_in_json
+    ready = False
+    with ends_on_signal():
+        async with deployment.supervisor(settings, tell) as running:
+            with board.shown() if board else nullcontext():
+                await running.ready(timeout_s=deployment.READY_S)
+            ready = True
+            if board:
+                typer.echo(f"Running on {settings.data_dir}. Ctrl-C ends it.")
+            else:
+                tell(StackEvent("stack", "ready", str(settings.data_dir)))
+            await asyncio.Event().wait()
+    if not ready:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _tell_in_json(event: StackEvent) -> None:
+    at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    level = "warning" if event.state == "restarting" else "info"
+    line = {"timestamp": at, "level": level, "name": event.name, "state": event.state, "detail": event.detail}
+    print(json.dumps(line), flush=True)
+
+
+def _in_background(folder: Path, board: Board) -> int:
+    """Start the stack as a process of its own and show its lines until it is ready; its pid.
+
+    Raises:
+        NvpError: it ended before; the error it ended with.
+    """
+    log = folder / "logs" / "stack.log"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.parent.mkdir(exist_ok=True)
+    with log.open("ab") as output:
+        begins = output.tell()
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "nvp_agentkit.cli", "up", "--foreground", "--data-dir", str(settings.data_dir)],
+            [sys.executable, "-m", "nvp_agentkit.cli", "up", "--foreground", "--json", "--data-dir", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    _follow(daemon, log)
+    try:
+        with board.shown():
+            _follow(daemon, log, begins, board)
+    except KeyboardInterrupt:
+        daemon.terminate()
+        daemon.wait()
+        raise
+    return daemon.pid
 
 
-async def _serve(folder: Path, data_dir: Path | None) -> None:
-    """Run the stack until a signal; each event is a JSON line on standard output."""
+def _follow(daemon: subprocess.Popen[bytes], log: Path, begins: int, board: Board) -> None:
+    from nvp_agentkit.embedded.stack import StackEvent
+    from nvp_agentkit.errors import StackError, from_wire
 
-    def tell(event: StackEvent) -> None:
-        print(json.dumps({"name": event.name, "state": event.state, "detail": event.detail}), flush=True)
-
-    with ends_on_signal():
-        async with deployment.supervisor(deployment.settings_for(data_dir), tell) as running:
-            await running.ready(timeout_s=deployment.READY_S)
-            tell(StackEvent("stack", "ready", str(folder)))
-            await asyncio.Event().wait()
-
-
-def _follow(daemon: subprocess.Popen[bytes], log: Path) -> None:
-    """Show the background stack's lines until it is ready.
-
-    Raises:
-        StackError: it ended before; its last words.
-    """
-    console = screen.console()
-    board = Board(console)
-    with log.open() as lines, board.shown():
+    with log.open("rb") as lines:
+        lines.seek(begins)
         while True:
+            ended = daemon.poll() is not None  # asked before the line is: what it said last is read then
             line = lines.readline()
             if not line:
-                if daemon.poll() is not None:
-                    raise StackError(f"the stack did not come up: {_last_words(log)}")
+                if ended:
+                    raise StackError(f"the stack did not come up; see {log}")
                 time.sleep(FOLLOW_S)
                 continue
-            if not line.startswith("{"):
+            said = _document(line)
+            if "error" in said:
+                raise from_wire(said["error"], said["detail"])
+            if "state" not in said:
                 continue
-            event = StackEvent(**json.loads(line))
+            event = StackEvent(said["name"], said["state"], said["detail"])
             if event.name == "stack":
-                break
+                return
             board(event)
-    console.print(
-        f"Running in the background on {log.parent.parent}. Next: nvp status, nvp account create ace-1, nvp down",
-        soft_wrap=True,
-    )
 
 
-def _last_words(log: Path) -> str:
-    said = [line for line in log.read_text(errors="replace").splitlines() if line and not line.startswith("{")]
-    return said[-1].partition(": ")[2] or said[-1] if said else f"see {log}"
+def _document(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line; empty for what a library has said in plain words."""
+    return json.loads(line) if line.startswith(b"{") else {}
 
 
-def down(data_dir: DataDir = None) -> None:
+def down(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """End the running stack; its data stays.
 
     [dim]Example:[/dim] nvp down
     """
-    pid = asyncio.run(control.down(deployment.settings_for(data_dir).data_dir))
-    typer.echo(f"stack ended (process {pid})")
+    from nvp_agentkit.embedded import control
+
+    folder = deployment.settings_for(data_dir).data_dir
+    pid = asyncio.run(control.down(folder))
+    if as_json:
+        say_json({"ended": True, "pid": pid, "data_dir": str(folder)})
+        return
+    typer.echo(f"stack ended (process {pid}); its data stays in {folder}")
 
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Say what runs, where, and whether it is ready. Exit status 1 if something is not.
+    """Say what runs, where, and whether it is ready.
+
+    Exit status 1 if a worker is missing or not ready.
 
     [dim]Example:[/dim] nvp status --json
     """
-    settings = deployment.settings_for(data_dir)
+    from nvp_agentkit.cli.screen import console, state_line
+    from nvp_agentkit.embedded.stackfile import read_stack
+
+    settings, pid = deployment.settings_for(data_dir), None
     if settings.redis_url is None:
         stack = read_stack(settings.data_dir)
         settings, pid = stack.over(settings), stack.pid
-    else:
-        pid = None
-
-    async def look() -> list[WorkerState]:
-        redis = await connect(settings)
-        try:
-            return await workers(redis)
-        finally:
-            await redis.aclose()
-
-    seen = asyncio.run(look())
+    seen = asyncio.run(_workers(settings))
     missing = sorted(set(deployment.WORKERS) - {one.name for one in seen})
     ready = not deployment.unready(seen)
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "ready": ready,
-                    "pid": pid,
-                    "data_dir": str(settings.data_dir),
-                    "workers": [asdict(one) for one in seen],
-                    "missing": missing,
-                }
-            )
+        workers = [asdict(one) for one in seen]
+        say_json(
+            {"ready": ready, "pid": pid, "data_dir": str(settings.data_dir), "workers": workers, "missing": missing}
         )
     else:
+        screen = console()
         for one in seen:
-            typer.echo(f"{one.name:<10} {one.state:<9} {one.instance} pid {one.pid:<8} {one.detail}")
+            screen.print(state_line(one.name, one.state, f"{one.instance} pid {one.pid:<8}", one.detail))
         for name in missing:
-            typer.echo(f"{name:<10} missing")
+            screen.print(state_line(name, "missing", f"nvp logs {name}"))
         typer.echo(f"data folder {settings.data_dir}" + (f", supervisor pid {pid}" if pid else ""))
     raise typer.Exit(0 if ready else 1)
 
 
-def worker(name: Annotated[str, typer.Argument(help="training, inference, shadow-N, tally or recorder")]) -> None:
-    """Run one worker here, as compose and Kubernetes do; settings come from NVP_* variables.
+async def _workers(settings: Settings) -> list[WorkerState]:
+    from nvp_agentkit.streams.connect import connect
+    from nvp_agentkit.streams.health import workers
+
+    redis = await connect(settings)
+    try:
+        return await workers(redis)
+    finally:
+        await redis.aclose()
+
+
+def _worker_names(typed: str) -> list[str]:
+    return [name for name in deployment.WORKERS if name.startswith(typed)]
+
+
+def worker(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="training, inference, shadow-N, tally or recorder.", metavar="NAME", autocompletion=_worker_names
+        ),
+    ],
+) -> None:
+    """Run one worker in this process, as compose and Kubernetes do.
+
+    Its settings come from NVP_* variables; it logs to standard error, as JSON unless NVP_LOG_FORMAT=text.
 
     [dim]Example:[/dim] NVP_REDIS_URL=redis://... nvp worker shadow-1
     """
     os.execv(sys.executable, [sys.executable, "-m", "nvp_agentkit.workers", name])  # noqa: S606 - becoming it is the purpose
 
 
-def keys(data_dir: DataDir = None) -> None:
-    """Make the deployment's root key and the voters' and tally's keys; what is there already is kept.
+def keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Make a deployment's keys: root, voters, tally.
 
-    `nvp up` does this by itself; compose runs it once before the workers.
+    What is there already is kept. `nvp up` does this by itself; compose runs it once before the workers.
 
     [dim]Example:[/dim] nvp keys --data-dir /var/lib/nvp
     """
-    settings = deployment.settings_for(data_dir)
-    init_keys(settings.keys_dir, deployment.SIGNERS)
-    typer.echo(f"keys in {settings.keys_dir}; verifiers need root.pub alone")
+    from nvp_agentkit.ensemble.keys import init_keys
+
+    folder = deployment.settings_for(data_dir).keys_dir
+    init_keys(folder, deployment.SIGNERS)
+    if as_json:
+        say_json({"keys_dir": str(folder), "root_key": str(folder / "root.pub"), "signers": deployment.SIGNERS})
+        return
+    typer.echo(f"keys in {folder}; verifiers need root.pub alone")

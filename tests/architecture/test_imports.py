@@ -18,8 +18,8 @@ def loaded(module: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["nvp_agentkit", "nvp_agentkit.client"])
-def test_a_client_is_light(module: str) -> None:
+@pytest.mark.parametrize("module", ["nvp_agentkit", "nvp_agentkit.client", "nvp_agentkit.cli.app"])
+def test_a_client_and_the_command_line_are_light(module: str) -> None:
     assert loaded(module) == set()
 
 

@@ -11,10 +11,7 @@ from typing import Annotated
 import typer
 
 from nvp_agentkit.cli import deployment, screen
-from nvp_agentkit.cli.demo.story import Options, tell
-from nvp_agentkit.cli.stack import DataDir
-
-INTERRUPTED = 130
+from nvp_agentkit.cli.options import INTERRUPTED, DataDir
 
 
 def command(
@@ -34,6 +31,8 @@ def command(
 
     [dim]Examples:[/dim] nvp demo  ·  nvp demo --data rain.npz:rain_mm_h --units mm/h
     """
+    from nvp_agentkit.cli.demo.story import Options, tell
+
     # On a short path: the stores put sockets and locks there.
     with tempfile.TemporaryDirectory(prefix="nvp-") if ephemeral else nullcontext(None) as temporary:
         settings = deployment.settings_for(Path(temporary) if temporary else data_dir)
