@@ -117,6 +117,19 @@ def top_up(
     typer.echo(f"account {name}: limit {joules(balance.limit_mj)}, free {joules(balance.free_mj)}")
 
 
+@app.command()
+def url(name: Name, data_dir: DataDir = None) -> None:
+    """Print what a Redis client in any language needs.
+
+    It is the stream server's address with the account's user and password in it: keep it secret.
+
+    [dim]Example:[/dim] NVP_REDIS_URL=$(nvp account url ace-1) node examples/node/forecast.mjs
+    """
+    from nvp_agentkit.client.place import find
+
+    typer.echo(find(deployment.settings_for(data_dir), name).login_url())
+
+
 def _at_stack(settings: Settings, work: Callable[[Redis, Settings], Awaitable[T]]) -> T:
     """Run ``work`` with the owner's own connection to the running stack."""
     from redis.exceptions import ResponseError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -27,6 +27,18 @@ class Place:
     settings: Settings
     account: str | None
     root_key: Path
+
+    def login_url(self) -> str:
+        """The stream server with the account's own user and password: all that a Redis client in any language needs.
+
+        Raises:
+            StackError: this machine keeps no login for the account.
+        """
+        password = self.settings.account_password
+        if self.account is None or password is None:
+            raise StackError(f"no login of account {self.account} is kept here; `nvp account create` makes one")
+        parts = urlsplit(self.settings.redis_url or "")
+        return parts._replace(netloc=f"{self.account}:{quote(password, safe='')}@{parts.netloc}").geturl()
 
 
 def login_file(data_dir: Path, account: str) -> Path:

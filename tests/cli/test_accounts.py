@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
+from typer.testing import CliRunner
 
+from nvp_agentkit.cli.app import app
 from nvp_agentkit.cli.deployment import open_account
-from nvp_agentkit.client.place import login_file
+from nvp_agentkit.client.place import find, login_file
+from nvp_agentkit.errors import StackError
 from nvp_agentkit.settings import Settings
 
 
@@ -24,3 +29,22 @@ async def test_a_login_that_cannot_be_read_is_made_anew(redis: Redis, settings: 
     login_file(settings.data_dir, account).write_text("{")
     await open_account(redis, settings, account, limit_mj=5_000, owner="tests")
     assert account in login_file(settings.data_dir, account).read_text()
+
+
+async def test_an_accounts_url_is_all_that_a_stock_client_needs(
+    redis: Redis, settings: Settings, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await open_account(redis, settings, account, limit_mj=5_000, owner="tests")
+    for name in ("data_dir", "redis_url"):
+        monkeypatch.setenv(f"NVP_{name.upper()}", str(getattr(settings, name)))
+    said = CliRunner().invoke(app, ["account", "url", account]).stdout.strip()
+    async with Redis.from_url(said) as client:
+        await client.xadd(f"nvp:{{{account}}}:predict", {"event": "x"})
+        assert (await client.xlen(f"nvp:{{{account}}}:predict")) == 1
+        with pytest.raises(NoPermissionError):
+            await client.xadd("nvp:{somebody-else}:predict", {"event": "x"})
+
+
+def test_an_account_without_a_login_here_has_no_url(settings: Settings) -> None:
+    with pytest.raises(StackError, match="no login of account nobody is kept here; `nvp account create` makes one"):
+        find(settings, "nobody").login_url()

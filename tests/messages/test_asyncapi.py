@@ -20,6 +20,7 @@ from nvp_agentkit.streams import asyncapi, names
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "schemas"
 NODE = Path(__file__).with_name("node")
+pytestmark = pytest.mark.xdist_group("tests/messages/node")  # one process installs there
 DOCUMENT: dict[str, Any] = json.loads(asyncapi.document())
 
 MISTAKES = {

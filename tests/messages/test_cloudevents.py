@@ -17,6 +17,7 @@ from nvp_agentkit.messages import Event, Payload, decode, new_event
 from nvp_agentkit.messages.schema import documents
 
 NODE = Path(__file__).with_name("node")
+pytestmark = pytest.mark.xdist_group("tests/messages/node")  # one process installs there
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
