@@ -38,6 +38,9 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="which of several workers of one name this is; default the machine's (the container's) name",
     )
+    ready_file: Path | None = Field(
+        None, description="file that a ready worker touches as often as it says so, for health checks"
+    )
     lease_s: float = Field(15.0, gt=0, description="how long a worker may be silent before its work is taken over")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     log_format: Literal["json", "text"] = Field("json", description="how it is logged")
@@ -95,8 +98,8 @@ def child_environment(settings: Settings) -> dict[str, str]:
     """The environment of a worker: what this process has, but ``NVP_*`` from ``settings`` and nothing else.
 
     So passwords travel to a child by its environment, which only its owner can read, never by its
-    command line. A client's account is not handed on.
+    command line. What is a client's or one worker's alone is not handed on.
     """
-    handed = settings.model_dump(mode="json", exclude_none=True, exclude={"account", "account_password"})
+    handed = settings.model_dump(mode="json", exclude_none=True, exclude={"account", "account_password", "ready_file"})
     rest = {name: value for name, value in os.environ.items() if not name.startswith("NVP_")}
     return rest | {f"NVP_{name.upper()}": str(value) for name, value in handed.items()}

@@ -74,8 +74,11 @@ async def run_roles(
     def state() -> tuple[str, str]:
         return next(((one.state, one.detail) for one in consumers if one.state != "ready"), readiness())
 
-    kind = system.name.partition("-")[0]
+    name, at = system.name, system.settings
+    heartbeat = keep_announcing(
+        system.redis, name, at.instance, name.partition("-")[0], state, stop, ready_file=at.ready_file
+    )
     async with asyncio.TaskGroup() as group:
-        group.create_task(keep_announcing(system.redis, system.name, system.settings.instance, kind, state, stop))
+        group.create_task(heartbeat)
         for job in (*(consumer.run(stop) for consumer in consumers), *beside):
             group.create_task(job)

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -47,9 +48,20 @@ async def announce(redis: Redis, name: str, instance: str, kind: str, state: str
 
 
 async def keep_announcing(
-    redis: Redis, name: str, instance: str, kind: str, current: Callable[[], tuple[str, str]], stop: asyncio.Event
+    redis: Redis,
+    name: str,
+    instance: str,
+    kind: str,
+    current: Callable[[], tuple[str, str]],
+    stop: asyncio.Event,
+    *,
+    ready_file: Path | None = None,
 ) -> None:
-    """Announce ``current()`` (state, detail) at each change and every `BEAT_S`, until ``stop``; then sign off."""
+    """Announce ``current()`` (state, detail) at each change and every `BEAT_S`, until ``stop``; then sign off.
+
+    ``ready_file`` is touched whenever the server has taken the word that this worker is ready, and is gone when it has
+    taken another: a health check that looks at its age asks no process of ours anything.
+    """
     said, since = ("", ""), BEAT_S
     while not stop.is_set():
         now = current()
@@ -57,12 +69,14 @@ async def keep_announcing(
             try:
                 await announce(redis, name, instance, kind, *now)
                 said, since = now, 0.0
+                _mark(ready_file, ready=now[0] == "ready")
             except AWAY as error:
                 log.warning("heartbeat of %s not sent: %s", name, error)
         try:
             await asyncio.wait_for(stop.wait(), 0.25)
         except TimeoutError:
             since += 0.25
+    _mark(ready_file, ready=False)
     try:
         await redis.delete(names.worker(name, instance))
     except AWAY as error:
@@ -74,13 +88,17 @@ async def workers(redis: Redis) -> list[WorkerState]:
     found: list[WorkerState] = []
     async for key in redis.scan_iter(match=names.WORKERS.replace("{", "\\{") + "*", count=1000):
         name, _, instance = key.decode().removeprefix(names.WORKERS).partition("@")
-        if said := await last_word(redis, name, instance):
+        if said := await _last_word(redis, name, instance):
             found.append(said)
     return sorted(found, key=lambda worker: (worker.name, worker.instance))
 
 
-async def last_word(redis: Redis, name: str, instance: str) -> WorkerState | None:
-    """What this very worker said within `TTL_S`, if anything."""
+def _mark(file: Path | None, *, ready: bool) -> None:
+    if file is not None:
+        file.touch() if ready else file.unlink(missing_ok=True)
+
+
+async def _last_word(redis: Redis, name: str, instance: str) -> WorkerState | None:
     said: Any = await redis.hgetall(names.worker(name, instance))
     fields = {field.decode(): value.decode() for field, value in said.items()}
     if not fields:

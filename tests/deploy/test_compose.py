@@ -80,9 +80,11 @@ def test_every_variable_that_compose_wants_is_in_the_example_and_the_other_way_r
     assert set(example) - wanted <= settings
 
 
-def test_a_health_check_asks_of_the_worker_it_stands_at(ours: dict[str, Any]) -> None:
+def test_every_worker_has_a_health_check_and_writes_what_that_looks_at(ours: dict[str, Any]) -> None:
     for name in deployment.WORKERS:
-        assert ours[name]["healthcheck"]["test"] == ["CMD", "python", "-m", "nvp_agentkit.workers.health", name]
+        assert "$NVP_READY_FILE" in ours[name]["healthcheck"]["test"][1]
+        folder = Path(ours[name]["environment"]["NVP_READY_FILE"]).parent
+        assert [str(folder)] == ours[name]["tmpfs"]  # a new one with each start: no word of an earlier life
 
 
 def test_what_waits_waits_for_health_and_signers_for_their_keys(ours: dict[str, Any]) -> None:
