@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types contracts wheel check schemas clean help
+.PHONY: demo test lint types contracts wheel check schemas docs clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test    all tests, on the embedded stack"
 	@echo "make check   what CI runs: lint, types, contracts, tests, wheel"
 	@echo "make schemas write schemas/ anew from the code"
+	@echo "make docs    write docs/cli.md anew from the code"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -50,6 +51,9 @@ wheel: $(VENV)/.dev
 schemas: $(VENV)/.dev
 	@$(BIN)/python -m nvp_agentkit.messages.schema
 	@$(BIN)/python -m nvp_agentkit.streams.asyncapi
+
+docs: $(VENV)/.dev
+	@$(BIN)/python -m nvp_agentkit.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 check: lint types contracts test
 

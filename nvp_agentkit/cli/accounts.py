@@ -118,7 +118,7 @@ def top_up(
 
 
 @app.command()
-def url(name: Name, data_dir: DataDir = None) -> None:
+def url(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Print what a Redis client in any language needs.
 
     It is the stream server's address with the account's user and password in it: keep it secret.
@@ -127,7 +127,11 @@ def url(name: Name, data_dir: DataDir = None) -> None:
     """
     from nvp_agentkit.client.place import find
 
-    typer.echo(find(deployment.settings_for(data_dir), name).login_url())
+    url = find(deployment.settings_for(data_dir), name).login_url()
+    if as_json:
+        say_json({"account": name, "url": url})
+        return
+    typer.echo(url)
 
 
 def _at_stack(settings: Settings, work: Callable[[Redis, Settings], Awaitable[T]]) -> T:

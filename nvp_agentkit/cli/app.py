@@ -18,14 +18,14 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 from nvp_agentkit import __version__
-from nvp_agentkit.cli import accounts, demo, inspect, stack
+from nvp_agentkit.cli import accounts, demo, doctor, inspect, logs, stack
 from nvp_agentkit.cli.options import FAILED, INTERRUPTED, STATUSES, USAGE, say_json
 from nvp_agentkit.errors import NvpError
 
 SINGLE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")
 HELP = """Forecasts of 2-D energy fields that agents can pay for, check and trace.
 
-New here? [bold]nvp demo[/] shows the whole path.
+New here? [bold]nvp demo[/] shows the whole path; [bold]nvp doctor[/] says what is missing or broken.
 
 [dim]Example:[/dim] nvp demo
 """
@@ -42,8 +42,10 @@ app = typer.Typer(
 )
 START, RUN, ASK, KEEP = "Start here", "Run a stack", "Ask and check", "Accounts"
 app.command("demo", rich_help_panel=START)(demo.command)
+app.command("doctor", rich_help_panel=START)(doctor.command)
 app.command("up", rich_help_panel=RUN)(stack.up)
 app.command("status", rich_help_panel=RUN)(stack.status)
+app.command("logs", rich_help_panel=RUN)(logs.command)
 app.command("down", rich_help_panel=RUN)(stack.down)
 app.command("worker", rich_help_panel=RUN)(stack.worker)
 app.command("keys", rich_help_panel=RUN)(stack.keys)
@@ -101,7 +103,7 @@ def run() -> None:
         _fail(error.code, str(error), FAILED, as_json=as_json)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail("system", f"{where}{error.strerror or error}", FAILED, as_json=as_json)
+        _fail("system", f"{where}{error.strerror or error}; `nvp doctor` tells more", FAILED, as_json=as_json)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -164,7 +164,7 @@ def down(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Say what runs, where, and whether it is ready.
 
-    Exit status 1 if a worker is missing or not ready.
+    Exit status 1 if a worker is missing or not ready; `nvp doctor` looks for the reason.
 
     [dim]Example:[/dim] nvp status --json
     """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from redis.asyncio import Redis
 
@@ -26,6 +26,7 @@ class WorkerState:
     """A worker's last word, at most `TTL_S` old. ``state``: starting, ready or draining.
 
     Several may have one ``name`` (its place in the stack, such as ``shadow-1``); ``instance`` tells them apart.
+    It was said ``age_s`` seconds ago by the server's clock, at ``at_ms`` by the worker's own.
     """
 
     name: str
@@ -34,13 +35,16 @@ class WorkerState:
     state: str
     detail: str
     pid: int
+    at_ms: int
+    age_s: float
 
 
 async def announce(redis: Redis, name: str, instance: str, kind: str, state: str, detail: str = "") -> None:
     """Say how this worker is; forgotten after `TTL_S`."""
     key = names.worker(name, instance)
     pipe = redis.pipeline()
-    said = {"kind": kind, "state": state, "detail": detail[:500], "pid": str(os.getpid())}
+    at_ms = str(time.time_ns() // 1_000_000)
+    said = {"kind": kind, "state": state, "detail": detail[:500], "pid": str(os.getpid()), "at_ms": at_ms}
     for field, value in said.items():
         pipe.hset(key, field, value)
     pipe.expire(key, TTL_S)
@@ -99,8 +103,20 @@ def _mark(file: Path | None, *, ready: bool) -> None:
 
 
 async def _last_word(redis: Redis, name: str, instance: str) -> WorkerState | None:
-    said: Any = await redis.hgetall(names.worker(name, instance))
+    pipe = redis.pipeline()
+    pipe.hgetall(names.worker(name, instance))
+    pipe.pttl(names.worker(name, instance))
+    said, left_ms = await pipe.execute()
     fields = {field.decode(): value.decode() for field, value in said.items()}
     if not fields:
         return None
-    return WorkerState(name, instance, fields["kind"], fields["state"], fields["detail"], int(fields["pid"]))
+    return WorkerState(
+        name,
+        instance,
+        fields["kind"],
+        fields["state"],
+        fields["detail"],
+        int(fields["pid"]),
+        at_ms=int(fields["at_ms"]),
+        age_s=TTL_S - left_ms / 1000,
+    )

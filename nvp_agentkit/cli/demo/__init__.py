@@ -25,9 +25,10 @@ def command(
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing: use a temporary data folder.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Simulate, train under a joule budget, forecast by quorum, verify, trace. About a minute and a half.
+    """Show the whole path, from an equation to a certified forecast.
 
-    Starts a stack of its own on the data folder and ends it, or uses the one that runs there.
+    Simulate, train under a joule budget, forecast by quorum, verify, trace: about a minute and a half. Starts a
+    stack of its own on the data folder and ends it, or uses the one that runs there.
 
     [dim]Examples:[/dim] nvp demo  ·  nvp demo --data rain.npz:rain_mm_h --units mm/h
     """
