@@ -18,7 +18,7 @@ from . import facts, joules, refusals, shadow
 from .forecasting import ModelHost
 from .process import Role, run_roles
 from .requests import body, field_of, units_of
-from .system import System, budget_of, deadline_of
+from .system import System, deadline_of
 
 VOTER = "voter-0"
 
@@ -29,21 +29,12 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     served = await models.resolve(delivery.account, request)
     units = units_of(request, served.record)
     frames = await field_of(request, system)
-    async with joules.window(
-        system.ledger,
-        delivery.account,
-        delivery.request_id,
-        budget_of(delivery),
-        part=VOTER,
-        parts=1,
-        deadline_ms=round(deadline_of(delivery) * 1000),
-        watts_per_core=system.settings.watts_per_core,
-    ) as energy:
+    async with joules.window(system, delivery, part=VOTER, parts=1) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
         prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
         reading = energy.charge(prediction.cost)
-    mean = await system.artifacts.put_array(prediction.mean, units)
-    log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
+        mean = await system.artifacts.put_array(prediction.mean, units)
+        log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
     reply = PredictionCompleted(
         request_id=delivery.request_id,
         model_id=served.member.model_id,

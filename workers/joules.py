@@ -10,12 +10,21 @@ from dataclasses import dataclass
 from nvp_agentkit.energy.accounts import Grant, joules
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.energy.meter import add, modelled
-from nvp_agentkit.errors import BudgetTooSmall, InsufficientJoules, InvalidInput, NvpError, UnknownName
+from nvp_agentkit.errors import (
+    BudgetExhausted,
+    BudgetTooSmall,
+    ConflictingFact,
+    InsufficientJoules,
+    InvalidInput,
+    NvpError,
+    UnknownName,
+)
 from nvp_agentkit.messages import Reading
-from nvp_agentkit.streams import AWAY
+from nvp_agentkit.streams import AWAY, Delivery
 
 from .compute.front import Cost
 from .compute.watch import EVERY_S
+from .system import System, budget_of, deadline_of
 
 UNSEEN_S = 0.5  # between two settlements of a job's progress
 GRACE_MS = 60_000  # after the deadline: then `reap` takes what nobody settled
@@ -27,7 +36,8 @@ class Window:
     """One payer's share of one reservation, from its first use to its last word.
 
     An attempt settles under odd numbers while it works and under an even one when it leaves: so the next one knows
-    whether the figure it finds is the last word of an attempt, or only what it had said before it died.
+    whether the figure it finds is the last word of an attempt, or only what it had said before it died. Once the next
+    one has begun, the ledger no longer listens to this one: a worker that lost its lease settles nothing.
     """
 
     ledger: Ledger
@@ -46,7 +56,7 @@ class Window:
     def before_mj(self) -> int:
         """What earlier attempts used; one that died at work is charged its last interval as well."""
         earlier = self.grant.parts_settled.get(self.part)
-        if earlier is None or earlier.final:  # paid, and its answer was lost: it is made again at nobody's cost
+        if earlier is None:
             return 0
         return earlier.used_mj + (self._unseen_mj if earlier.seq % 2 else 0)
 
@@ -60,8 +70,14 @@ class Window:
 
         Raises:
             BudgetTooSmall: with the figure it would need.
+            BudgetExhausted: it would have fitted, had earlier attempts not used so much.
         """
         if expected_mj > self.share_mj:
+            if self.before_mj:
+                raise BudgetExhausted(
+                    f"{what} takes about {joules(expected_mj)}, {joules(self.share_mj)} are left, "
+                    f"earlier attempts used {joules(self.before_mj)}; ask again, or raise `budget_j`"
+                )
             needed_mj = expected_mj * self.grant.parts
             raise BudgetTooSmall(
                 f"{what} takes about {joules(expected_mj)}, {joules(self.share_mj)} of {joules(self.grant.granted_mj)} "
@@ -106,7 +122,13 @@ class Window:
         self._said_mj = max(self._said_mj, self.used_mj)
         total = self.before_mj + self._said_mj
         await self.ledger.settle(
-            self.grant.account, self.grant.reservation, self.part, total, seq=self._seq, final=final
+            self.grant.account,
+            self.grant.reservation,
+            self.part,
+            total,
+            seq=self._seq,
+            final=final,
+            fence=self.grant.fences[self.part],
         )
 
     @property
@@ -129,27 +151,31 @@ def together(readings: Sequence[Reading]) -> Reading:
 
 
 @asynccontextmanager
-async def window(
-    ledger: Ledger,
-    account: str,
-    reservation: str,
-    budget_mj: int,
-    *,
-    part: str,
-    parts: int,
-    deadline_ms: int,
-    watts_per_core: float,
-) -> AsyncIterator[Window]:
-    """Reserve ``budget_mj`` (once for all parts), do the work, settle this part.
+async def window(system: System, delivery: Delivery, *, part: str, parts: int) -> AsyncIterator[Window]:
+    """Reserve the request's budget (once for all parts), do the work, settle this part.
 
     Work that failed for good is charged what it used until then, a refusal nothing; work that will be tried again
-    (a retryable error, a cancellation) keeps its reservation for the next attempt.
+    (a retryable error, a cancellation) keeps its reservation for the next attempt. Whatever the answer is made of
+    belongs inside: work that is done again is charged again.
 
     Raises:
         InsufficientJoules: the account cannot pay.
+        ConflictingFact: the reservation is closed for good; its time was over.
     """
-    grant = await ledger.reserve(account, reservation, budget_mj, parts=parts, expires_ms=deadline_ms + GRACE_MS)
-    opened = Window(ledger, grant, part, watts_per_core)
+    grant = await system.ledger.reserve(
+        delivery.account,
+        delivery.request_id,
+        budget_of(delivery),
+        parts=parts,
+        part=part,
+        expires_ms=round(deadline_of(delivery) * 1000) + GRACE_MS,
+    )
+    if grant.state != "open":
+        raise ConflictingFact(
+            f"request {delivery.request_id}: its {joules(grant.granted_mj)} were {grant.state} when its time was over; "
+            "ask again under an id of its own"
+        )
+    opened = Window(system.ledger, grant, part, system.settings.watts_per_core)
     try:
         yield opened
     except REFUSALS:

@@ -20,7 +20,10 @@ BATCH = 16  # messages in one worker's hands at a time
 
 @dataclass(frozen=True)
 class Role:
-    """One place in one group: which streams, what is accepted, what is done, how it is refused."""
+    """One place in one group: which streams, what is accepted, what is done, how it is refused.
+
+    Not ``unique`` are messages that may well be handled twice: see `Consumer`.
+    """
 
     suffix: str
     group: str
@@ -28,6 +31,7 @@ class Role:
     handle: Handle
     refuse: Callable[[System, Delivery, NvpError], Completion]
     batch: int = BATCH
+    unique: bool = True
 
     @classmethod
     def each(
@@ -39,9 +43,10 @@ class Role:
         refuse: Callable[[System, Delivery, NvpError], Completion],
         *,
         batch: int = BATCH,
+        unique: bool = True,
     ) -> Role:
         """A role whose messages are answered one by one, beside each other within a batch."""
-        return cls(suffix, group, accepts, one_by_one(answer), refuse, batch)
+        return cls(suffix, group, accepts, one_by_one(answer), refuse, batch, unique)
 
 
 async def run_roles(
@@ -65,6 +70,7 @@ async def run_roles(
             handle=role.handle,
             refuse=partial(role.refuse, system),
             accepts=(role.accepts,),
+            unique=role.unique,
             batch=role.batch,
             lease_s=system.settings.lease_s,
         )

@@ -86,6 +86,6 @@ async def reap(ledger: Ledger, stop: asyncio.Event) -> None:
 async def serve(system: System, stop: asyncio.Event) -> None:
     async with Graph.connect(system.settings) as graph:
         recorder = Recorder(graph)
-        role = Role("lineage", "recorder", LineageRecorded, recorder.record, refuse, batch=BATCH)
+        role = Role("lineage", "recorder", LineageRecorded, recorder.record, refuse, batch=BATCH, unique=False)
         beside = [recorder.keep_ready(stop), reap(system.ledger, stop)]
         await run_roles(system, stop, [role], beside=beside, readiness=lambda: recorder.state)

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from nvp_agentkit.ensemble import Signer, load_signer, make_vote, sign_vote
-from nvp_agentkit.errors import BudgetError, InvalidInput, NvpError, UnknownModel, UnknownName
+from nvp_agentkit.errors import InvalidInput, NvpError, UnknownModel
 from nvp_agentkit.messages import Event, PredictionRequested, VoteCast
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
@@ -15,10 +15,9 @@ from . import facts, joules, refusals
 from .forecasting import ModelHost, Served
 from .process import Role, run_roles
 from .requests import body, field_of, units_of
-from .system import System, budget_of, deadline_of
+from .system import System, deadline_of
 
-# What every voter would say of the same request: a refusal, not a vote that failed.
-ABOUT_THE_REQUEST = (InvalidInput, UnknownName, BudgetError)
+ABOUT_THE_REQUEST = joules.REFUSALS  # what every voter would say of it: no, and not a vote that failed
 
 
 async def vote(delivery: Delivery, models: ModelHost, signer: Signer, system: System) -> Completion:
@@ -45,21 +44,12 @@ async def _answer(
 ) -> tuple[Event, Event]:
     units = units_of(request, served.record)
     frames = await field_of(request, system)
-    async with joules.window(
-        system.ledger,
-        delivery.account,
-        delivery.request_id,
-        budget_of(delivery),
-        part=signer.name,
-        parts=len(served.record.members),
-        deadline_ms=round(deadline_of(delivery) * 1000),
-        watts_per_core=system.settings.watts_per_core,
-    ) as energy:
+    async with joules.window(system, delivery, part=signer.name, parts=len(served.record.members)) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a vote of {signer.name}")
         prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
         reading = energy.charge(prediction.cost)
-    mean = await system.artifacts.put_array(prediction.mean, units)
-    log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
+        mean = await system.artifacts.put_array(prediction.mean, units)
+        log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
     said = make_vote(
         served.record,
         signer.name,

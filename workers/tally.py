@@ -262,5 +262,5 @@ def forget(system: System, delivery: Delivery, error: NvpError) -> Completion:
 
 async def serve(system: System, stop: asyncio.Event) -> None:
     tally = Tally(system)
-    role = Role.each("votes", "tally", VoteCast, partial(Tally.count, tally), forget)
+    role = Role.each("votes", "tally", VoteCast, partial(Tally.count, tally), forget, unique=False)
     await run_roles(system, stop, [role], beside=[tally.sweep(stop)])

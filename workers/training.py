@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import structlog
 
 from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, Member
+from nvp_agentkit.errors import NvpError, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
     ImportSpec,
@@ -32,10 +34,12 @@ from . import facts, joules, refusals, registry
 from .compute.front import Answer
 from .process import Role, run_roles
 from .requests import body
-from .system import System, budget_of, deadline_of
+from .system import System, deadline_of
 
 SAFETENSORS = "application/vnd.safetensors"
 PART = "job"
+KEEP_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+Ref = TypeVar("Ref", ObjectRef, ArrayRef)
 log = structlog.get_logger()
 
 
@@ -44,26 +48,17 @@ async def answer(delivery: Delivery, system: System) -> Completion:
     spec = body(delivery, JobRequested).spec
     started_ms = facts.now_ms()
     with tempfile.TemporaryDirectory(prefix="nvp-job-") as scratch:
-        async with joules.window(
-            system.ledger,
-            delivery.account,
-            delivery.request_id,
-            budget_of(delivery),
-            part=PART,
-            parts=1,
-            deadline_ms=round(deadline_of(delivery) * 1000),
-            watts_per_core=system.settings.watts_per_core,
-        ) as energy:
+        async with joules.window(system, delivery, part=PART, parts=1) as energy:
             params = await _parameters(spec, Path(scratch), system)
             done = await _run(delivery, spec.kind, params, energy, system)
             reading = energy.charge(done.cost)
-        run = facts.RunFacts(delivery, system.name, spec.kind, started_ms, reading, done.values["environment"])
-        seconds = (facts.now_ms() - started_ms) / 1000
-        match spec:
-            case TrainSpec():
-                return await _keep_ensemble(delivery, spec, done, run, reading, seconds, system)
-            case SimulateSpec() | ImportSpec():
-                return await _keep_dataset(delivery, spec, done, run, reading, seconds, Path(params["out"]), system)
+            run = facts.RunFacts(delivery, system.name, spec.kind, started_ms, reading, done.values["environment"])
+            seconds = (facts.now_ms() - started_ms) / 1000
+            match spec:
+                case TrainSpec():
+                    return await _keep_ensemble(delivery, spec, done, run, reading, seconds, system)
+                case SimulateSpec() | ImportSpec():
+                    return await _keep_dataset(delivery, spec, done, run, reading, seconds, Path(params["out"]), system)
 
 
 async def _parameters(spec: SimulateSpec | ImportSpec | TrainSpec, scratch: Path, system: System) -> dict[str, Any]:
@@ -141,7 +136,7 @@ async def _keep_dataset(
     system: System,
 ) -> Completion:
     about = done.values["about"]
-    ref = await system.artifacts.put(await asyncio.to_thread(path.read_bytes), SAFETENSORS)
+    ref = await _kept(partial(_file, path, system))
     if isinstance(spec, SimulateSpec):
         run.configured(done.values["meta"]["provenance"] | {"domain": spec.domain}, spec.seed)
     else:
@@ -167,7 +162,7 @@ async def _keep_ensemble(
     data = run.used(spec.data)
     members, reports = [], []
     for told in values["members"]:
-        weights = await system.artifacts.put(await asyncio.to_thread(Path(told["path"]).read_bytes), SAFETENSORS)
+        weights = await _kept(partial(_file, Path(told["path"]), system))
         members.append(Member(voter=told["voter"], model_id=told["model_id"], weights=weights))
         reports.append(_report(told, weights))
         run.configured(values["configs"][told["voter"]], told["seed"])
@@ -215,10 +210,32 @@ def _report(told: dict[str, Any], weights: ObjectRef) -> MemberReport:
     return MemberReport(model=weights, **{name: told[name] for name in kept})
 
 
+async def _kept(put: Callable[[], Awaitable[Ref]]) -> Ref:
+    """Put away what the child made, with patience: it was paid for, and a new attempt would be paid for again.
+
+    Raises:
+        NvpError: the artifact store takes nothing, and would not after another such job either.
+    """
+    waits_s = iter(KEEP_WAITS_S)
+    while True:
+        try:
+            return await put()
+        except StoreUnavailable as error:
+            wait_s = next(waits_s, None)
+            if wait_s is None:
+                raise NvpError(f"done, but the result cannot be kept: {error}") from error
+            log.warning("result not kept yet", reason=str(error))
+        await asyncio.sleep(wait_s)
+
+
+async def _file(path: Path, system: System) -> ObjectRef:
+    return await system.artifacts.put(await asyncio.to_thread(path.read_bytes), SAFETENSORS)
+
+
 async def _mask(done: Answer, system: System) -> ArrayRef | None:
     if not done.arrays:
         return None
-    return await system.artifacts.put_array(done.arrays[0].astype(np.float32))
+    return await _kept(partial(system.artifacts.put_array, done.arrays[0].astype(np.float32)))
 
 
 def _completed(

@@ -43,7 +43,8 @@ class Grant:
     """A reservation as it stands.
 
     A redelivered request finds its grant again: `parts_settled` says what was already spent, so that a second
-    attempt goes on from there, and `state` other than ``open`` that the matter is closed.
+    attempt goes on from there, and `state` other than ``open`` that the matter is closed. `fences` counts how often
+    each part was begun: only the last to begin it settles for it.
     """
 
     account: str
@@ -54,6 +55,7 @@ class Grant:
     expires_ms: int
     state: State
     parts_settled: dict[str, Part] = field(default_factory=dict)
+    fences: dict[str, int] = field(default_factory=dict)
 
     @property
     def share_mj(self) -> int:
@@ -70,7 +72,7 @@ class Grant:
 class Entry:
     """A line of an account's journal.
 
-    ``what``: created, topped_up, reserved, refused, settled, overdraft, released, reaped.
+    ``what``: created, topped_up, reserved, reopened, refused, settled, overdraft, released, reaped.
     """
 
     at_ms: int
@@ -119,6 +121,9 @@ def read_grant(account: str, reservation: str, flat: Sequence[bytes | str]) -> G
                 final=f"final:{name}" in fields,
             )
             for name in names
+        },
+        fences={
+            name.removeprefix("fence:"): int(value) for name, value in fields.items() if name.startswith("fence:")
         },
     )
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +73,42 @@ class Ledger:
         limit, spent, reserved, overdraft = (int(value) for value in fields)
         return Balance(account, limit, spent, reserved, overdraft)
 
-    async def reserve(self, account: str, reservation: str, mj: int, *, parts: int = 1, expires_ms: int) -> Grant:
+    async def reserve(
+        self, account: str, reservation: str, mj: int, *, parts: int = 1, expires_ms: int, part: str = ""
+    ) -> Grant:
         """Set ``mj`` aside for one piece of work, split evenly among ``parts`` payers.
 
         Idempotent by ``reservation``: all voters of a request may call it, the first one reserves. A refusal is
         kept as well: the same id is refused again, also after a top-up; new work takes a new id.
 
+        With ``part`` that part begins here, each time under a new fence (`Grant.fences`). Where it had said its last
+        word already (its answer was lost), that is taken back: the joules that were left are held again, and what it
+        uses now comes on top of what it has used.
+
         Raises:
             InsufficientJoules: the account cannot pay.
             ConflictingFact: the id was used with another amount or number of parts.
+            UnknownName: a part too many.
             UnknownAccount.
         """
         mj, parts = _amount("reservation", mj), _amount("parts", parts)
-        args = [mj, parts, _amount("expires_ms", expires_ms)]
+        args = [mj, parts, _amount("expires_ms", expires_ms), part]
         return read_grant(account, reservation, await self._on("reserve", account, reservation, args))
 
     async def settle(
-        self, account: str, reservation: str, part: str, mj: int, *, seq: int, final: bool = False
+        self,
+        account: str,
+        reservation: str,
+        part: str,
+        mj: int,
+        *,
+        seq: int,
+        final: bool = False,
+        fence: int | None = None,
     ) -> Grant:
         """Charge what ``part`` has used **in total** so far; a ``seq`` not above its last one changes nothing.
+
+        Neither does a ``fence`` that is not the part's newest: another worker has begun that part anew.
 
         Never charges more than the part's share: the rest becomes an overdraft on record. When all parts are final
         the reservation closes and what is left of it is free again. After a `reap` or `release` nothing is charged.
@@ -104,6 +120,7 @@ class Ledger:
         if not part:
             raise InvalidInput("a part needs a name; use the voter's or the worker's")
         args = [part, _amount("use", mj, least=0), _amount("seq", seq, least=0), int(final)]
+        args.append("" if fence is None else fence)
         return read_grant(account, reservation, await self._on("settle", account, reservation, args))
 
     async def release(self, account: str, reservation: str) -> int:
@@ -163,8 +180,7 @@ class Ledger:
         status, rest = answer[0].decode(), answer[1:]
         if status == "ok":
             return rest[0] if rest else None
-        asked = int(args[2]) if operation == "reserve" else 0
-        raise _refusal(status, account, reservation=reservation, asked=asked, rest=[int(value) for value in rest])
+        raise _refusal(status, account, reservation, *(int(value) for value in rest))
 
     async def _ask(self, pending: Any) -> Any:
         try:
@@ -183,12 +199,12 @@ _REFUSALS: dict[str, tuple[type[NvpError], str]] = {
     "unknown": (UnknownAccount, "account {account} has no joules here; `nvp account create {account}` opens it"),
     "refused": (
         InsufficientJoules,
-        "account {account}: {asked} asked, {first_j} left; lower `budget_j` or top the account up",
+        "account {account}: {first_j} asked, {second_j} left; lower `budget_j` or top the account up",
     ),
     "conflict": (
         ConflictingFact,
-        "reservation {reservation} of account {account} was {first_j} in {second} parts and is now asked for {asked}; "
-        "other work needs an id of its own",
+        "reservation {reservation} of account {account} was {second_j} in {third} parts and is now asked for "
+        "{first_j}; other work needs an id of its own",
     ),
     "missing": (UnknownName, "account {account} has no reservation {reservation}; reserve before settling"),
     "parts": (UnknownName, "reservation {reservation} of account {account} has {first} parts and all are taken"),
@@ -197,12 +213,12 @@ _REFUSALS: dict[str, tuple[type[NvpError], str]] = {
 }
 
 
-def _refusal(status: str, account: str, *, reservation: str = "", asked: int = 0, rest: Sequence[int] = ()) -> NvpError:
+def _refusal(status: str, account: str, reservation: str = "", *figures: int) -> NvpError:
     cls, template = _REFUSALS[status]
-    first, second = (*rest, 0, 0)[:2]
+    first, second, third = (*figures, 0, 0, 0)[:3]
     return cls(
         template.format(
-            account=account, reservation=reservation, asked=joules(asked),
-            first=first, first_j=joules(first), second=second,
+            account=account, reservation=reservation, first=first, first_j=joules(first), second_j=joules(second),
+            third=third,
         )
     )

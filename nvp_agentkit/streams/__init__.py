@@ -3,7 +3,8 @@
     names       every key            accounts   the registry that workers watch
     connect     the way to Redis     scripts    server-side functions (lua/)
     consumer    the loop of every worker, made of
-                intake (fair reading, take-over), leases, verdict (what becomes of a message), handling
+                intake (fair reading, take-over), claims (one entry a request), leases,
+                verdict (what becomes of a message), handling
     completion  the atomic end of a message
     dead        what nobody could use
     replies, progress                being answered

@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from nvp_agentkit.messages import Payload
-from nvp_agentkit.streams.completion import Settlement, settle
+from nvp_agentkit.streams.claims import claim
+from nvp_agentkit.streams.completion import Completion, Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
 from nvp_agentkit.streams.handling import Handle, outcomes_of
@@ -42,6 +43,8 @@ class Consumer:
             with back-off, any other is answered through ``refuse``.
         refuse: how this kind of request is told no.
         accepts: payload classes of this stream; anything else is dead-lettered. Empty: all.
+        unique: messages are requests: of several entries with one id the first is worked on, the others are only
+            acknowledged. False where a handler does not mind a message twice.
         batch: most messages a call of ``handle``.
         batch_wait_s: how long a batch may wait to become full.
         lease_s: how long a worker may be silent before others take its messages.
@@ -63,6 +66,7 @@ class Consumer:
         handle: Handle,
         refuse: Refuse,
         accepts: Collection[type[Payload]] = (),
+        unique: bool = True,
         batch: int = 1,
         batch_wait_s: float = 0.0,
         lease_s: float = 15.0,
@@ -73,7 +77,7 @@ class Consumer:
         self._redis, self._group = redis, group
         self.name = f"{name}.{secrets.token_hex(4)}"
         self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries)
-        self._batch, self._batch_wait_s = batch, batch_wait_s
+        self._unique, self._batch, self._batch_wait_s = unique, batch, batch_wait_s
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         self._intake = Intake(redis, kind=kind, group=group, consumer=self.name, lease_s=lease_s)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s, longest_s=longest_s)
@@ -144,7 +148,7 @@ class Consumer:
             return
         received = [self._rules.receive(entry) for entry in entries]
         await self._settle([refused for refused in received if isinstance(refused, Settlement)])
-        deliveries = [delivery for delivery in received if isinstance(delivery, Delivery)]
+        deliveries = await self._firsts([delivery for delivery in received if isinstance(delivery, Delivery)])
         with self._leases.holding(deliveries):
             outcomes = await self._outcomes(deliveries)
             if outcomes is None:
@@ -153,6 +157,17 @@ class Consumer:
             concluded = [self._rules.conclude(*pair) for pair in zip(deliveries, outcomes, strict=True)]
             await self._settle([done for done in concluded if isinstance(done, Settlement)])
             await self._retry([again for again in concluded if isinstance(again, Again)])
+
+    async def _firsts(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Without what only repeats an earlier entry: that is answered, or will be, as the earlier one."""
+        if not self._unique:
+            return deliveries
+        mine = await claim(self._redis, deliveries)
+        repeats = [delivery for delivery, first in zip(deliveries, mine, strict=True) if not first]
+        for one in repeats:
+            log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
+        await self._settle([Settlement(one.account, one.stream, one.entry_id, Completion()) for one in repeats])
+        return [delivery for delivery, first in zip(deliveries, mine, strict=True) if first]
 
     async def _outcomes(self, deliveries: list[Delivery]) -> Sequence[Outcome] | None:
         """What the handler says; None when it was still at it as the drain ended, and was cut off."""

@@ -39,6 +39,11 @@ def answers(account: str, request_id: str) -> str:
     return key(account, f"reply:{request_id}")
 
 
+def claim(account: str, request_id: str) -> str:
+    """The entry that a request's id belongs to."""
+    return key(account, f"asked:{request_id}")
+
+
 def job(account: str, job_id: str) -> str:
     """The stream of one job's progress."""
     return key(account, f"job:{job_id}")

@@ -145,6 +145,48 @@ async def test_there_are_no_more_payers_than_parts(ledger: Ledger, account: str)
         await ledger.settle(account, "r", "c", 1, seq=1)
 
 
+async def test_a_part_that_begins_again_after_its_last_word_holds_what_was_left_and_adds_to_what_it_used(
+    ledger: Ledger, account: str, redis: Redis
+) -> None:
+    await ledger.create(account, 10_000)
+    for fence, total in ((1, 1_000), (2, 2_500)):
+        grant = await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS, part="w")
+        assert (grant.state, grant.fences, grant.held_mj) == ("open", {"w": fence}, 4_000 - grant.paid_mj)
+        assert await redis.ttl(names.reservation(account, "r")) == -1  # what is open is not forgotten
+        await ledger.settle(account, "r", "w", total, seq=fence, final=True, fence=fence)
+    assert await ledger.balance(account) == Balance(account, 10_000, spent_mj=2_500, reserved_mj=0)
+    assert await redis.ttl(names.reservation(account, "r")) > 0
+
+
+async def test_a_part_that_begins_again_is_refused_what_others_have_reserved_meanwhile(
+    ledger: Ledger, account: str
+) -> None:
+    await ledger.create(account, 4_000)
+    await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS, part="w")
+    await ledger.settle(account, "r", "w", 1_000, seq=1, final=True)
+    await ledger.reserve(account, "other", 2_000, expires_ms=LATER_MS)
+    with pytest.raises(InsufficientJoules, match=r"3\.0 J asked, 1\.0 J left"):
+        await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS, part="w")
+
+
+async def test_under_an_old_fence_nothing_is_settled(ledger: Ledger, account: str) -> None:
+    await ledger.create(account, 10_000)
+    for _ in range(2):
+        await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS, part="w")
+    grant = await ledger.settle(account, "r", "w", 1_000, seq=9, final=True, fence=1)
+    assert (grant.state, grant.paid_mj) == ("open", 0)
+    await ledger.settle(account, "r", "w", 700, seq=1, final=True, fence=2)
+    assert await ledger.balance(account) == Balance(account, 10_000, spent_mj=700, reserved_mj=0)
+
+
+async def test_a_part_too_many_is_refused_before_it_works(ledger: Ledger, account: str) -> None:
+    await ledger.create(account, 9_000)
+    await ledger.reserve(account, "r", 9_000, expires_ms=LATER_MS, part="a")
+    await ledger.settle(account, "r", "a", 1, seq=1, final=True)
+    with pytest.raises(UnknownName, match="1 parts and all are taken"):
+        await ledger.reserve(account, "r", 9_000, expires_ms=LATER_MS, part="b")
+
+
 async def test_releasing_twice_is_releasing_once(ledger: Ledger, account: str) -> None:
     await ledger.create(account, 10_000)
     await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS)

@@ -37,6 +37,7 @@ class ReservationModel:
     expires: int
     state: str
     seen: dict[str, PartModel] = field(default_factory=dict)
+    fences: dict[str, int] = field(default_factory=dict)
 
     @property
     def share(self) -> int:
@@ -120,6 +121,40 @@ class LedgerMachine(RuleBasedStateMachine):
             before.expires = max(before.expires, expires)
         self.deliver(lambda: self.ledger.reserve(ACCOUNT, id, mj, parts=parts, expires_ms=expires), expected)
 
+    @precondition(lambda self: self.reservations)
+    @rule(data=st.data(), part=part_names)
+    def begin(self, data: st.DataObject, part: str) -> None:
+        id = data.draw(st.sampled_from(sorted(self.reservations)))
+        known = self.reservations[id]
+        asked = {"parts": known.parts, "part": part, "expires_ms": known.expires}
+        expected = self.begin_model(known, part)
+        assert self.call(lambda: self.ledger.reserve(ACCOUNT, id, known.granted, **asked)) == expected
+
+    def begin_model(self, known: ReservationModel, name: str) -> type[NvpError] | None:
+        if known.state == "refused":
+            return InsufficientJoules
+        if known.state not in ("open", "settled"):
+            return None
+        if name not in known.seen and len(known.seen) == known.parts:
+            return UnknownName
+        if known.state == "settled" and known.granted - known.paid > self.expected().free_mj:
+            return InsufficientJoules
+        known.state = "open"
+        known.fences[name] = known.fences.get(name, 0) + 1
+        if name in known.seen:
+            known.seen[name].final = False
+        return None
+
+    @rule(id=ids, part=part_names, mj=st.integers(0, 60), late=st.booleans())
+    def settle_under_a_fence(self, id: str, part: str, mj: int, late: bool) -> None:
+        known = self.reservations.get(id)
+        fence = (known.fences.get(part, 0) if known else 0) - late
+        if known and known.state != "refused" and fence != known.fences.get(part):
+            expected = None
+        else:
+            expected = self.settle_model(known, part, mj, 7, False)
+        assert self.call(lambda: self.ledger.settle(ACCOUNT, id, part, mj, seq=7, fence=fence)) == expected
+
     @rule(id=ids, part=part_names, mj=st.integers(0, 60), seq=st.integers(0, 6), final=st.booleans())
     def settle(self, id: str, part: str, mj: int, seq: int, final: bool) -> None:
         expected = self.settle_model(self.reservations.get(id), part, mj, seq, final)
@@ -189,6 +224,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 continue
             assert grant is not None
             assert (grant.state, grant.held_mj, grant.expires_ms) == (model.state, model.held, model.expires)
+            assert grant.fences == model.fences
 
 
 LedgerMachine.TestCase.settings = settings(

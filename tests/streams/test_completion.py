@@ -38,15 +38,6 @@ async def test_reply_facts_forwards_and_fields_come_with_the_acknowledgement(ben
         assert 3000 < await bench.redis.ttl(names.key(bench.account, suffix)) <= 3600
 
 
-async def test_a_request_that_arrives_twice_is_answered_once(bench):
-    event = await bench.ask()
-    await bench.ask(event)
-    consumer = bench.start(batch=1)
-    await bench.eventually(bench.idle)
-    assert consumer.counts["done"] == 2
-    assert len(await bench.replies(event)) == 1
-
-
 async def test_of_completions_with_one_name_only_the_first_has_effects(bench):
     event = bench.request()
     for winner in ("certified", "abstained"):

@@ -7,7 +7,8 @@ import io
 import os
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,42 @@ async def test_a_job_whose_child_was_killed_is_done_by_the_next_attempt_within_t
     assert isinstance(again, JobCompleted)
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (paid.spent_mj + again.energy.mj, 0)
+
+
+@pytest.fixture
+def full(bench) -> Iterator[Path]:
+    """The artifact store takes nothing until this file is gone."""
+    root = Path(str(bench.system.settings.artifacts_url))
+    root.write_text("in the way")
+    yield root
+    if root.is_file():
+        root.unlink()
+
+
+async def test_a_result_that_cannot_be_kept_at_once_is_kept_later_and_not_computed_again(
+    bench, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_room() -> Iterator[float]:
+        full.unlink()
+        yield 0.0
+
+    monkeypatch.setattr(training, "KEEP_WAITS_S", make_room())
+    done = await work(bench, bench.simulation())
+    assert isinstance(done, JobCompleted)
+    assert await bench.system.artifacts.get(done.dataset)
+    assert (await bench.balance()).spent_mj == done.energy.mj
+
+
+async def test_a_result_that_can_never_be_kept_is_paid_once_and_not_computed_again(
+    bench, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "KEEP_WAITS_S", (0.0,))
+    with pytest.raises(NvpError, match=r"done, but the result cannot be kept: .* make room there") as caught:
+        await training.answer(bench.simulation(), bench.system)
+    assert not caught.value.retryable
+    balance = await bench.balance()
+    assert balance.spent_mj > 0
+    assert balance.reserved_mj == 0
 
 
 async def test_a_job_that_another_worker_took_over_stops_at_its_next_step(bench) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AbstractAsyncContextManager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.exceptions import ConnectionError as RedisAway
@@ -14,11 +14,12 @@ from nvp_agentkit.errors import (
     BudgetExhausted,
     BudgetTooSmall,
     ComputeFailed,
+    ConflictingFact,
     InsufficientJoules,
     InvalidField,
     StoreUnavailable,
 )
-from nvp_agentkit.messages import Reading
+from nvp_agentkit.messages import JobRequested, Reading, SimulateSpec, new_event
 from nvp_agentkit.workers import joules
 from nvp_agentkit.workers.compute.front import Cost
 
@@ -28,21 +29,15 @@ A_SECOND = Cost(cpu_s=1.0)  # 4 J at 4 W a core
 
 @pytest.fixture
 def window(bench):
-    """``window(...)`` around work of one request of this account."""
+    """``window(...)`` around an attempt at one and the same request of this account."""
+    deadline = datetime.now(UTC) + timedelta(seconds=60)
 
     def opened(
         budget_mj: int = GRANTED_MJ, *, part: str = "job", parts: int = 1
     ) -> AbstractAsyncContextManager[joules.Window]:
-        return joules.window(
-            bench.system.ledger,
-            bench.account,
-            "request-1",
-            budget_mj,
-            part=part,
-            parts=parts,
-            deadline_ms=round(1000 * (time.time() + 60)),
-            watts_per_core=4.0,
-        )
+        asked = JobRequested(spec=SimulateSpec(domain="plasma_physics"))
+        event = new_event(asked, source="tests", id="request-1", deadline=deadline, budget_mj=budget_mj)
+        return joules.window(bench.system, bench.delivery(asked, event=event), part=part, parts=parts)
 
     return opened
 
@@ -138,13 +133,51 @@ async def test_an_attempt_that_died_at_work_is_charged_its_last_interval_too(ben
     assert 3000 < (await bench.balance()).spent_mj <= GRANTED_MJ
 
 
-async def test_an_answer_lost_after_it_was_paid_is_made_again_at_nobodys_cost(bench, window) -> None:
+async def test_an_answer_lost_after_it_was_paid_is_made_again_within_the_budget_and_paid_again(bench, window) -> None:
     async with window() as energy:
         energy.charge(A_SECOND)
     async with window() as again:  # the worker died between its last settlement and the completion
-        assert again.share_mj == GRANTED_MJ
+        assert again.share_mj == GRANTED_MJ - 4000
+        assert (await bench.balance()).reserved_mj == GRANTED_MJ - 4000
         again.charge(A_SECOND)
-    assert (await bench.balance()).spent_mj == 4000
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (8000, 0)
+    with pytest.raises(BudgetExhausted, match=r"2\.0 J are left, earlier attempts used 8\.0 J"):
+        async with window() as third:
+            third.afford(4000, "a vote")
+    assert (await bench.balance()).spent_mj == 8000
+
+
+async def test_a_voter_that_votes_again_pays_from_its_own_share(bench, window) -> None:
+    for voter in ("voter-0", "voter-1"):
+        async with window(8000, part=voter, parts=2) as energy:
+            energy.charge(Cost(cpu_s=0.5))
+    async with window(8000, part="voter-0", parts=2) as again:
+        assert again.share_mj == 2000
+        again.charge(Cost(cpu_s=0.25))
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (5000, 0)
+
+
+async def test_a_worker_that_lost_its_lease_settles_nothing_once_another_has_begun(bench, window) -> None:
+    stopped = window()  # its process hangs, another one takes the job over, and then it wakes up
+    asleep = await stopped.__aenter__()
+    async with window() as energy:
+        asleep.charge(A_SECOND)
+        await stopped.__aexit__(None, None, None)
+        assert (await bench.balance()).reserved_mj == GRANTED_MJ
+        energy.charge(Cost(cpu_s=0.5))
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (2000, 0)
+
+
+async def test_a_reservation_whose_time_was_over_pays_for_no_more_work(bench, window) -> None:
+    async with window() as energy:
+        energy.charge(A_SECOND)
+        await bench.system.ledger.reap(2**50)
+    with pytest.raises(ConflictingFact, match=r"its 10\.0 J were reaped when its time was over"):
+        async with window():
+            pytest.fail("work was begun")
 
 
 async def test_no_attempt_ever_spends_more_than_was_granted(bench, window) -> None:

@@ -1,8 +1,8 @@
--- KEYS account reservation open journal   ARGV member reservation_id part mj seq final keep_ms
+-- KEYS account reservation open journal   ARGV member reservation_id part mj seq final fence keep_ms
 -- `mj` is what the part used in total so far. A part pays at most its share; what is beyond becomes an overdraft,
--- on record and charged to nobody's limit.
+-- on record and charged to nobody's limit. Under a fence ('' = none) that is not the part's newest nothing changes.
 local account, reservation, open, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local member, id, part, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[7]
+local member, id, part, fence, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[7], ARGV[8]
 local used, seq, final = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 
 local function grant()
@@ -12,6 +12,9 @@ end
 local state = redis.call('HGET', reservation, 'state')
 if not state or state == 'refused' then
     return {'missing'}
+end
+if fence ~= '' and fence ~= redis.call('HGET', reservation, 'fence:' .. part) then
+    return grant()
 end
 local last_seq = redis.call('HGET', reservation, 'seq:' .. part)
 if redis.call('HGET', reservation, 'final:' .. part) or (last_seq and seq <= tonumber(last_seq)) then

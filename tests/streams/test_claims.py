@@ -1,0 +1,71 @@
+"""A request published twice: redis-py resends what it got no answer to, and an agent may try what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nvp_agentkit.streams import names, publish
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+async def test_a_request_that_arrives_twice_is_worked_on_and_answered_once(bench, batch):
+    runs = []
+
+    async def handle(delivery):
+        runs.append(delivery.entry_id)
+        return bench.answered(delivery)
+
+    event = await bench.ask()
+    for _ in range(2):
+        await bench.ask(event)
+    consumer = bench.each(handle, batch=batch)
+    await bench.eventually(lambda: asyncio.sleep(0, consumer.counts["done"] == 3))
+    assert await bench.idle()
+    assert len(runs) == 1
+    assert len(await bench.replies(event)) == 1
+
+
+async def test_each_group_works_on_the_first_entry_and_nobody_on_one_that_repeats_it_on_another_stream(bench):
+    seen = []
+
+    async def handle(delivery):
+        seen.append(delivery.stream)
+        return bench.answered(delivery)
+
+    event = await bench.ask()
+    bench.each(handle)
+    await bench.reply(event)
+    for asked in (event, bench.request()):
+        await publish(bench.redis, bench.account, "ensemble", asked)
+    for voter in names.GROUPS["ensemble"]:
+        bench.each(handle, kind="ensemble", group=voter)
+    ensemble = names.key(bench.account, "ensemble")
+
+    async def done():
+        return await bench.redis.xlen(ensemble) == 0
+
+    await bench.eventually(done)
+    assert seen == [bench.stream, *[ensemble] * len(names.GROUPS["ensemble"])]
+
+
+async def test_a_claim_outlives_the_deadline(bench):
+    event = await bench.ask(bench.request(within_s=7200))
+    bench.start()
+    await bench.reply(event)
+    assert await bench.redis.ttl(names.claim(bench.account, event.id)) > 7200
+
+
+async def test_what_may_be_handled_twice_is(bench):
+    runs = []
+
+    async def handle(delivery):
+        runs.append(delivery.entry_id)
+        return bench.answered(delivery)
+
+    event = await bench.ask()
+    await bench.ask(event)
+    bench.each(handle, unique=False)
+    await bench.eventually(bench.idle)
+    assert len(runs) == 2
