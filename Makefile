@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types contracts wheel check schemas docs clean help
+.PHONY: demo test test-wheel lint types contracts wheel check schemas docs clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    simulate, train, forecast by quorum, verify, trace - on the embedded stack"
 	@echo "make test    all tests, on the embedded stack"
+	@echo "make test-wheel  nvp demo from the wheel in a clean environment; minutes"
 	@echo "make check   what CI runs: lint, types, contracts, tests, wheel"
 	@echo "make schemas write schemas/ anew from the code"
 	@echo "make docs    write docs/cli.md anew from the code"
@@ -35,6 +36,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-wheel: $(VENV)/.dev
+	@tests/packaging/demo_from_the_wheel.sh --size 32 --budget-j 200
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

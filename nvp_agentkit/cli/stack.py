@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli import deployment, extras
 from nvp_agentkit.cli.options import INTERRUPTED, AsJson, DataDir, say_json
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def up(
     from nvp_agentkit.cli.screen import Board, console
 
     settings = deployment.settings_for(data_dir)
+    extras.need_for_stack(settings)
     board = Board(console(stderr=as_json))
     if foreground:
         asyncio.run(_serve(settings, None if as_json else board))
@@ -222,6 +223,7 @@ def worker(
 
     [dim]Example:[/dim] NVP_REDIS_URL=redis://... nvp worker shadow-1
     """
+    extras.need_for_worker(name)
     os.execv(sys.executable, [sys.executable, "-m", "nvp_agentkit.workers", name])  # noqa: S606 - becoming it is the purpose
 
 

@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from nvp_agentkit import __version__
-from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli import deployment, extras
 from nvp_agentkit.cli.doctor import folder, keys, machine, packages
 from nvp_agentkit.cli.doctor.finding import Finding
 from nvp_agentkit.embedded import lock
@@ -80,16 +81,16 @@ def test_a_system_nobody_tried_is_a_warning() -> None:
 
 
 def test_extras_are_those_of_the_package_itself() -> None:
-    found = packages.extras(packages.metadata.requires("nvp-agentkit") or [])
+    found = extras.extras(metadata.requires("nvp-agentkit") or [])
     assert {"model", "graph", "embedded", "observability", "plot"} <= set(found)
     assert "jax" in found["model"]
     assert "arcadedb-embedded" in found["embedded"]
-    assert not packages.ALIASES & set(found)
+    assert not extras.ALIASES & set(found)
 
 
 def test_a_missing_extra_names_the_command_that_installs_it() -> None:
-    assert packages.installed("redis")
-    assert not packages.installed("nvp-no-such-thing")
+    assert extras.installed("redis")
+    assert not extras.installed("nvp-no-such-thing")
     needed = packages.absent("graph", ["neo4j"], needed=True)
     assert needed == Finding("extra graph", "broken", "neo4j not installed", "pip install 'nvp-agentkit[graph]'")
     assert packages.absent("plot", ["matplotlib"], needed=False).state == "warning"

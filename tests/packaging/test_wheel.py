@@ -8,31 +8,15 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-import build
 import pytest
 
 import nvp_agentkit
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = {".lua", ".cypher", ".json", ".typed"}
-
-
-def _quietly(cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
-    subprocess.run(cmd, cwd=cwd, env=os.environ | dict(extra_environ or {}), check=True, stdout=subprocess.DEVNULL)
-
-
-def built(source: Path, kind: Literal["sdist", "wheel"], into: Path) -> Path:
-    """A distribution of ``source``, by the backend of ``pyproject.toml`` that is installed here: no download."""
-    return Path(build.ProjectBuilder(source, runner=_quietly).build(kind, into))
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +94,9 @@ def test_it_finds_its_files_outside_a_checkout(unpacked: Path, tmp_path: Path) -
     assert done.stdout.split() == [str(unpacked / "nvp_agentkit" / "workers" / "__init__.py")]
 
 
-def test_the_source_distribution_makes_the_same_wheel(wheel: Path, shipped: set[str], tmp_path: Path) -> None:
+def test_the_source_distribution_makes_the_same_wheel(
+    wheel: Path, shipped: set[str], built: Callable[[Path, str, Path], Path], tmp_path: Path
+) -> None:
     with tarfile.open(built(ROOT, "sdist", tmp_path)) as archive:
         assert not [member.name for member in archive if member.issym() or member.islnk()]
         archive.extractall(tmp_path, filter="data")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nvp_agentkit.cli import deployment, screen
+from nvp_agentkit.cli import deployment, extras, screen
 from nvp_agentkit.cli.options import INTERRUPTED, DataDir
 
 
@@ -32,6 +32,7 @@ def command(
 
     [dim]Examples:[/dim] nvp demo  ·  nvp demo --data rain.npz:rain_mm_h --units mm/h
     """
+    extras.need_for_stack(deployment.settings_for(data_dir))
     from nvp_agentkit.cli.demo.story import Options, tell
 
     # On a short path: the stores put sockets and locks there.

@@ -6,16 +6,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from nvp_agentkit.cli.doctor.finding import Finding, broken, ok, warning
+from nvp_agentkit.cli.extras import PACKAGE, extras, installed
 from nvp_agentkit.settings import Settings
 
-PACKAGE = "nvp-agentkit"
-REQUIREMENT = re.compile(r"""^([\w.-]+).*extra == ["'](\w+)["']""")
-ALIASES = {"all", "sim"}
 WORKERS_NEED = {"model", "graph", "embedded", "observability"}
 MODEL_STACK = "import jax, flax, optax, safetensors, cv2"
 REINSTALL = f"pip install --force-reinstall '{PACKAGE}[embedded]'"
@@ -44,24 +42,6 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield valkey()
     if "embedded" in whole and settings.neo4j_uri is None:
         yield arcadedb()
-
-
-def extras(requirements: Iterable[str]) -> dict[str, list[str]]:
-    """Extra -> distributions, from the package's own metadata."""
-    found: dict[str, list[str]] = {}
-    for requirement in requirements:
-        match = REQUIREMENT.match(requirement)
-        if match and match[2] not in ALIASES:
-            found.setdefault(match[2], []).append(match[1])
-    return found
-
-
-def installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def absent(extra: str, missing: Sequence[str], *, needed: bool) -> Finding:

@@ -1,0 +1,34 @@
+"""Runs every command of the installed ``nvp`` in this process; prints, as JSON, how each ends and what it says."""
+
+import contextlib
+import io
+import json
+import sys
+
+from nvp_agentkit.cli import app
+
+PLAUSIBLE = {"name": "inference", "add_j": "1"}
+
+
+def leaves(command, words=()):
+    for name, child in getattr(command, "commands", {}).items():
+        yield from leaves(child, (*words, name))
+    if not hasattr(command, "commands"):
+        arguments = [one for one in command.params if one.param_type_name == "argument" and one.required]
+        yield [*words, *(PLAUSIBLE.get(one.name, "x") for one in arguments)]
+
+
+def outcome(words):
+    sys.argv = ["nvp", *words]
+    said = {"stdout": io.StringIO(), "stderr": io.StringIO()}
+    with contextlib.redirect_stdout(said["stdout"]), contextlib.redirect_stderr(said["stderr"]):
+        try:
+            app.run()
+        except SystemExit as ended:
+            status = ended.code
+        except Exception as error:  # noqa: BLE001  what nobody turned into words
+            status = repr(error)
+    return {"status": status, **{name: text.getvalue() for name, text in said.items()}}
+
+
+print(json.dumps({" ".join(words): outcome(words) for words in leaves(app.command_line())}))
