@@ -58,8 +58,8 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
 
 
 def _as_asked(request: PredictionRequested, kept: ArrayRef, values: NDArray[np.float32]) -> ArrayRef:
-    """A small answer comes inline where the field did: its sender may have no way to the artifact store."""
-    if request.field.inline is None or values.nbytes > INLINE_BYTES:
+    """The array itself where that was asked for and is small: its asker may have no way to the artifact store."""
+    if not request.inline_answer or values.nbytes > INLINE_BYTES:
         return kept
     return inline_array(values, kept.units)
 

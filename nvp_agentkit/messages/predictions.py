@@ -20,6 +20,7 @@ class PredictionRequested(Payload):
     model: str | None = Field(None, max_length=128, description="a model id; default: the domain's champion")
     assurance: Literal["single", "quorum"] = "single"
     keep_s: int = Field(86_400, ge=60, le=31_536_000, description="how long the answer's arrays are kept")
+    inline_answer: bool = Field(False, description="with `single`: arrays of up to 16 KiB in the answer itself")
 
 
 class PredictionCompleted(Payload):

@@ -75,20 +75,20 @@ async def test_units_are_the_ensembles_and_a_field_in_others_is_refused(
         await completed(bench, models, request_of(field=inline_array(field, "kelvin")))
 
 
-async def test_an_answer_comes_as_the_field_came_unless_it_is_large(
+async def test_an_answer_comes_inline_where_that_is_asked_for_and_it_is_small(
     bench, models, weights, request_of, field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bench.serve({"voter-0": weights(0)})
     artifacts = bench.system.artifacts
-    inline = await completed(bench, models, request_of())
-    by_reference = await completed(bench, models, request_of(field=await artifacts.put_array(field)))
+    by_reference = await completed(bench, models, request_of())
+    inline = await completed(bench, models, request_of(inline_answer=True))
     monkeypatch.setattr(inference, "INLINE_BYTES", 4 * field[0].size - 1)
-    large = await completed(bench, models, request_of())
+    large = await completed(bench, models, request_of(inline_answer=True))
     for name in ("mean", "log_var"):
         carried, kept = getattr(inline, name), getattr(by_reference, name)
         assert carried.uri is None
         assert kept.inline is None
-        assert getattr(large, name) == kept.model_copy(update={"units": carried.units})
+        assert getattr(large, name) == kept
         np.testing.assert_array_equal(await artifacts.get_array(carried), await artifacts.get_array(kept))
 
 
