@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import structlog
 
 from nvp_agentkit.energy.accounts import Grant, joules
 from nvp_agentkit.energy.ledger import Ledger
@@ -20,15 +23,16 @@ from nvp_agentkit.errors import (
     UnknownName,
 )
 from nvp_agentkit.messages import Reading
-from nvp_agentkit.streams import AWAY, Delivery
+from nvp_agentkit.streams import AWAY, Delivery, RedisError
 
 from .compute.front import Cost
 from .compute.watch import EVERY_S
 from .system import System, budget_of, deadline_of
 
-UNSEEN_S = 0.5  # between two settlements of a job's progress
+UNSEEN_S = 0.5  # between two settlements of a job at work
 GRACE_MS = 60_000  # after the deadline: then `reap` takes what nobody settled
 REFUSALS = (InvalidInput, UnknownName, BudgetTooSmall, InsufficientJoules)  # said before work begins: they cost nothing
+log = structlog.get_logger()
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Window:
     used_mj: int = 0  # by this attempt, as far as it is known
     _said_mj: int = 0  # of it, as far as it is settled: a total never goes down
     _seq: int = 0
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         earlier = self.grant.parts_settled.get(self.part)
@@ -92,8 +97,17 @@ class Window:
 
     def too_much(self, cost: Cost) -> bool:
         """Whether the work must end now, or could be over its share at the next look."""
+        self._seen(self._reading(cost).mj)
         # A share that is itself no more than a few looks shall still last long enough to be refused in words.
-        return self._reading(cost).mj > max(self.share_mj - self._between_looks_mj, 0.75 * self.share_mj)
+        return self.used_mj > max(self.share_mj - self._between_looks_mj, 0.75 * self.share_mj)
+
+    def progressed(self, used_mj: int) -> None:
+        """The work tells of itself. It has begun: it is charged from now on, and no more refused for nothing."""
+        self._seen(used_mj)
+        self._begun.set()
+
+    def _seen(self, used_mj: int) -> None:
+        self.used_mj = max(self.used_mj, used_mj)
 
     def charge(self, cost: Cost) -> Reading:
         """The reading of what a call cost; settled when the window closes."""
@@ -108,6 +122,25 @@ class Window:
     def _between_looks_mj(self) -> int:
         """At most what all cores use between two looks at the child, and until it is gone."""
         return self._full_power_mj(2 * EVERY_S)
+
+    @asynccontextmanager
+    async def kept_settled(self) -> AsyncIterator[None]:
+        """Settle what the work inside uses while it goes on, at least every `UNSEEN_S`: its worker may die."""
+        settling = asyncio.create_task(self._keep_settling())
+        try:
+            yield
+        finally:
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
+
+    async def _keep_settling(self) -> None:
+        await self._begun.wait()
+        while True:
+            try:
+                await self.settle()
+            except (NvpError, RedisError) as error:
+                log.warning("use not settled", request=self.grant.reservation, reason=str(error))
+            await asyncio.sleep(UNSEEN_S / 2)
 
     async def settle(self) -> None:
         """Charge what this attempt has used so far, on top of what earlier ones did. It goes on."""
@@ -185,7 +218,9 @@ async def window(system: System, delivery: Delivery, *, part: str, parts: int) -
     except NvpError as error:
         await opened.close(final=not error.retryable)
         raise
-    except AWAY:
+    except (*AWAY, asyncio.CancelledError):
+        with suppress(NvpError, RedisError):  # of the ledger: then what was settled last stands, and the next errs high
+            await opened.close(final=False)
         raise
     except Exception:  # a defect: answered, not tried again
         await opened.close(final=True)

@@ -80,6 +80,11 @@ async def _parameters(spec: SimulateSpec | ImportSpec | TrainSpec, scratch: Path
 async def _run(delivery: Delivery, kind: str, params: dict[str, Any], energy: joules.Window, system: System) -> Answer:
     """The computation in the child, its progress on the job's stream, stopped when the lease goes to another."""
     lines: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    def progressed(line: dict[str, Any]) -> None:
+        energy.progressed(line["used_mj"])
+        lines.put_nowait(line)
+
     telling = asyncio.create_task(_tell(delivery, lines, energy, system))
     watching = asyncio.create_task(_stop_when_lost(delivery, system))
     granted = params | {
@@ -88,14 +93,15 @@ async def _run(delivery: Delivery, kind: str, params: dict[str, Any], energy: jo
         "watts_per_core": system.settings.watts_per_core,
     }
     try:
-        return await system.child.call(
-            kind,
-            granted,
-            deadline=deadline_of(delivery),
-            on_progress=lines.put_nowait,
-            on_cost=energy.charge,
-            too_much=energy.too_much,
-        )
+        async with energy.kept_settled():
+            return await system.child.call(
+                kind,
+                granted,
+                deadline=deadline_of(delivery),
+                on_progress=progressed,
+                on_cost=energy.charge,
+                too_much=energy.too_much,
+            )
     finally:
         watching.cancel()
         lines.put_nowait(None)
@@ -105,7 +111,7 @@ async def _run(delivery: Delivery, kind: str, params: dict[str, Any], energy: jo
 async def _tell(
     delivery: Delivery, lines: asyncio.Queue[dict[str, Any] | None], energy: joules.Window, system: System
 ) -> None:
-    """Publish progress and settle what was used so far, so that the balance is live and a crash loses little."""
+    """Publish the job's progress."""
     while (line := await lines.get()) is not None:
         told = JobProgressed(
             job_id=delivery.request_id,
@@ -114,8 +120,6 @@ async def _tell(
         )
         try:
             await report(system.redis, delivery.account, delivery.request_id, system.event(told, delivery))
-            energy.used_mj = max(energy.used_mj, line["used_mj"])  # the last lines are told after the cost is known
-            await energy.settle()
         except AWAY as error:
             log.warning("progress not told", job=delivery.request_id, reason=str(error))
 

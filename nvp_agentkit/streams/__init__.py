@@ -12,6 +12,8 @@
     asyncapi    the streams as others read of them: writes schemas/asyncapi.json
 """
 
+from redis.exceptions import RedisError
+
 from nvp_agentkit.streams.accounts import known, register, require
 from nvp_agentkit.streams.completion import Completion, complete, emit
 from nvp_agentkit.streams.connect import AWAY, connect, store_errors
@@ -23,7 +25,7 @@ from nvp_agentkit.streams.replies import ReplyReader, answer, publish
 from nvp_agentkit.streams.verdict import Outcome, Refuse
 
 __all__ = [
-    "AWAY", "Completion", "Consumer", "DeadLetter", "Delivery", "Handle", "Outcome", "Refuse", "ReplyReader", "answer",
-    "complete", "connect", "dead_letters", "emit", "known", "one_by_one", "publish", "register", "require",
-    "store_errors",
+    "AWAY", "Completion", "Consumer", "DeadLetter", "Delivery", "Handle", "Outcome", "RedisError", "Refuse",
+    "ReplyReader", "answer", "complete", "connect", "dead_letters", "emit", "known", "one_by_one", "publish",
+    "register", "require", "store_errors",
 ]

@@ -143,16 +143,19 @@ async def test_a_call_after_its_deadline_does_not_touch_the_child(child: Compute
     assert child.generation == 1
 
 
-async def test_a_cancelled_call_ends_the_child_and_the_next_call_works(
+async def test_a_cancelled_call_ends_the_child_says_what_it_cost_and_the_next_call_works(
     child: ComputeChild, endless: dict[str, Any], quick: dict[str, Any]
 ) -> None:
-    working = asyncio.Event()
-    call = asyncio.create_task(child.call("simulate", endless, on_progress=lambda _: working.set()))
+    working, costs = asyncio.Event(), list[Cost]()
+    call = asyncio.create_task(
+        child.call("simulate", endless, on_progress=lambda _: working.set(), on_cost=costs.append)
+    )
     await working.wait()
     cancelled = child.pid
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
+    assert costs[0].cpu_s > 0
     assert not exists(cancelled)
     assert (await child.call("simulate", quick)).values["about"]["frames"] == 4
 

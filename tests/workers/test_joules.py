@@ -95,11 +95,12 @@ async def test_work_that_will_be_tried_again_keeps_its_reservation(bench, window
     assert (balance.spent_mj, balance.reserved_mj) == (0, GRANTED_MJ)
 
 
-async def test_a_cancelled_attempt_keeps_its_reservation(bench, window) -> None:
+async def test_a_cancelled_attempt_pays_what_it_used_and_keeps_the_rest_of_its_reservation(bench, window) -> None:
     begun = asyncio.Event()
 
     async def work() -> None:
-        async with window():
+        async with window() as energy:
+            energy.charge(A_SECOND)
             begun.set()
             await asyncio.Event().wait()
 
@@ -108,7 +109,25 @@ async def test_a_cancelled_attempt_keeps_its_reservation(bench, window) -> None:
     cancelled.cancel()
     with suppress(asyncio.CancelledError):
         await cancelled
-    assert (await bench.balance()).reserved_mj == GRANTED_MJ
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (4000, GRANTED_MJ - 4000)
+
+
+async def test_what_the_watch_sees_is_settled_while_the_work_goes_on_once_it_has_begun(
+    bench, window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joules, "UNSEEN_S", 0.02)
+    async with window() as energy, energy.kept_settled():
+        assert not energy.too_much(A_SECOND)
+        await asyncio.sleep(5 * joules.UNSEEN_S)
+        assert (await bench.balance()).spent_mj == 0  # it may still be refused, and a refusal costs nothing
+        energy.progressed(100)
+        for cpu_s in (1.0, 2.0):
+            energy.too_much(Cost(cpu_s=cpu_s))
+            async with asyncio.timeout(20):
+                while (await bench.balance()).spent_mj != 4000 * cpu_s:  # noqa: ASYNC110  it happens in Redis
+                    await asyncio.sleep(0.01)
+        # Its worker is killed here, say: no more than the last interval is missing, and that the next one adds.
 
 
 async def test_a_second_attempt_continues_from_what_the_first_one_paid(bench, window) -> None:

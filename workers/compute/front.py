@@ -99,7 +99,7 @@ class ComputeChild:
         Args:
             deadline: Unix time in seconds after which the child is ended, whatever it does.
             on_progress: called with each progress frame, in order.
-            on_cost: told what the call cost, whether it gave an answer or not. Not when it was cancelled.
+            on_cost: told what the call cost, whether it gave an answer, failed or was cancelled.
             too_much: asked twenty times a second what the kernel says the call has cost so far; True ends the child.
                 The operation is expected to stop by itself before: this holds where it does not (Linux).
 
@@ -138,7 +138,7 @@ class ComputeChild:
     ) -> tuple[Frame, Cost]:
         """The child's last word on ``frame`` and what that cost; a child that gives none is ended."""
         op, began = frame["op"], time.monotonic()
-        silent: DeadlineExceeded | BudgetExhausted | ComputeFailed
+        silent: BaseException
         try:
             async with asyncio.timeout(_left(deadline)):
                 self._writer.write(pack(frame))
@@ -152,9 +152,9 @@ class ComputeChild:
             silent = ComputeFailed(f"{op}: the compute child died ({self._ending()})")
             if self._over:
                 silent = BudgetExhausted(f"{op}: ended when its joules were used up; raise `budget_j`")
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             await self._end()  # the pipe would be out of step with the next call
-            raise
+            silent = cancelled
         else:
             self._told_cpu_s = last["life_cpu_s"]
             cost = Cost(last["cpu_s"], last["wall_s"], last["rss_gb"])

@@ -32,6 +32,7 @@ def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
     least_mj = round(1000 * COMPILE_CPU_S * float(params["watts_per_core"]))
     require_useful(call.spending.granted_mj, least_mj, f"a simulation of {params['domain']}, to begin with,")
     allowance = Allowance(call.spending, stop=call.stop_reason)
+    call.progress(phase="simulating", step=0)
 
     def progress(done: int, total: int) -> None:
         allowance.require(done, f"simulating {params['domain']}")
