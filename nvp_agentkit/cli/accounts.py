@@ -57,8 +57,8 @@ def create(
         say_json(_plain(balance) | {"kept": opened.kept})
         return
     typer.echo(
-        f"account {name}: limit {joules(balance.limit_mj)}, free {joules(balance.free_mj)}; "
-        f"AgentClient.connect(account={name!r}) uses it from here"
+        f"account {name}: limit {joules(balance.limit_mj)}, free {joules(balance.free_mj)}\n"
+        f"AgentClient.connect(account={name!r}) uses it from here."
     )
     if balance.limit_mj != limit_mj:
         typer.echo(f"It was there already and keeps its limit; `nvp account top-up {name} J` raises it.")

@@ -12,7 +12,6 @@ from inspect import cleandoc
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
@@ -20,6 +19,7 @@ from typer.exceptions import TyperException
 from nvp_agentkit import __version__
 from nvp_agentkit.cli import accounts, demo, doctor, inspect, logs, stack
 from nvp_agentkit.cli.options import FAILED, INTERRUPTED, STATUSES, USAGE, say_json
+from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
 
 SINGLE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")
@@ -112,7 +112,6 @@ def _fail(code: str, detail: str, status: int, *, as_json: bool) -> NoReturn:
     if as_json:
         say_json({"error": code, "detail": detail})
     else:
-        # Not as markup: an error may speak of 'nvp-agentkit[model]'.
         words = Text.assemble((code, "bold red"), ": ", detail)
-        Console(stderr=True, highlight=False).print(words, soft_wrap=True)
+        say(console(stderr=True), words)
     sys.exit(status)

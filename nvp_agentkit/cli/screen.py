@@ -33,6 +33,11 @@ def console(*, stderr: bool = False) -> Console:
     return made if made.is_terminal else Console(highlight=False, stderr=stderr, width=PLAIN_WIDTH)
 
 
+def say(console: Console, words: str | Text) -> None:
+    """Print ``words``, which are text and not markup: broken between words on a terminal, one line elsewhere."""
+    console.print(Text(words) if isinstance(words, str) else words, soft_wrap=not console.is_terminal)
+
+
 def alive(console: Console) -> bool:
     """True where lines may be drawn again in place."""
     return console.is_terminal and not console.is_dumb_terminal

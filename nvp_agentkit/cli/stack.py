@@ -56,9 +56,8 @@ def up(
     if as_json:
         say_json({"ready": True, "pid": pid, "data_dir": str(settings.data_dir)})
         return
-    typer.echo(
-        f"Running in the background on {settings.data_dir}. Next: nvp status, nvp account create ace-1, nvp down"
-    )
+    typer.echo(f"Running in the background on {settings.data_dir}")
+    typer.echo("Next: nvp account create ace-1, nvp status, nvp logs, nvp down")
 
 
 async def _serve(settings: Settings, board: Board | None) -> None:
@@ -67,10 +66,11 @@ async def _serve(settings: Settings, board: Board | None) -> None:
     from nvp_agentkit.embedded.supervisor import ends_on_signal
 
     tell: Callable[[StackEvent], None] = board or _tell_in_json
-    ready = False
+    running, ready = deployment.supervisor(settings, tell), False
     with ends_on_signal():
-        async with deployment.supervisor(settings, tell) as running:
+        try:
             with board.shown() if board else nullcontext():
+                await running.start()
                 await running.ready(timeout_s=deployment.READY_S)
             ready = True
             if board:
@@ -78,6 +78,10 @@ async def _serve(settings: Settings, board: Board | None) -> None:
             else:
                 tell(StackEvent("stack", "ready", str(settings.data_dir)))
             await asyncio.Event().wait()
+        finally:
+            await running.stop()
+    if board:
+        typer.echo("\nended; the data stays")
     if not ready:
         raise typer.Exit(INTERRUPTED)
 
@@ -110,9 +114,11 @@ def _in_background(folder: Path, board: Board) -> int:
     try:
         with board.shown():
             _follow(daemon, log, begins, board)
-    except KeyboardInterrupt:
+    except BaseException as error:
         daemon.terminate()
         daemon.wait()
+        if isinstance(error, KeyboardInterrupt):
+            typer.echo("\ninterrupted; everything it started has ended", err=True)
         raise
     return daemon.pid
 

@@ -13,7 +13,7 @@ from nvp_agentkit.settings import Settings
 def configure(settings: Settings, *, worker: str) -> None:
     """Set up structlog for this process; every line carries ``worker``."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer() if settings.log_format == "json" else _for_people()
     )
     structlog.configure(
         processors=[
@@ -28,3 +28,11 @@ def configure(settings: Settings, *, worker: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(worker=worker)
+
+
+def _for_people() -> structlog.typing.Processor:
+    """Text, coloured where standard error is a terminal that wants colours (NO_COLOR)."""
+    from rich.console import Console
+
+    terminal = Console(stderr=True)
+    return structlog.dev.ConsoleRenderer(colors=terminal.color_system is not None and not terminal.no_color)

@@ -48,7 +48,8 @@ def alone(found: list[Finding]) -> Finding:
 
 async def test_our_own_server_is_well(server: Redis) -> None:
     found = await streams.findings(server)
-    assert [one.name for one in found] == ["streams", "version", "memory", "persistence", "clock"]
+    told = [one.name for one in found]
+    assert told == ["streams", "streams version", "streams memory", "streams on disk", "streams clock"]
     assert {one.state for one in found} == {"ok"}
     assert await server.keys("*") == []
 
@@ -58,14 +59,14 @@ async def test_a_server_that_drops_keys_is_broken(server: Redis, maxmemory: str,
     await server.config_set("maxmemory", maxmemory)
     await server.config_set("maxmemory-policy", "allkeys-lru")
     found = alone(await streams.findings(server))
-    assert (found.name, found.state) == ("memory", state)
+    assert (found.name, found.state) == ("streams memory", state)
     assert "maxmemory-policy noeviction" in found.remedy
 
 
 async def test_a_server_that_keeps_nothing_is_a_warning(server: Redis) -> None:
     await server.config_set("appendonly", "no")
     found = alone(await streams.findings(server))
-    assert (found.name, found.state) == ("persistence", "warning")
+    assert (found.name, found.state) == ("streams on disk", "warning")
     assert "appendonly yes" in found.remedy
 
 

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,10 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"TERM": "xterm-256color", "COLUMNS": "80"} | more
 
 
-def on_a_terminal(*words: str, **more: str) -> str:
+def on_a_terminal(*words: str, command: Sequence[str] = NVP, **more: str) -> str:
     """What the command writes to a terminal."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen([*NVP, *words], stdout=theirs, stderr=theirs, stdin=theirs, env=environment(**more)):
+    with subprocess.Popen([*command, *words], stdout=theirs, stderr=theirs, stdin=theirs, env=environment(**more)):
         os.close(theirs)
         said = b""
         try:
@@ -145,3 +146,17 @@ def test_a_shell_completes_commands_options_and_workers(typed: str, offered: str
         NVP, capture_output=True, text=True, env=environment(NVP_DATA_DIR=str(logged), **asked), check=False
     )
     assert offered in done.stdout.split()
+
+
+def test_a_workers_text_is_coloured_on_a_terminal_only() -> None:
+    program = (
+        "import structlog; from nvp_agentkit.observability.logging import configure;"
+        "from nvp_agentkit.settings import Settings; configure(Settings(log_format='text'), worker='tally');"
+        "structlog.get_logger().warning('lease lost')"
+    )
+    run = [sys.executable, "-c", program]
+    assert COLOUR.search(on_a_terminal(command=run))
+    assert not COLOUR.search(on_a_terminal(command=run, NO_COLOR="1"))
+    done = subprocess.run(run, capture_output=True, text=True, env=environment(), check=True)
+    assert "\x1b" not in done.stderr
+    assert "lease lost" in done.stderr

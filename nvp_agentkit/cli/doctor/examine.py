@@ -26,6 +26,7 @@ def examine(data_dir: Path | None) -> Iterator[Finding]:
     yield from keys.findings(settings.keys_dir)
     if (place := _place(settings)) is not None:
         yield from asyncio.run(servers(place))
+    yield from asyncio.run(artifacts.findings(settings))
 
 
 def _place(settings: Settings) -> Settings | None:
@@ -48,7 +49,7 @@ async def servers(settings: Settings) -> list[Finding]:
             found += await graph.findings(settings)
         except MissingExtra as error:
             found.append(broken("graph", "cannot be asked", str(error)))
-    return [*found, *await artifacts.findings(settings)]
+    return found
 
 
 async def _streams(settings: Settings) -> list[Finding]:

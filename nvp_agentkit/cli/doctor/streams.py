@@ -90,25 +90,25 @@ def version(redis: str, valkey: str | None = None) -> Finding:
     name = f"Valkey {valkey}" if valkey else f"Redis {redis}"
     numbers = tuple(int(part) for part in redis.split(".")[:2] if part.isdigit())
     if numbers < OLDEST:
-        return broken("version", f"{name}; needed is 6.2", "install a newer server, or unset NVP_REDIS_URL")
-    return ok("version", name)
+        return broken(f"{NAME} version", f"{name}; needed is 6.2", "install a newer server, or unset NVP_REDIS_URL")
+    return ok(f"{NAME} version", name)
 
 
 def memory(policy: str, most_bytes: int) -> Finding:
     """An eviction policy drops keys when memory ends: joules and votes among them."""
     if policy == "noeviction":
-        return ok("memory", "noeviction")
+        return ok(f"{NAME} memory", "noeviction")
     remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
     what = f"maxmemory-policy {policy} drops joules and votes when memory ends"
     if most_bytes:
-        return broken("memory", f"{what}, at {most_bytes / 1e6:.0f} MB", remedy)
-    return warning("memory", f"{what}; none is set", remedy)
+        return broken(f"{NAME} memory", f"{what}, at {most_bytes / 1e6:.0f} MB", remedy)
+    return warning(f"{NAME} memory", f"{what}; none is set", remedy)
 
 
 def persistence(append_only: bool) -> Finding:
     if append_only:
-        return ok("persistence", "append-only file")
-    return warning("persistence", "no append-only file: a crash forgets jobs, votes and joules",
+        return ok(f"{NAME} on disk", "append-only file")
+    return warning(f"{NAME} on disk", "no append-only file: a crash forgets jobs, votes and joules",
                    "CONFIG SET appendonly yes, and the same in its configuration file")  # fmt: skip
 
 
@@ -120,7 +120,7 @@ async def ahead_s(redis: Redis) -> float:
 
 
 def clock(
-    ahead_s: float, *, name: str = "clock", whose: str = "the stream server's", than: str = "this machine's"
+    ahead_s: float, *, name: str = f"{NAME} clock", whose: str = "the stream server's", than: str = "this machine's"
 ) -> Finding:
     """Deadlines and expiries are compared across clocks."""
     what = f"{whose} clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} {than}"

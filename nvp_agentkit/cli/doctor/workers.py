@@ -37,7 +37,7 @@ def worker(seen: WorkerState, server_s: float) -> Finding:
         return warning(name, f"silent for {seen.age_s:.0f} s: hung, or its machine is too busy", look)
     if seen.state != "ready":
         return warning(name, f"{seen.state} {seen.detail}".strip(), f"wait for it, or see {look}")
-    return ahead if ahead.state == "warning" else ok(name, f"ready  {seen.detail}".strip())
+    return ahead if ahead.state == "warning" else ok(name, f"ready, {seen.detail}".strip(", "))
 
 
 def missing(seen: Iterable[str]) -> Iterator[Finding]:

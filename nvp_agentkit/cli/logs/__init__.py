@@ -54,7 +54,7 @@ def command(
     [dim]Examples:[/dim] nvp logs shadow-1 --lines 20  ·  nvp logs --follow --level warning
     """
     from nvp_agentkit.cli.logs.tail import Log
-    from nvp_agentkit.cli.screen import console
+    from nvp_agentkit.cli.screen import console, say
 
     folder = deployment.settings_for(data_dir).data_dir
     logs = [Log(name, path) for name, path in _chosen(folder, worker).items()]
@@ -65,7 +65,7 @@ def command(
             if as_json:
                 typer.echo(line.as_json())
             else:
-                screen.print(line.as_text(), soft_wrap=True)
+                say(screen, line.as_text())
 
     def fresh() -> list[Line]:
         wanted = (line for log in logs for line in log.fresh() if line.reaches(level))

@@ -1,0 +1,94 @@
+"""`nvp up` and what looks at the stack it leaves: said in words or JSON, interrupted, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nvp_agentkit.cli import deployment
+from nvp_agentkit.embedded import lock
+
+NVP = [sys.executable, "-m", "nvp_agentkit.cli"]
+GONE_S = 10.0
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, compile_cache: Path) -> Iterator[Path]:
+    """A folder on which nothing may run any more at the end."""
+    folder = tmp_path / "nvp"
+    folder.mkdir()
+    (folder / "compile-cache").symlink_to(compile_cache)
+    yield folder
+    until = time.monotonic() + GONE_S
+    while left := lock.left_over(folder):
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_stack_from_up_to_its_keepers_death(nvp, data_dir: Path) -> None:
+    # As a process of its own: the keeper it leaves behind is no child of this one.
+    up = subprocess.run(
+        [*NVP, "up", "--json", "--data-dir", str(data_dir)], capture_output=True, text=True, check=True
+    )
+    keeper = json.loads(up.stdout)["pid"]
+    try:
+        assert json.loads(up.stdout) == {"ready": True, "pid": keeper, "data_dir": str(data_dir)}
+        assert "valkey     ready" in up.stderr
+        again = nvp("up", "--json", "--data-dir", data_dir)
+        assert (again.status, again.json["error"]) == (1, "data_folder_in_use")
+        status = nvp("status", "--json", "--data-dir", data_dir)
+        assert status.json["ready"]
+        assert {one["name"] for one in status.json["workers"]} == set(deployment.WORKERS)
+        opened = nvp("account", "create", "ace-1", "--limit-j", "3", "--json", "--data-dir", data_dir)
+        assert opened.json["free_mj"] == 3000
+        assert nvp("account", "list", "--data-dir", data_dir).out.splitlines()[1].split()[0] == "ace-1"
+        doctor = nvp("doctor", "--json", "--data-dir", data_dir)
+        assert {one["name"]: one["what"] for one in doctor.json["findings"] if one["state"] != "ok"} == {}
+        looked_at = {one["name"] for one in doctor.json["findings"]}
+        assert {"stack", "streams clock", "graph", *deployment.WORKERS} <= looked_at
+        assert "worker starts" in nvp("logs", "tally", "--data-dir", data_dir).out
+    finally:
+        os.kill(keeper, signal.SIGKILL)
+    until = time.monotonic() + GONE_S
+    while lock.left_over(data_dir) and time.monotonic() < until:
+        time.sleep(0.05)
+    found = {one["name"]: one for one in nvp("doctor", "--json", "--data-dir", data_dir).json["findings"]}
+    assert found["stack"]["what"].startswith("none runs")
+    assert found["stack.json"]["state"] == "warning"
+    assert "nvp up" in found["stack.json"]["remedy"]
+    assert nvp("status", "--json", "--data-dir", data_dir).json["error"] == "stack_not_running"
+
+
+@pytest.mark.parametrize("options", [(), ("--foreground",)], ids=["background", "foreground"])
+def test_up_interrupted_is_130_and_leaves_nothing(data_dir: Path, options: tuple[str, ...]) -> None:
+    with subprocess.Popen(
+        [*NVP, "up", *options, "--data-dir", str(data_dir)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as up:  # fmt: skip
+        assert up.stdout is not None
+        assert "valkey     ready" in up.stdout.readline()
+        os.killpg(up.pid, signal.SIGINT)
+        said = up.stdout.read()
+        assert up.wait(timeout=GONE_S) == 130, said
+    assert "Traceback" not in said
+    assert "ended" in said
+    assert lock.left_over(data_dir) == []
+
+
+def test_a_stack_that_cannot_come_up_says_why(nvp, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVP_REDIS_URL", "redis://127.0.0.1:1")
+    refused = nvp("up", "--json", "--data-dir", data_dir)
+    assert (refused.status, refused.json["error"]) == (1, "store_unavailable")
+    assert "NVP_REDIS_URL" in refused.json["detail"]
+    (line,) = (data_dir / "logs" / "stack.log").read_text().splitlines()
+    assert json.loads(line) == refused.json
