@@ -50,11 +50,8 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         model_id=served.member.model_id,
         energy=reading,
     )
-    return Completion(
-        replies=(system.event(reply, delivery, reply=True),),
-        facts=(system.fact(fact, delivery),),
-        once=refusals.decided(delivery.request_id),
-    )
+    told, recorded = system.event(reply, delivery, reply=True), system.fact(fact, delivery)
+    return refusals.final(delivery.request_id, delivery.deadline, told, recorded)
 
 
 def _as_asked(request: PredictionRequested, kept: ArrayRef, values: NDArray[np.float32]) -> ArrayRef:

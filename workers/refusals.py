@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from nvp_agentkit.errors import BudgetTooSmall, InvalidMessage, NvpError, StoreUnavailable
-from nvp_agentkit.messages import JobFailed, JobRefused, PredictionRefused, PredictionRequested
+from nvp_agentkit.messages import Event, JobFailed, JobRefused, PredictionRefused, PredictionRequested
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
@@ -12,11 +14,23 @@ from .joules import REFUSALS
 from .system import System
 
 RETRY_AFTER_S = 5.0
+DEADLINES = "deadlines"  # sorted set of the quorum requests that still wait for votes
 
 
 def decided(request_id: str) -> str:
     """The marker of a request's one final answer: whoever sets it first has spoken, the others only acknowledge."""
     return f"decided:{request_id}"
+
+
+def final(request_id: str, deadline: datetime | None, reply: Event, fact: Event) -> Completion:
+    """The last word on a prediction: nothing else is said of it later, and no deadline is waited for any more."""
+    return Completion(
+        replies=(reply,),
+        facts=(fact,),
+        once=decided(request_id),
+        until=deadline,
+        removals=((DEADLINES, request_id),),
+    )
 
 
 def prediction(system: System, delivery: Delivery, error: NvpError) -> Completion:
@@ -28,11 +42,8 @@ def prediction(system: System, delivery: Delivery, error: NvpError) -> Completio
         retry_after_s=RETRY_AFTER_S if isinstance(error, StoreUnavailable) else None,
     )
     fact = facts.refused(delivery, domain=_domain(delivery), reason=f"{error.code}: {error}")
-    return Completion(
-        replies=(system.event(reply, delivery, reply=True),),
-        facts=(system.fact(fact, delivery),),
-        once=decided(delivery.request_id),
-    )
+    told, recorded = system.event(reply, delivery, reply=True), system.fact(fact, delivery)
+    return final(delivery.request_id, delivery.deadline, told, recorded)
 
 
 def _domain(delivery: Delivery) -> str | None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -24,46 +21,28 @@ from nvp_agentkit.ensemble import (
     load_signer,
     question,
 )
-from nvp_agentkit.errors import DigestMismatch, InvalidField, NvpError, UnknownName
+from nvp_agentkit.errors import DeadlineExceeded, DigestMismatch, InvalidField, InvalidMessage, NvpError, UnknownName
 from nvp_agentkit.messages import (
-    Event,
     LineageRecorded,
     ObjectRef,
     PredictionAbstained,
     PredictionCertified,
-    Reading,
+    PredictionRequested,
     VoteCast,
-    decode,
     new_event,
 )
-from nvp_agentkit.streams import AWAY, Completion, Delivery, emit, known, names
+from nvp_agentkit.streams import AWAY, Completion, Delivery, emit, known
 
 from . import facts, refusals, registry
+from .cases import Case, Cases
 from .joules import together
 from .process import Role, run_roles
 from .requests import body
 from .system import System
 
-CASE_TTL_S = 3600
-GRACE_MS = 250  # after the deadline, for votes on the way
 SWEEP_S = 0.25
+UNANSWERABLE = (DeadlineExceeded, InvalidMessage)
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Case:
-    """A quorum request as its votes tell it: what was asked, of which ensemble, and all that was cast."""
-
-    account: str
-    request_id: str
-    request_digest: str
-    record_digest: str
-    casts: tuple[VoteCast, ...]
-    asked: Event  # any of the votes' events: they carry on the request's subject and trace
-
-    @property
-    def energy(self) -> list[Reading]:
-        return [cast.energy for cast in self.casts if cast.energy is not None]
 
 
 class Tally:
@@ -73,26 +52,38 @@ class Tally:
         self._system = system
         self._signer: Signer = load_signer(system.settings.keys_dir, "tally")
         self._keys = KeyRing.read(system.settings.keys_dir)
+        self._cases = Cases(system.redis)
+
+    async def open(self, delivery: Delivery) -> Completion:
+        """Put a request on file, so that its deadline brings an answer whatever its voters do."""
+        body(delivery, PredictionRequested)
+        await self._cases.open(delivery.account, delivery.event)
+        return Completion()
 
     async def count(self, delivery: Delivery) -> Completion:
         """Take in one vote; the completion is empty while more are needed, and once the request is decided."""
-        cast = body(delivery, VoteCast)
-        events = await self._file(delivery.account, cast.request_id, delivery.event)
-        if await self._is_decided(delivery.account, cast.request_id):
+        account, request_id = delivery.account, body(delivery, VoteCast).request_id
+        await self._cases.add(account, request_id, delivery.event)
+        case = await self._cases.read(account, request_id)
+        if case is None or await self._cases.is_decided(account, request_id):
             return Completion()
-        return await self.conclude(delivery.account, cast.request_id, events, closed=False)
+        return await self.conclude(case, closed=False)
 
-    async def conclude(self, account: str, request_id: str, events: Sequence[Event], *, closed: bool) -> Completion:
+    async def conclude(self, case: Case, *, closed: bool) -> Completion:
         """Decide on the votes at hand; ``closed`` when no more are waited for."""
-        case = self._case(account, request_id, events)
-        record = await registry.ensemble(self._system.redis, account, case.record_digest)
+        case = self._with_question(case)
+        record = await registry.ensemble(self._system.redis, case.account, case.record_digest)
         ballots = collect(
-            case.casts, keys=self._keys, record=record, request_id=request_id, request_digest=case.request_digest
+            case.casts,
+            keys=self._keys,
+            record=record,
+            request_id=case.request_id,
+            request_digest=case.request_digest,
         )
         mask = None if record.mask is None else await self._system.artifacts.get_array(record.mask) > 0
         answers = await self._answers(ballots)
         decision = await asyncio.to_thread(decide, record, ballots, answers, mask=mask, closed=closed)
-        log.info("votes counted", request=request_id, outcome=decision.outcome, votes=decision.votes)
+        log.info("votes counted", request=case.request_id, outcome=decision.outcome, votes=decision.votes)
         if decision.outcome == "pending":
             return Completion()
         if decision.answer is None:
@@ -113,49 +104,30 @@ class Tally:
                 continue
 
     async def _close_due(self, account: str) -> None:
-        redis, deadlines = self._system.redis, names.key(account, "deadlines")
-        due: list[Any] = await redis.zrangebyscore(deadlines, "-inf", facts.now_ms() - GRACE_MS)
-        for raw in due:
-            request_id = raw.decode()
-            events = await self._filed(account, request_id)
-            if events and not await self._is_decided(account, request_id):
-                await emit(redis, account, await self._last_word(account, request_id, events))
-            await redis.zrem(deadlines, raw)
+        for request_id in await self._cases.due(account):
+            case = await self._cases.read(account, request_id)
+            if case is not None and not await self._cases.is_decided(account, request_id):
+                await emit(self._system.redis, account, await self._last_word(case))
+            await self._cases.close(account, request_id)
 
-    async def _last_word(self, account: str, request_id: str, events: Sequence[Event]) -> Completion:
+    async def _last_word(self, case: Case) -> Completion:
         """The decision that the deadline forces. Votes that cannot be judged are none, and hold up no other case."""
+        if not case.casts:
+            return self._unjudged(case, "no voter answered by the deadline; `nvp status` shows which are ready")
         try:
-            return await self.conclude(account, request_id, events, closed=True)
+            return await self.conclude(case, closed=True)
         except NvpError as error:
             if error.retryable:
                 raise
-            log.error("votes cannot be judged", request=request_id, reason=str(error))
-            return self._unjudged(self._case(account, request_id, events), error)
+            log.error("votes cannot be judged", request=case.request_id, reason=str(error))
+            return self._unjudged(case, f"the votes cannot be judged: {error}")
 
-    def _case(self, account: str, request_id: str, events: Sequence[Event]) -> Case:
+    def _with_question(self, case: Case) -> Case:
         """What most voters signed is what was asked; before any valid vote, what the first cast says."""
-        casts = [cast for cast in (event.payload for event in events) if isinstance(cast, VoteCast)]
-        asked = question(casts, keys=self._keys, request_id=request_id)
-        request_digest, record_digest = asked or (casts[0].request_digest, casts[0].record)
-        return Case(account, request_id, request_digest, record_digest, tuple(casts), events[0])
-
-    async def _is_decided(self, account: str, request_id: str) -> bool:
-        return bool(await self._system.redis.exists(names.key(account, refusals.decided(request_id))))
-
-    async def _file(self, account: str, request_id: str, event: Event) -> list[Event]:
-        """Put the vote on file and return all there are; twice is once, two different votes are two."""
-        case = names.key(account, f"case:{request_id}")
-        deadline_s = time.time() + CASE_TTL_S if event.deadline is None else event.deadline.timestamp()
-        pipe = self._system.redis.pipeline()
-        pipe.hset(case, event.id, event.encode())
-        pipe.expire(case, round(max(deadline_s - time.time(), 0)) + CASE_TTL_S)
-        pipe.zadd(names.key(account, "deadlines"), {request_id: round(1000 * deadline_s)}, nx=True)
-        await pipe.execute()
-        return await self._filed(account, request_id)
-
-    async def _filed(self, account: str, request_id: str) -> list[Event]:
-        stored = await self._system.redis.hgetall(names.key(account, f"case:{request_id}"))
-        return [decode(raw) for _, raw in sorted(stored.items())]
+        first = case.casts[0]
+        asked = question(case.casts, keys=self._keys, request_id=case.request_id)
+        request_digest, record_digest = asked or (first.request_digest, first.record)
+        return replace(case, request_digest=request_digest, record_digest=record_digest)
 
     async def _answers(self, ballots: Ballots) -> dict[str, Answer]:
         """Each vote's arrays; a voter whose arrays are gone or wrong is left out, which `decide` counts as dissent."""
@@ -213,13 +185,10 @@ class Tally:
         )
         return self._final(case, reply, self._decided(case, record, decision, None, None))
 
-    def _unjudged(self, case: Case, error: NvpError) -> Completion:
-        reply = PredictionAbstained(
-            request_id=case.request_id,
-            reason=f"the votes cannot be judged: {error}",
-            energy=together(case.energy) if case.energy else None,
-        )
-        return self._final(case, reply, facts.unjudged(case.account, case.request_id, reply.reason))
+    def _unjudged(self, case: Case, reason: str) -> Completion:
+        energy = together(case.energy) if case.energy else None
+        reply = PredictionAbstained(request_id=case.request_id, reason=reason, energy=energy)
+        return self._final(case, reply, facts.unjudged(case.account, case.request_id, reason))
 
     def _decided(
         self,
@@ -247,11 +216,7 @@ class Tally:
             subject=case.asked.subject,
             traceparent=case.asked.traceparent,
         )
-        return Completion(
-            replies=(about(reply, replyto=case.request_id),),
-            facts=(about(fact),),
-            once=refusals.decided(case.request_id),
-        )
+        return refusals.final(case.request_id, case.asked.deadline, about(reply, replyto=case.request_id), about(fact))
 
 
 def forget(system: System, delivery: Delivery, error: NvpError) -> Completion:
@@ -260,7 +225,15 @@ def forget(system: System, delivery: Delivery, error: NvpError) -> Completion:
     return Completion()
 
 
+def refuse(system: System, delivery: Delivery, error: NvpError) -> Completion:
+    """Of a request the tally refuses what is late or cannot be read; all else is the voters' to refuse."""
+    return refusals.prediction(system, delivery, error) if isinstance(error, UNANSWERABLE) else Completion()
+
+
 async def serve(system: System, stop: asyncio.Event) -> None:
     tally = Tally(system)
-    role = Role.each("votes", "tally", VoteCast, partial(Tally.count, tally), forget, unique=False)
-    await run_roles(system, stop, [role], beside=[tally.sweep(stop)])
+    roles = [
+        Role.each("ensemble", "tally", PredictionRequested, tally.open, refuse),
+        Role.each("votes", "tally", VoteCast, tally.count, forget, unique=False),
+    ]
+    await run_roles(system, stop, roles, beside=[tally.sweep(stop)])

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from nvp_agentkit.errors import InvalidInput, NvpError, StoreUnavailable
 from nvp_agentkit.messages import Payload
+from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 
 P = TypeVar("P", bound=Payload)
 
 ANSWER_S = 5.0  # for what takes a store no time
-LONGEST_S = 30 * 86_400.0
 
 
 def said(kind: type[P], **values: Any) -> P:
@@ -38,8 +38,8 @@ def seconds(deadline_s: float) -> float:
     Raises:
         InvalidInput: it is past, or further away than anything is kept.
     """
-    if not 0 < deadline_s <= LONGEST_S:  # NaN is in no range
-        raise InvalidInput(f"deadline_s={deadline_s!r}: must be between 0 and {LONGEST_S:.0f} seconds")
+    if not 0 < deadline_s <= MAX_DEADLINE_S:  # NaN is in no range
+        raise InvalidInput(f"deadline_s={deadline_s!r}: must be between 0 and {MAX_DEADLINE_S:.0f} seconds")
     return deadline_s
 
 

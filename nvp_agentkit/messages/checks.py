@@ -20,6 +20,7 @@ MIN_SIDE = 16
 MAX_FRAMES = 16
 MIN_BUDGET_J = 0.001
 MAX_BUDGET_J = 1e12
+MAX_DEADLINE_S = 30 * 86_400.0  # reservations, claims and markers are kept until then
 
 
 def check_shape(shape: tuple[int, ...], *, max_cells: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from redis.asyncio import Redis
@@ -26,7 +28,9 @@ class Completion:
         forwards: (stream suffix, event), such as ``("votes", vote)``.
         fields: (hash suffix, field, value). A suffix with a colon belongs to one request and expires with it.
         once: a name such as ``decided:REQUEST_ID``: of all completions with this name the first one has its
-            effects, the others only acknowledge.
+            effects, the others only acknowledge. Remembered as long as replies are kept, counted from ``until``
+            where that is later.
+        removals: (suffix of a sorted set, member) that is done with.
     """
 
     replies: tuple[Event, ...] = ()
@@ -34,6 +38,8 @@ class Completion:
     forwards: tuple[tuple[str, Event], ...] = ()
     fields: tuple[tuple[str, str, str], ...] = ()
     once: str = ""
+    until: datetime | None = None
+    removals: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,8 @@ def _call(done: Settlement, group: str, consumer: str, ttl_s: int) -> tuple[list
         args += ["dead", done.dead]
     if completion.once:
         keys.append(names.key(account, completion.once))
-        args.append("once")
+        left_s = 0 if completion.until is None else math.ceil(completion.until.timestamp() - time.time())
+        args += ["once", ttl_s + max(left_s, 0)]
     for reply in completion.replies:
         request = reply.replyto
         if request is None:
@@ -101,4 +108,7 @@ def _call(done: Settlement, group: str, consumer: str, ttl_s: int) -> tuple[list
     for suffix, field, value in completion.fields:
         keys.append(names.key(account, suffix))
         args += ["set", int(names.lasts(suffix)), field, value]
+    for suffix, member in completion.removals:
+        keys.append(names.key(account, suffix))
+        args += ["remove", member]
     return keys, args

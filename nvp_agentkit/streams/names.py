@@ -14,7 +14,7 @@ WORKERS = "nvp:{registry}:worker:"
 GROUPS: dict[str, tuple[str, ...]] = {
     "jobs": ("training",),
     "predict": ("inference",),
-    "ensemble": ("voter-0", "voter-1", "voter-2"),
+    "ensemble": ("voter-0", "voter-1", "voter-2", "tally"),
     "votes": ("tally",),
     "lineage": ("recorder",),
 }

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from nvp_agentkit.errors import DeadlineExceeded, InvalidMessage, NvpError
+from nvp_agentkit.errors import DeadlineExceeded, InvalidInput, InvalidMessage, NvpError
 from nvp_agentkit.messages import Payload
+from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams.completion import Completion, Settlement
 from nvp_agentkit.streams.delivery import Delivery, Entry, check_payload, open_entry
 
 log = logging.getLogger(__name__)
+
+CLOCKS_DIFFER_S = 3600.0
 
 Outcome = Completion | NvpError
 Refuse = Callable[[Delivery, NvpError], Completion]
@@ -46,9 +50,8 @@ class Rules:
             check_payload(delivery, self.accepts)
         except InvalidMessage as error:
             return self._refused(delivery, error, dead=str(error))
-        if delivery.remaining_s <= 0:
-            late = f"deadline passed {-delivery.remaining_s:.1f} s before work began; allow more time or add a worker"
-            return self._refused(delivery, DeadlineExceeded(late))
+        if untimely := _untimely(delivery):
+            return self._refused(delivery, untimely)
         if entry.attempt > self.max_deliveries:
             reason = f"delivered {entry.attempt - 1} times, and each time the worker fell silent"
             return self._refused(delivery, NvpError(reason), dead=reason)
@@ -72,3 +75,13 @@ class Rules:
             log.exception("no refusal for %s on %s (%s)", delivery.entry_id, delivery.stream, error)
             completion, dead = Completion(), dead or f"refused, but the refusal failed: {error}"
         return Settlement(delivery.account, delivery.stream, delivery.entry_id, completion, dead)
+
+
+def _untimely(delivery: Delivery) -> NvpError | None:
+    left_s = delivery.remaining_s
+    if left_s <= 0:
+        return DeadlineExceeded(f"deadline passed {-left_s:.1f} s before work began; allow more time or add a worker")
+    if MAX_DEADLINE_S + CLOCKS_DIFFER_S < left_s < math.inf:
+        days = MAX_DEADLINE_S / 86_400
+        return InvalidInput(f"deadline {delivery.deadline}: nothing is kept so long; at most {days:.0f} days from now")
+    return None

@@ -46,6 +46,14 @@ async def test_garbage_is_dead_lettered_with_its_reason_and_neighbours_are_unhar
     await bench.eventually(bench.idle)
 
 
+async def test_a_deadline_beyond_what_anything_is_kept_for_is_refused(bench):
+    event = await bench.ask(bench.request(within_s=40 * 86_400))
+    bench.start()
+    refused = await bench.reply(event, REFUSED)
+    assert refused.data["code"] == "invalid_input"
+    assert "at most 30 days from now" in refused.data["detail"]
+
+
 async def test_an_unknown_type_is_dead_lettered_and_refused(bench):
     event = Event(id="r-1", source="agent", type="nvp.nonsense.v9", time=datetime.now(UTC), data={})
     bench.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from nvp_agentkit.messages import LineageRecorded, decode, new_event
@@ -45,7 +47,16 @@ async def test_of_completions_with_one_name_only_the_first_has_effects(bench):
             bench.redis, bench.account, Completion(fields=((f"case:{event.id}", "decided", winner),), once="decided:1")
         )
     assert await bench.redis.hget(names.key(bench.account, f"case:{event.id}"), "decided") == b"certified"
-    assert await bench.redis.ttl(names.key(bench.account, "decided:1")) > 0
+    assert 3000 < await bench.redis.ttl(names.key(bench.account, "decided:1")) <= 3600
+
+
+async def test_that_something_was_said_is_remembered_beyond_its_deadline_and_what_waited_for_it_is_removed(bench):
+    waiting = names.key(bench.account, "deadlines")
+    await bench.redis.zadd(waiting, {"1": 1, "2": 2})
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    await emit(bench.redis, bench.account, Completion(once="decided:1", until=tomorrow, removals=(("deadlines", "1"),)))
+    assert await bench.redis.ttl(names.key(bench.account, "decided:1")) > 86_400
+    assert await bench.redis.zrange(waiting, 0, -1) == [b"2"]
 
 
 async def test_a_reply_that_answers_nothing_is_refused(bench):
@@ -63,6 +74,7 @@ async def test_an_entry_stays_until_every_group_is_done_with_it(bench):
         assert await complete(bench.redis, settlement, group=group, consumer="me")
         return [kept.decode() for kept, _ in await bench.redis.xrange(stream)]
 
+    await bench.redis.xgroup_destroy(stream, "tally")
     assert await deliver(bench, stream, "voter-0") == ids
     for entry_id in ids:
         assert await done("voter-0", entry_id) == ids  # voter-1 and voter-2 have seen none of them
@@ -78,6 +90,7 @@ async def test_an_entry_stays_until_every_group_is_done_with_it(bench):
 
 async def test_a_dead_shadow_forfeits_its_place_on_record(bench):
     stream = names.key(bench.account, "ensemble")
+    await bench.redis.xgroup_destroy(stream, "tally")
     pipe = bench.redis.pipeline(transaction=False)
     for _ in range(10_002):
         pipe.xadd(stream, {"event": b"x"})

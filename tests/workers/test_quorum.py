@@ -9,7 +9,7 @@ import pytest
 
 from nvp_agentkit.artifacts import inline_array
 from nvp_agentkit.ensemble import RootOfTrust, verify
-from nvp_agentkit.errors import InvalidField, InvalidInput, NvpError, UnknownModel
+from nvp_agentkit.errors import DeadlineExceeded, InvalidField, InvalidInput, NvpError, UnknownModel
 from nvp_agentkit.messages import (
     LineageRecorded,
     PredictionAbstained,
@@ -17,7 +17,7 @@ from nvp_agentkit.messages import (
     PredictionRefused,
 )
 from nvp_agentkit.streams import Completion, names
-from nvp_agentkit.workers import refusals, shadow
+from nvp_agentkit.workers import refusals, shadow, tally
 
 VOTERS = ("voter-0", "voter-1", "voter-2")
 
@@ -109,6 +109,53 @@ async def test_a_silent_voter_makes_the_others_abstain_at_the_deadline_and_not_b
     assert asked.remaining_s < 0
     assert isinstance(said, PredictionAbstained)
     assert said.votes["voter-2"] == "no vote"
+
+
+async def test_a_request_that_no_voter_answers_ends_in_an_abstention_and_in_nothing_after_that(
+    court, seated, request_of
+) -> None:
+    await seated()
+    asked = court.asked(request_of(), within_s=0.5)
+    assert await court.tally.open(asked) == Completion()
+    async with court.deadlines_kept():
+        said = await court.told(asked)
+    assert isinstance(said, PredictionAbstained)
+    assert "no voter answered by the deadline" in said.reason
+    assert await waits(court) == []
+    voted = await court.vote(court.asked(request_of(), event=asked.event), "voter-0")
+    assert await court.count(court.cast(voted)) == Completion()  # it comes too late
+    assert await court.replies(asked) == [said]
+
+
+async def waits(court) -> list[bytes]:
+    return await court.system.redis.zrange(names.key(court.bench.account, "deadlines"), 0, -1)
+
+
+async def test_a_decision_outlives_a_deadline_that_is_far_away_and_nothing_waits_for_that(
+    court, seated, request_of
+) -> None:
+    await seated()
+    asked = court.asked(request_of(), within_s=7200)
+    await court.tally.open(asked)
+    assert await waits(court) == [asked.request_id.encode()]
+    await court.count(*map(court.cast, await court.votes(asked, VOTERS[:2])))
+    assert await waits(court) == []
+    decided = names.key(court.bench.account, refusals.decided(asked.request_id))
+    assert await court.system.redis.ttl(decided) > 7200
+
+
+async def test_what_voters_refuse_is_not_waited_for(court, request_of) -> None:
+    asked = court.asked(request_of(domain="alchemy"))
+    await court.tally.open(asked)
+    with pytest.raises(UnknownModel) as caught:
+        await court.vote(asked, "voter-0")
+    await court.bench.complete(shadow.refuse(court.system, asked, caught.value))
+    assert await waits(court) == []
+
+
+@pytest.mark.parametrize(("error", "answers"), [(DeadlineExceeded("late"), 1), (NvpError("the tally's own"), 0)])
+def test_the_tally_refuses_for_all_what_is_late_and_nothing_else(court, request_of, error, answers) -> None:
+    assert len(tally.refuse(court.system, court.asked(request_of()), error).replies) == answers
 
 
 async def test_a_quorum_does_not_wait_for_a_silent_voter(court, seated, request_of) -> None:

@@ -3,11 +3,12 @@
 --
 -- KEYS  stream, its dead letters, then the keys of the effects in their order
 -- ARGV  group, consumer ('' = no entry, effects only), entry id, TTL in s, now in ms, then the effects:
---       'once'                        marker key: where it exists, the effects after it are left out
+--       'once'   TTL in s             marker key: where it exists, the effects after it are left out
 --       'dead'   reason               the entry's raw fields and the reason go to the dead letters
 --       'reply'  request type event   keys answers, replies: once per request and type
 --       'append' keep event           key of a stream; keep '0' gives it the TTL
 --       'set'    keep field value     key of a hash
+--       'remove' member               key of a sorted set
 local REPLIES_KEPT = 1000   -- readers look into the answers as well, so this bounds memory, not correctness
 local DEAD_KEPT = 1000
 local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it
@@ -31,7 +32,7 @@ end
 local effects = {}
 
 function effects.once()
-  return redis.call('SET', key(), id, 'NX', 'EX', ttl)
+  return redis.call('SET', key(), id, 'NX', 'EX', arg())
 end
 
 function effects.dead()
@@ -60,6 +61,11 @@ function effects.set()
   local target, keep, field, value = key(), arg(), arg(), arg()
   redis.call('HSET', target, field, value)
   if keep == '0' then redis.call('EXPIRE', target, ttl) end
+  return true
+end
+
+function effects.remove()
+  redis.call('ZREM', key(), arg())
   return true
 end
 
