@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,8 +53,19 @@ def test_all_logs_are_one_in_the_order_of_time(nvp, folder: Path) -> None:
     ]
 
 
-def test_times_are_local_ones(nvp, folder: Path) -> None:
-    assert nvp("logs", "shadow-1", "--data-dir", folder).out.startswith(f"{local(10, 1):%m-%d %H:%M:%S} ")
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def test_times_are_local_ones(tokyo: None, nvp, folder: Path) -> None:
+    told = nvp("logs", "--data-dir", folder).out.splitlines()
+    assert [line[:14] for line in told[:2]] == ["03-01 19:00:00", "03-01 19:00:01"]
+    assert "2026-03-01T10:00:00" in nvp("logs", "valkey", "--json", "--data-dir", folder).out
 
 
 def test_one_log_the_last_lines_of_it_and_from_a_level_on(nvp, folder: Path) -> None:
