@@ -13,6 +13,7 @@ from nvp_agentkit.messages import JobCompleted, JobFailed, JobProgressed, JobRef
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.streams.progress import follow
 
+GRACE_S = 2.0  # after the deadline, for the word that the job was ended at it
 FINALS = tuple(TYPE_OF[kind] for kind in (JobCompleted, JobRefused, JobSuspended, JobFailed))
 
 
@@ -27,9 +28,8 @@ class Job:
     _outcome: JobCompleted | NvpError | None = None
 
     async def __aiter__(self) -> AsyncIterator[JobProgressed]:
-        async for event in follow(
-            self.redis, self.account, self.id, finals=FINALS, timeout_s=max(self.deadline - time.time(), 0.0)
-        ):
+        left_s = self.deadline - time.time() + GRACE_S
+        async for event in follow(self.redis, self.account, self.id, finals=FINALS, timeout_s=left_s):
             match event.payload:
                 case JobProgressed() as progress:
                     yield progress

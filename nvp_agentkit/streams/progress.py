@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 TTL_S = 3600
 BLOCK_S = 1.0
+LAST_LOOK_S = 1.0  # at the end, or for whoever comes when it is over
 KEPT = 1000  # lines of one job
 
 
@@ -37,24 +38,29 @@ async def follow(
 ) -> AsyncIterator[Event]:
     """The job's progress from its first line, then its final reply (one of the types ``finals``), then the end.
 
+    What is there already is given whatever ``timeout_s`` is: at least one look is taken.
+
     Raises:
         DeadlineExceeded: no final reply within ``timeout_s``.
     """
     until = time.monotonic() + timeout_s
     story, replies = names.job(account, job_id), names.replies(account)
     positions: dict[Any, Any] | None = None
-    while (left_s := until - time.monotonic()) > 0:
+    late = False
+    while not late:
+        left_s = until - time.monotonic()
+        late = left_s <= 0
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(max(left_s, LAST_LOOK_S)):
                 if positions is None:
                     positions = {story: "0-0", replies: await newest(redis, account)}
                 # Looked for before the lines are read, so that no line written before it is left out.
                 final = await answer(redis, account, job_id, finals)
-                block_ms = None if final else max(1, int(1000 * min(BLOCK_S, left_s)))
+                block_ms = None if final or late else max(1, int(1000 * min(BLOCK_S, left_s)))
                 found: Any = await redis.xread(positions, block=block_ms)
         except (TimeoutError, *AWAY) as error:
             log.warning("story of job %s not read, trying again: %s", job_id, error)
-            await asyncio.sleep(min(0.25, left_s))
+            await asyncio.sleep(min(0.25, max(left_s, 0)))
             continue
         for stream, entries in found:
             positions[stream.decode()] = entries[-1][0]
@@ -65,5 +71,5 @@ async def follow(
             yield final
             return
     raise DeadlineExceeded(
-        f"job {job_id}: no final reply within {timeout_s:.1f} s; it may still be running, follow it again"
+        f"job {job_id}: no final reply within {max(timeout_s, 0):.1f} s; it may still be running, follow it again"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -67,6 +68,24 @@ async def test_a_budget_that_is_too_small_comes_back_with_the_one_that_would_do(
     with pytest.raises(BudgetTooSmall) as caught:
         await job.result()
     assert caught.value.needed_mj == 8000
+
+
+async def test_a_result_is_there_for_whoever_comes_after_the_deadline(nvp, desk) -> None:
+    job = await simulated(nvp)
+    await tell(desk, job, 1)
+    await desk.answer(JobCompleted(job_id=job.id, kind="simulate", energy=READING, seconds=1.0), job.id)
+    late = Job(nvp._redis, nvp.account, job.id, time.time() - 600)
+    assert [line.step async for line in late] == [1]
+    assert (await late.result()).energy == READING
+
+
+async def test_that_a_job_was_ended_at_its_deadline_is_heard_a_moment_after_it(nvp, desk) -> None:
+    job = Job(nvp._redis, nvp.account, (await simulated(nvp)).id, time.time() - 0.1)
+    waiting = asyncio.create_task(job.result())
+    await asyncio.sleep(0.1)
+    await desk.answer(JobFailed(job_id=job.id, code="deadline_exceeded", detail="ended at its deadline"), job.id)
+    with pytest.raises(DeadlineExceeded, match="ended at its deadline"):
+        await waiting
 
 
 async def test_a_job_nobody_does_is_not_waited_for_beyond_its_deadline(nvp, desk) -> None:
