@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nvp_agentkit.errors import InvalidInput
 
+VOTERS = ("voter-0", "voter-1", "voter-2")  # of a deployment: each a worker, a key and a consumer group
+
 
 class Settings(BaseModel):
     """One place's settings. Each field is the variable ``NVP_<FIELD>``."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nvp_agentkit.artifacts import inline_array
 from nvp_agentkit.artifacts.arrays import INLINE_BYTES
 from nvp_agentkit.messages import ArrayRef, PredictionCompleted, PredictionRequested
+from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
@@ -20,7 +21,7 @@ from .process import Role, run_roles
 from .requests import body, field_of, units_of
 from .system import System, deadline_of
 
-VOTER = "voter-0"
+VOTER = VOTERS[0]
 
 
 async def answer(delivery: Delivery, models: ModelHost, system: System) -> Completion:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 import structlog
 
-from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, Member
-from nvp_agentkit.errors import NvpError, StoreUnavailable
+from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, KeyRing, Member
+from nvp_agentkit.errors import InvalidInput, NvpError, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
     ImportSpec,
@@ -73,8 +73,21 @@ async def _parameters(spec: SimulateSpec | ImportSpec | TrainSpec, scratch: Path
             path.symlink_to((await system.artifacts.local_path(spec.source)).resolve())
             return asked | {"path": str(path), "out": str(scratch / "data.safetensors")}
         case TrainSpec():
+            _require_voters(spec.members, system)
             path = (await system.artifacts.local_path(spec.data)).resolve()
             return asked | {"path": str(path), "out": str(scratch)}
+
+
+def _require_voters(members: int, system: System) -> None:
+    """Raises:
+    InvalidInput: an ensemble in which too few could vote to ever agree.
+    """
+    voters = KeyRing.read(system.settings.keys_dir).names("voter")
+    if members > len(voters):
+        raise InvalidInput(
+            f"{members} members, and {len(voters)} voters have keys in this deployment ({', '.join(voters)}): "
+            f"ask for members={len(voters)} or fewer"
+        )
 
 
 async def _run(delivery: Delivery, kind: str, params: dict[str, Any], energy: joules.Window, system: System) -> Answer:

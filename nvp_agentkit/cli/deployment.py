@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvp_agentkit.errors import StackError
-from nvp_agentkit.settings import Settings
+from nvp_agentkit.settings import VOTERS, Settings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nvp_agentkit.energy.accounts import Balance
     from nvp_agentkit.streams.health import WorkerState
 
-WORKERS = ("training", "inference", "shadow-1", "shadow-2", "tally", "recorder")
-SIGNERS = ("voter-0", "voter-1", "voter-2", "tally")
+WORKERS = ("training", "inference", *(f"shadow-{place}" for place in range(1, len(VOTERS))), "tally", "recorder")
+SIGNERS = (*VOTERS, "tally")
 READY_S = 120.0
 LOOK_S = 0.5
 

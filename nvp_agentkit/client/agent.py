@@ -32,7 +32,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.checks import check_field, millijoules
 from nvp_agentkit.messages.envelope import TYPE_OF
-from nvp_agentkit.settings import Settings
+from nvp_agentkit.settings import VOTERS, Settings
 from nvp_agentkit.streams.accounts import require
 from nvp_agentkit.streams.connect import connect, store_errors
 from nvp_agentkit.streams.replies import ReplyReader, publish
@@ -254,7 +254,7 @@ class AgentClient:
     async def _forecast(self, reply: Payload, asked: str) -> Forecast:
         match reply:
             case PredictionCompleted():
-                models = {"voter-0": reply.model_id}
+                models = {VOTERS[0]: reply.model_id}
                 return Forecast(reply.request_id, *await self._arrays(reply), reply.mean.units, reply.energy, models)
             case PredictionCertified():
                 raw = await self.artifacts.get(reply.certificate)

@@ -103,6 +103,10 @@ class KeyRing:
         envelopes = [decode(path.read_bytes()) for path in sorted(folder.glob("*.cert.json"))]
         return cls.of(RootOfTrust.read(folder / "root.pub"), envelopes)
 
+    def names(self, role: Role) -> list[str]:
+        """Who has a key of that role."""
+        return sorted(one.name for one in self.certificates.values() if one.role == role)
+
     def open(self, envelope: Envelope, payload_type: str, role: Role) -> tuple[KeyCertificate, bytes]:
         """Signer and body of ``envelope``.
 

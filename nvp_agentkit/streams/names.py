@@ -6,6 +6,8 @@ touch them together on Redis Cluster as well.
 
 from __future__ import annotations
 
+from nvp_agentkit.settings import VOTERS
+
 ACCOUNTS = "nvp:{registry}:accounts"
 WORKERS = "nvp:{registry}:worker:"
 
@@ -14,7 +16,7 @@ WORKERS = "nvp:{registry}:worker:"
 GROUPS: dict[str, tuple[str, ...]] = {
     "jobs": ("training",),
     "predict": ("inference",),
-    "ensemble": ("voter-0", "voter-1", "voter-2", "tally"),
+    "ensemble": (*VOTERS, "tally"),
     "votes": ("tally",),
     "lineage": ("recorder",),
 }

@@ -76,6 +76,19 @@ async def test_a_budget_that_buys_no_useful_epoch_is_refused_with_the_figure_and
     assert (balance.spent_mj, balance.reserved_mj) == (before, 0)
 
 
+async def test_more_members_than_voters_have_keys_are_refused_before_they_are_trained(bench, dataset) -> None:
+    spec = TrainSpec(domain=DOMAIN, data=dataset, members=4)
+    before = (await bench.balance()).spent_mj
+    refused = await told(bench, bench.delivery(JobRequested(spec=spec), suffix="jobs", budget_mj=900_000))
+    assert isinstance(refused, JobRefused)
+    assert refused.code == "invalid_input"
+    assert refused.detail == (
+        "4 members, and 3 voters have keys in this deployment (voter-0, voter-1, voter-2): "
+        "ask for members=3 or fewer"
+    )
+    assert (await bench.balance()).spent_mj == before
+
+
 async def test_data_that_cannot_be_parted_is_refused_and_costs_nothing(bench) -> None:
     short = await brought(bench, waves(2))
     before = (await bench.balance()).spent_mj
