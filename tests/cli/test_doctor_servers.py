@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from nvp_agentkit import __version__
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.doctor import artifacts, examine, graph, streams, workers
 from nvp_agentkit.cli.doctor.finding import Finding
+from nvp_agentkit.embedded import lock
 from nvp_agentkit.embedded import valkey as embedded_valkey
-from nvp_agentkit.embedded.place import free_port
+from nvp_agentkit.embedded.place import free_port, write_private
+from nvp_agentkit.embedded.stackfile import StackFile
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.health import announce
@@ -114,7 +117,7 @@ def test_a_clock_that_is_wrong(ahead_s: float, state: str) -> None:
 
 
 async def asked(**place: str) -> list[Finding]:
-    return await examine.servers(Settings(**place))
+    return await examine.servers(Settings(data_dir=Path("/nowhere"), **place))
 
 
 async def test_a_wrong_password_is_told_apart_from_a_server_that_is_away(own_valkey: str) -> None:
@@ -144,6 +147,25 @@ async def test_the_graph_is_asked_and_what_is_wrong_with_it_named(arcadedb) -> N
     assert "\n" not in away.what
     (nonsense,) = await asked(neo4j_uri="http://127.0.0.1")
     assert "bolt://host:7687" in nonsense.remedy
+
+
+async def test_a_running_stack_whose_stores_are_away_is_told_where_to_look(tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    held = lock.acquire(tmp_path)
+    write_private(
+        tmp_path / "stack.json",
+        StackFile(
+            version=__version__, pid=1, started_ms=1, redis_url=f"redis://{nowhere}", neo4j_uri=f"bolt://{nowhere}",
+            neo4j_user="root", neo4j_password="any", neo4j_database="nvp", artifacts_url=str(tmp_path),
+        ).model_dump_json(),
+    )  # fmt: skip
+    try:
+        found = await examine.servers(Settings(data_dir=tmp_path))
+    finally:
+        held.release()
+    assert [(one.name, one.state) for one in found] == [("streams", "broken"), ("graph", "broken")]
+    assert "nvp logs valkey" in found[0].remedy
+    assert "nvp logs arcadedb" in found[1].remedy
 
 
 async def test_artifacts_elsewhere_are_written_and_read(tmp_path: Path) -> None:

@@ -39,8 +39,7 @@ def command(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         say_json({"healthy": not counted["broken"], "findings": [asdict(one) for one in found]})
     else:
-        told = [f"{counted['broken']} broken"] * bool(counted["broken"])
-        told += [f"{counted['warning']} warnings"] * bool(counted["warning"])
+        told = [f"{counted[state]} {state}" for state in ("broken", "warning") if counted[state]]
         typer.echo(", ".join(told) or "nothing is wrong")
     raise typer.Exit(FAILED if counted["broken"] else 0)
 

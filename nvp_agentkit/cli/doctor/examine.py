@@ -24,41 +24,39 @@ def examine(data_dir: Path | None) -> Iterator[Finding]:
     yield from packages.findings(settings)
     yield from folder.findings(settings.data_dir)
     yield from keys.findings(settings.keys_dir)
-    if (place := _place(settings)) is not None:
-        yield from asyncio.run(servers(place))
-    yield from asyncio.run(artifacts.findings(settings))
-
-
-def _place(settings: Settings) -> Settings | None:
-    """Settings that lead to the servers to ask; None where no stack runs and none is named."""
-    from nvp_agentkit.embedded.stackfile import read_stack
-
-    if settings.redis_url is not None:
-        return settings
-    try:
-        return read_stack(settings.data_dir).over(settings)
-    except StackError:  # already said
-        return settings if settings.neo4j_uri is not None else None
+    yield from asyncio.run(servers(settings))
 
 
 async def servers(settings: Settings) -> list[Finding]:
-    """What is to be found at the servers that ``settings`` lead to."""
-    found = [] if settings.redis_url is None else await _streams(settings)
-    if settings.neo4j_uri is not None and settings.account_password is None:
+    """What is to be found at the servers that ``settings`` name, and at those of the stack that runs."""
+    place = _place(settings)
+    found = [] if place.redis_url is None else await _streams(place, ours=settings.redis_url is None)
+    if place.neo4j_uri is not None and place.account_password is None:
         try:
-            found += await graph.findings(settings)
+            found += await graph.findings(place, ours=settings.neo4j_uri is None)
         except MissingExtra as error:
             found.append(broken("graph", "cannot be asked", str(error)))
-    return found
+    return [*found, *await artifacts.findings(settings)]
 
 
-async def _streams(settings: Settings) -> list[Finding]:
+def _place(settings: Settings) -> Settings:
+    from nvp_agentkit.embedded.stackfile import read_stack
+
+    if settings.redis_url is not None and settings.neo4j_uri is not None:
+        return settings
+    try:
+        return read_stack(settings.data_dir).over(settings)
+    except StackError:  # `folder` has said so
+        return settings
+
+
+async def _streams(settings: Settings, *, ours: bool) -> list[Finding]:
     from nvp_agentkit.streams.connect import connect
 
     try:
         redis = await connect(settings)
     except (StoreUnavailable, ValueError) as error:
-        return [streams.unreachable(settings, error)]
+        return [streams.unreachable(error, ours=ours)]
     try:
         if settings.account_password is not None:
             return [ok("streams", f"answers to account {settings.account}; only its owner can be told more")]

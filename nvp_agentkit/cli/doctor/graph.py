@@ -12,7 +12,8 @@ OLDEST = 5
 SCHEMES = {"bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc"}
 
 
-async def findings(settings: Settings) -> list[Finding]:
+async def findings(settings: Settings, *, ours: bool) -> list[Finding]:
+    """``ours``: the server is an embedded one."""
     from nvp_agentkit.errors import StoreUnavailable
     from nvp_agentkit.lineage.graph import Graph
 
@@ -24,6 +25,8 @@ async def findings(settings: Settings) -> list[Finding]:
             (row,) = await graph.rows("CALL dbms.components() YIELD name, versions RETURN versions[0] AS version")
     except StoreUnavailable as error:
         what, _, remedy = str(error).partition("; ")
+        if ours:
+            remedy = "see `nvp logs arcadedb`; `nvp down`, then `nvp up` start it anew"
         return [broken(NAME, what, remedy or "start that server, or correct NVP_NEO4J_URI")]
     return [version(str(row["version"]))]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from nvp_agentkit.cli.doctor.finding import Finding, broken, ok, warning
-from nvp_agentkit.settings import Settings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -33,8 +32,11 @@ async def findings(redis: Redis) -> list[Finding]:
     return found
 
 
-def unreachable(settings: Settings, error: Exception) -> Finding:
-    """Why nobody let us in; ``error`` is a `StoreUnavailable`, or the `ValueError` of a URL that is none."""
+def unreachable(error: Exception, *, ours: bool) -> Finding:
+    """Why nobody let us in. ``error`` is a `StoreUnavailable`, or the `ValueError` of a URL that is none.
+
+    ``ours``: the server is an embedded one.
+    """
     from redis.exceptions import AuthenticationError, AuthorizationError
 
     if isinstance(error.__cause__, AuthenticationError | AuthorizationError):
@@ -42,8 +44,9 @@ def unreachable(settings: Settings, error: Exception) -> Finding:
     if isinstance(error, ValueError):
         return broken(NAME, f"NVP_REDIS_URL cannot be read: {error}", "write redis://user:password@host:6379/0")
     what = str(error).partition("; ")[0]
-    remedy = "`nvp down`, then `nvp up`" if settings.embedded else "start that server, or correct NVP_REDIS_URL"
-    return broken(NAME, what, remedy)
+    if ours:
+        return broken(NAME, what, "see `nvp logs valkey`; `nvp down`, then `nvp up` start it anew")
+    return broken(NAME, what, "start that server, or correct NVP_REDIS_URL")
 
 
 async def refused(redis: Redis) -> dict[str, str]:
