@@ -8,7 +8,7 @@ from typing import Any
 from nvp_agentkit.ensemble import Decision as QuorumDecision
 from nvp_agentkit.ensemble import EnsembleRecord, Vote
 from nvp_agentkit.lineage import code, edges, nodes
-from nvp_agentkit.messages import LineageRecorded, NodeFact, ObjectRef, Reading
+from nvp_agentkit.messages import TRIVIAL, LineageRecorded, NodeFact, ObjectRef, Reading
 from nvp_agentkit.streams.delivery import Delivery
 
 
@@ -93,9 +93,11 @@ def single_answer(
             value_digest=value_digest,
         )
     )
+    trivial = model_id.startswith(f"{TRIVIAL}:")  # no training has recorded it
+    model = facts.add(nodes.trivial_forecaster(model_id)) if trivial else nodes.node("ModelVersion", model_id)
     facts.link(
         edges.was_attributed_to(decision, facts.add(asker(delivery.account))),
-        edges.was_derived_from(decision, nodes.node("ModelVersion", model_id)),
+        edges.was_derived_from(decision, model),
     )
     _charge(facts, decision, delivery.account, energy, "predict")
     return facts.bundle()

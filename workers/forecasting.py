@@ -20,6 +20,7 @@ from nvp_agentkit.streams import AWAY, known
 from . import registry
 from .compute.front import Answer, Cost
 from .system import System
+from .trivial import Trivial
 
 BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
 BATCH_WAIT_S = 0.005
@@ -41,8 +42,9 @@ class Served:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Mean and log-variance, each (H, W), and this request's share of what the batch cost."""
+    """Whose it is, mean and log-variance, each (H, W), and this request's share of what the batch cost."""
 
+    model_id: str
     mean: NDArray[np.float32]
     log_var: NDArray[np.float32]
     cost: Cost
@@ -62,6 +64,7 @@ class ModelHost:
     def __init__(self, voter: str, system: System) -> None:
         self.voter = voter
         self._system = system
+        self._simulated: frozenset[str] | None = None  # domains, once the child has been asked
         self._told: set[str] = set()  # what cannot be loaded, said once
         self._warm: dict[tuple[str, tuple[int, ...]], float] = {}  # (model, (K, H, W)) -> CPU-seconds of one forward
         self._generation = 0
@@ -69,6 +72,26 @@ class ModelHost:
         self._waiting: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
         self.state, self.detail = "starting", ""
+
+    async def resolve_single(self, account: str, request: PredictionRequested) -> Served | Trivial:
+        """Who answers a request for one forecast: `resolve`, or a trivial forecaster.
+
+        One is asked for by its id. The best stands in, until an ensemble is trained, where no model is named and a
+        simulator of ours knows the domain.
+
+        Raises:
+            UnknownModel: as `resolve`, in a domain that nobody knows.
+        """
+        if trivial := Trivial.asked_for(request.model):
+            return trivial
+        try:
+            return await self.resolve(account, request)
+        except UnknownModel:
+            if request.model is not None or request.domain in await registry.domains(self._system.redis, account):
+                raise
+            if request.domain not in await self._domains_simulated():
+                raise
+            return Trivial()
 
     async def resolve(self, account: str, request: PredictionRequested) -> Served:
         """The member that answers ``request``.
@@ -87,17 +110,24 @@ class ModelHost:
             f"in service: {', '.join(member.model_id for member in record.members)}"
         )
 
-    async def cost_mj(self, served: Served, frames: Frames) -> int:
-        """What one forecast of this shape takes, from the warm-up forward that made it ready."""
-        cpu_s = await self._ready(served.member, frames.shape)
+    async def cost_mj(self, served: Served | Trivial, frames: Frames) -> int:
+        """What one forecast of this shape takes; a model's from the warm-up forward that made it ready."""
+        if isinstance(served, Trivial):
+            cpu_s = served.cpu_s(frames.shape)
+        else:
+            cpu_s = await self._ready(served.member, frames.shape)
         return modelled(cpu_s, watts_per_core=self._system.settings.watts_per_core).mj
 
     async def mask(self, record: EnsembleRecord) -> NDArray[np.bool_] | None:
         """Cells that count, (H, W); None where all do."""
         return None if record.mask is None else (await self._system.artifacts.get_array(record.mask)) > 0
 
-    async def predict(self, served: Served, frames: Frames, *, deadline: float) -> Prediction:
-        """Forecast the frame after ``frames``, shape (K, H, W), in a batch with whoever else asks now."""
+    async def predict(self, served: Served | Trivial, frames: Frames, *, deadline: float) -> Prediction:
+        """Forecast the frame after ``frames``, shape (K, H, W); a model does in a batch with whoever else asks now."""
+        if isinstance(served, Trivial):
+            model_id, told = await served.forecast(self._system.child, frames, deadline=deadline)
+            mean, log_var = told.arrays
+            return Prediction(model_id, mean, log_var, told.cost)
         await self._ready(served.member, frames.shape)
         waiting = _Waiting(served, frames, deadline)
         key = (served.member.model_id, frames.shape)
@@ -127,6 +157,12 @@ class ModelHost:
 
     def readiness(self) -> tuple[str, str]:
         return self.state, self.detail
+
+    async def _domains_simulated(self) -> frozenset[str]:
+        if self._simulated is None:
+            told = await self._system.child.call("simulated", {}, deadline=time.time() + LOAD_LIMIT_S)
+            self._simulated = frozenset(told.values["domains"])
+        return self._simulated
 
     def _mine(self, record: EnsembleRecord) -> Member | None:
         return next((member for member in record.members if member.voter == self.voter), None)
@@ -218,4 +254,4 @@ class ModelHost:
         mean, log_var = answer.arrays
         cost = answer.cost
         share = Cost(cost.cpu_s / len(batch), cost.wall_s / len(batch), cost.rss_gb)
-        return [Prediction(mean[i], log_var[i], share) for i in range(len(batch))]
+        return [Prediction(served.member.model_id, mean[i], log_var[i], share) for i in range(len(batch))]

@@ -25,9 +25,9 @@ VOTER = VOTERS[0]
 
 
 async def answer(delivery: Delivery, models: ModelHost, system: System) -> Completion:
-    """One request, one forward, one answer."""
+    """One request, one forecast, one answer."""
     request = body(delivery, PredictionRequested)
-    served = await models.resolve(delivery.account, request)
+    served = await models.resolve_single(delivery.account, request)
     units = units_of(request, served.record)
     frames = await field_of(request, system)
     async with joules.window(system, delivery, part=VOTER, parts=1) as energy:
@@ -38,7 +38,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
     reply = PredictionCompleted(
         request_id=delivery.request_id,
-        model_id=served.member.model_id,
+        model_id=prediction.model_id,
         mean=_as_asked(request, mean, prediction.mean),
         log_var=_as_asked(request, log_var, prediction.log_var),
         energy=reading,
@@ -48,7 +48,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         domain=request.domain,
         field_digest=request.field.digest,
         value_digest=mean.digest,
-        model_id=served.member.model_id,
+        model_id=prediction.model_id,
         energy=reading,
     )
     told, recorded = system.event(reply, delivery, reply=True), system.fact(fact, delivery)

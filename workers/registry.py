@@ -29,7 +29,8 @@ async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
     raw = await redis.hget(names.key(account, SUFFIX), name)
     if raw is None:
         raise UnknownModel(
-            f"account {account} has no model for {name!r}; train one: nvp.train({name!r}, data=..., budget_j=...)"
+            f"account {account} has no model for {name!r}; train one: nvp.train({name!r}, data=..., budget_j=...), "
+            "or ask for a first forecast without one: model='trivial', assurance='single'"
         )
     try:
         return EnsembleRecord.model_validate_json(raw)

@@ -41,14 +41,16 @@ async def field_of(request: PredictionRequested, system: System) -> NDArray[np.f
     return frames if frames.ndim == 3 else frames[None]
 
 
-def units_of(request: PredictionRequested, record: EnsembleRecord) -> str:
-    """The unit of field and forecast. A field that names none (``1``) is in the one that the ensemble learnt.
+def units_of(request: PredictionRequested, record: EnsembleRecord | None) -> str:
+    """The unit of field and forecast. A field that names none (``1``) is in the one that the ensemble learnt, if any.
 
     Raises:
         InvalidField: it is in another one.
     """
     said = request.field.units
-    learnt = said if record.rule is None else record.rule.units
+    if record is None or record.rule is None:
+        return said
+    learnt = record.rule.units
     if said not in (UNSAID, learnt):
         raise InvalidField(
             f"field in {said!r}, and the ensemble of {record.domain} learnt it in {learnt!r}; "

@@ -117,6 +117,7 @@ def decision_lines(found: Any) -> list[str]:
         f"request {decision['request_id']}: {decision['outcome']}",
         f"  asked by {found.asked_by}, decided by {found.decided_by}, paid by {', '.join(found.paid_by) or 'nobody'}",
     ]
+    lines += [f"  answered by {short(model)}" for model in found.models]
     for ballot in found.ballots:
         lines.append(f"  {ballot.voter} {VERDICTS[ballot.dissent]:<28} {short(ballot.model_id or 'unknown model')}")
     lines += [

@@ -15,6 +15,7 @@ from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
 from nvp_agentkit.client.place import Place, find
 from nvp_agentkit.errors import InvalidInput, MissingExtra, NvpError, QuorumAbstained, StoreUnavailable, from_wire
 from nvp_agentkit.messages import (
+    TRIVIAL,
     ArrayRef,
     Event,
     ImportSpec,
@@ -106,11 +107,14 @@ class AgentClient:
 
         Args:
             field: shape (H, W), or (K, H, W) with the oldest frame first; finite; at least 16 cells a side.
-            domain: which ensemble of the account's answers.
+            domain: which ensemble of the account's answers. Where it has none yet and a simulator of ours knows the
+                domain, a trivial forecaster does (`Forecast.trained` is False): ``single`` only, not calibrated.
             budget_j: the most this may cost, in joules.
             assurance: ``single``, the champion's word, or ``quorum``, a certificate that 2/3 of the voters agree.
             units: of the field; left away, it is taken to be in the ones the models learnt. The forecast says which.
-            model: a model id instead of the champion; only with ``single``.
+            model: a model id instead of the champion; only with ``single``. ``trivial`` is the trivial forecaster
+                that would have told the last of three frames best (of two frames: advection; of one: persistence),
+                in any domain, ``trivial:NAME`` the one of that name.
             deadline_s: how long the answer is worth having.
 
         Raises:
@@ -254,7 +258,8 @@ class AgentClient:
     async def _forecast(self, reply: Payload, asked: str) -> Forecast:
         match reply:
             case PredictionCompleted():
-                models = {VOTERS[0]: reply.model_id}
+                trained = not reply.model_id.startswith(f"{TRIVIAL}:")
+                models = {VOTERS[0] if trained else TRIVIAL: reply.model_id}
                 return Forecast(reply.request_id, *await self._arrays(reply), reply.mean.units, reply.energy, models)
             case PredictionCertified():
                 raw = await self.artifacts.get(reply.certificate)

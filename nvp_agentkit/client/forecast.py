@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvp_agentkit.errors import VerificationFailed
-from nvp_agentkit.messages import Reading
+from nvp_agentkit.messages import TRIVIAL, Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +89,11 @@ class Forecast:
         return spread
 
     @property
+    def trained(self) -> bool:
+        """False for a trivial forecaster's: made without training, and its uncertainty is not calibrated."""
+        return TRIVIAL not in self.models
+
+    @property
     def assurance(self) -> str:
         return "single" if self.certificate is None else "quorum"
 
@@ -96,4 +101,5 @@ class Forecast:
         height, width = self.mean.shape
         believed = f", {len(self.agreed)} voters agree" if self.certificate else ""
         cost = f"{self.energy.mj / 1000:.2f} J {self.energy.method}"
-        return f"forecast of {height}x{width} cells in {self.units}{believed}, {cost}"
+        origin = "" if self.trained else f" by {self.models[TRIVIAL]}, not calibrated"
+        return f"forecast of {height}x{width} cells in {self.units}{origin}{believed}, {cost}"

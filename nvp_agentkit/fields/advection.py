@@ -11,6 +11,7 @@ from nvp_agentkit.fields.sequence import Boundary, Floats
 
 MARGIN = 16  # cells of continuation around the field, so that the flow sees across a periodic edge
 TURNS = 3  # fixed-point turns for the departure point; more changed no digit we print
+LONGEST_SIDE = 2**15 - 1 - 2 * MARGIN  # OpenCV counts in 16 bits
 PADDING = {"periodic": "wrap", "reflecting": "symmetric", "open": "edge"}
 
 
@@ -25,8 +26,10 @@ def advect(previous: Floats, current: Floats, boundary: tuple[Boundary, Boundary
     """Carry ``current`` one step along the flow from ``previous`` to it; (H, W) each, no NaN.
 
     The value arriving at x left x + D (see `departure`); the step before it left x + D + D2, with D2 = f(x + D). The
-    increment is n_t(x + D) - n_{t-1}(x + D + D2).
+    increment is n_t(x + D) - n_{t-1}(x + D + D2). On a side of `LONGEST_SIDE` cells and more nothing is seen to move.
     """
+    if max(current.shape) >= LONGEST_SIDE:
+        return Advected(current, current - previous)
     flow = backward_flow(previous, current, boundary)
     first = departure(flow, boundary)
     second = _sample_flow(flow, first, boundary)

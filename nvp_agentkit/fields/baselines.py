@@ -1,106 +1,61 @@
 """Forecasts that need no network. A model is worth what it adds to the best of them.
 
-Which one that is depends on the field: on plasma turbulence and daily ocean altimetry ``lagrangian_increment``, on
+- persistence: nothing changes;
+- linear_extrapolation: every cell changes as it just did;
+- advection: the last map drifts on along the optical flow;
+- lagrangian_increment: advection, and a fitted share of what the moving value just gained.
+
+Which one is best depends on the field: on plasma turbulence and daily ocean altimetry ``lagrangian_increment``, on
 radar rain ``advection`` in one place and ``persistence`` in another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from nvp_agentkit.errors import InvalidField
-from nvp_agentkit.fields.advection import advect
+from nvp_agentkit.fields.advection import Advected, advect
 from nvp_agentkit.fields.masking import fill_invalid
 from nvp_agentkit.fields.metrics import vrmse
 from nvp_agentkit.fields.sequence import FieldMeta, Floats, Mask, SequenceSet
 
+NAMES = ("persistence", "linear_extrapolation", "advection", "lagrangian_increment")
 FIT_WINDOWS = 64  # spread over the training data; the one fitted number moves by less than 0.02 beyond
 
 
-class Baseline(Protocol):
-    """A trivial forecaster."""
+class Glance(NamedTuple):
+    """All that any of them looks at: the last two maps (H, W), and the newest carried along the flow between them."""
 
-    name: ClassVar[str]
+    before: Floats
+    now: Floats
+    moved: Advected
 
-    def fit(self, train: SequenceSet, context: int) -> None:
-        """Set what there is to fit from training data alone."""
-
-    def forecast(self, frames: Floats, mask: Mask | None = None) -> Floats:
-        """The next map (H, W) from ``frames`` (K, H, W), oldest first; ``mask`` False where nothing was observed."""
-
-
-class _Unfitted:
-    def fit(self, train: SequenceSet, context: int) -> None:
-        """Nothing to fit."""
-
-
-class Persistence(_Unfitted):
-    """Nothing changes."""
-
-    name: ClassVar[str] = "persistence"
-
-    def forecast(self, frames: Floats, mask: Mask | None = None) -> Floats:
-        last: Floats = fill_invalid(frames, mask)[-1]
-        return last
-
-
-@dataclass
-class LinearExtrapolation(_Unfitted):
-    """Every cell changes as it just did."""
-
-    meta: FieldMeta
-    name: ClassVar[str] = "linear_extrapolation"
-
-    def forecast(self, frames: Floats, mask: Mask | None = None) -> Floats:
+    @classmethod
+    def at(cls, frames: Floats, meta: FieldMeta, mask: Mask | None = None) -> Self:
+        """Look at ``frames`` (K, H, W), oldest first; of one frame alone all of them make persistence."""
         filled = fill_invalid(frames, mask)
-        return _bounded(2 * filled[-1] - filled[max(-2, -len(filled))], self.meta)
+        before, now = filled[max(-2, -len(filled))], filled[-1]
+        return cls(before, now, advect(before, now, meta.boundary))
+
+    def forecasts(self, meta: FieldMeta, share: float = 0.0) -> dict[str, Floats]:
+        """The next map by each forecaster; ``share`` is of the Lagrangian increment, see `fitted_share`."""
+        value, increment = self.moved
+        maps = (self.now, 2 * self.now - self.before, value, value + np.float32(share) * increment)
+        return {name: np.maximum(one, 0) if meta.positive else one for name, one in zip(NAMES, maps, strict=True)}
 
 
-@dataclass
-class Advection(_Unfitted):
-    """The last map drifts on along the optical flow."""
-
-    meta: FieldMeta
-    name: ClassVar[str] = "advection"
-
-    def forecast(self, frames: Floats, mask: Mask | None = None) -> Floats:
-        filled = fill_invalid(frames, mask)
-        return _bounded(advect(filled[max(-2, -len(filled))], filled[-1], self.meta.boundary).value, self.meta)
-
-
-@dataclass
-class LagrangianIncrement:
-    """Advection, and a fitted share of what the moving value just gained: the one to beat."""
-
-    meta: FieldMeta
-    share: float = 0.0
-    name: ClassVar[str] = "lagrangian_increment"
-
-    def fit(self, train: SequenceSet, context: int) -> None:
-        """Least squares of the error of advection on the increment."""
-        pairs = list(_windows(train, context))
-        across = along = 0.0
-        for window in pairs[:: max(1, len(pairs) // FIT_WINDOWS)]:
-            filled = fill_invalid(window.frames, window.mask)
-            moved = advect(filled[max(-2, -len(filled))], filled[-1], self.meta.boundary)
-            increment = moved.increment if window.target_mask is None else moved.increment * window.target_mask
-            across += float(np.vdot(increment, window.target - moved.value))
-            along += float(np.vdot(increment, increment))
-        self.share = across / along if along > 0 else 0.0
-
-    def forecast(self, frames: Floats, mask: Mask | None = None) -> Floats:
-        filled = fill_invalid(frames, mask)
-        moved = advect(filled[max(-2, -len(filled))], filled[-1], self.meta.boundary)
-        return _bounded(moved.value + np.float32(self.share) * moved.increment, self.meta)
-
-
-def baselines(meta: FieldMeta) -> tuple[Baseline, ...]:
-    """All of them, not fitted yet."""
-    return Persistence(), LinearExtrapolation(meta), Advection(meta), LagrangianIncrement(meta)
+def fitted_share(seen: Iterable[tuple[Glance, Floats, Mask | None]]) -> float:
+    """Least squares of what advection missed on the increment; what came (H, W) counts where it was observed."""
+    across = along = 0.0
+    for glance, came, there in seen:
+        value, increment = glance.moved
+        counted = increment if there is None else increment * there
+        across += float(np.vdot(counted, came - value))
+        along += float(np.vdot(counted, counted))
+    return across / along if along > 0 else 0.0
 
 
 def score_baselines(train: SequenceSet, test: SequenceSet, context: int = 2) -> dict[str, float]:
@@ -119,17 +74,21 @@ def score_baselines(train: SequenceSet, test: SequenceSet, context: int = 2) -> 
         raise InvalidField(f"{test.frames} frames hold no window of {context} + 1; bring a longer sequence")
     truth = np.stack([window.target for window in windows])
     masks = [window.target_mask for window in windows if window.target_mask is not None]
-    scores = {}
-    for baseline in baselines(test.meta):
-        baseline.fit(train, context)
-        forecasts = np.stack([baseline.forecast(window.frames, window.mask) for window in windows])
-        scores[baseline.name] = vrmse(forecasts, truth, np.stack(masks) if masks else None)
-    return scores
+    share = _share_of(train, context)
+    told = [Glance.at(one.frames, test.meta, one.mask).forecasts(test.meta, share) for one in windows]
+    there = np.stack(masks) if masks else None
+    return {name: vrmse(np.stack([one[name] for one in told]), truth, there) for name in NAMES}
 
 
 def best(scores: dict[str, float]) -> str:
     """The name of the strongest."""
     return min(scores, key=scores.__getitem__)
+
+
+def _share_of(train: SequenceSet, context: int) -> float:
+    windows = list(_windows(train, context))
+    chosen = windows[:: max(1, len(windows) // FIT_WINDOWS)]
+    return fitted_share((Glance.at(one.frames, train.meta, one.mask), one.target, one.target_mask) for one in chosen)
 
 
 class _Window(NamedTuple):
@@ -150,7 +109,3 @@ def _windows(sequences: SequenceSet, context: int) -> Iterator[_Window]:
                 trajectory.values[end],
                 None if mask is None else mask[end],
             )
-
-
-def _bounded(field: Floats, meta: FieldMeta) -> Floats:
-    return np.maximum(field, np.float32(0)) if meta.positive else field

@@ -20,6 +20,7 @@ KINDS = {
     "dataset": "DatasetVersion", "model": "ModelVersion", "config": "Config", "code": "CodeVersion",
     "environment": "Environment", "run": "Run", "metric": "MetricSeries", "energy": "EnergyReading",
     "decision": "Decision", "vote": "Vote", "batch": "PredictionBatch", "assertion": "Assertion",
+    "trivial": "ModelVersion",
 }
 
 
@@ -70,6 +71,11 @@ def model_version(
     """A trained model by the digest of its weights and configuration. ``params`` counts parameters."""
     return node("ModelVersion", f"model:{ref.digest}", digest=ref.digest, uri=ref.uri, bytes=ref.bytes,
                 domain=domain, name=name, params=params)
+
+
+def trivial_forecaster(model_id: str) -> NodeFact:
+    """A forecaster that was never trained, ``trivial:NAME``: its name says all there is to say of it."""
+    return node("ModelVersion", model_id, name=model_id.partition(":")[2], params=0)
 
 
 def config(content: dict[str, Any], *, seed: int | None = None) -> NodeFact:

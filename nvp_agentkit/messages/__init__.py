@@ -15,6 +15,7 @@ from nvp_agentkit.messages.jobs import (
     TrainSpec,
 )
 from nvp_agentkit.messages.predictions import (
+    TRIVIAL,
     PredictionAbstained,
     PredictionCertified,
     PredictionCompleted,
@@ -34,9 +35,9 @@ from nvp_agentkit.messages.values import (
 )
 
 __all__ = [
-    "TYPES", "AccountName", "ArrayRef", "Digest", "DomainName", "EdgeFact", "Event", "ImportSpec", "JobCompleted",
-    "JobFailed", "JobProgressed", "JobRefused", "JobRequested", "JobSuspended", "LineageRecorded", "MemberReport",
-    "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained", "PredictionCertified",
+    "TRIVIAL", "TYPES", "AccountName", "ArrayRef", "Digest", "DomainName", "EdgeFact", "Event", "ImportSpec",
+    "JobCompleted", "JobFailed", "JobProgressed", "JobRefused", "JobRequested", "JobSuspended", "LineageRecorded",
+    "MemberReport", "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained", "PredictionCertified",
     "PredictionCompleted", "PredictionRefused", "PredictionRequested", "Reading", "SimulateSpec", "TrainSpec",
     "VoteCast", "decode", "new_event", "reply_id",
 ]

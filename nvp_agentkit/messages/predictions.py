@@ -8,6 +8,8 @@ from pydantic import Field
 
 from nvp_agentkit.messages.values import ArrayRef, Digest, DomainName, ObjectRef, Payload, Reading
 
+TRIVIAL = "trivial"  # `trivial:NAME` is the model id of a forecaster that was never trained
+
 
 class PredictionRequested(Payload):
     """Forecast the frame after ``field``, shape (H, W) or (K, H, W), oldest frame first.

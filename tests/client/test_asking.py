@@ -118,6 +118,7 @@ async def test_a_forecast_is_the_arrays_that_were_named_and_no_others(nvp, desk,
     np.testing.assert_array_equal(forecast.mean, mean)
     np.testing.assert_allclose(forecast.std, np.exp(-1.0), rtol=1e-6)
     assert (forecast.request_id, forecast.units, forecast.assurance) == (asked, "J", "single")
+    assert forecast.trained
     assert "0.01 J modelled" in str(forecast)
 
     lie = refs[0].model_copy(update={"digest": refs[1].digest})
@@ -126,6 +127,17 @@ async def test_a_forecast_is_the_arrays_that_were_named_and_no_others(nvp, desk,
     await desk.reply_to_next(PredictionCompleted, model_id=model, mean=lie, log_var=refs[1], energy=READING)
     with pytest.raises(DigestMismatch):
         await asking
+
+
+async def test_a_forecast_that_no_training_is_behind_says_so(nvp, desk, field) -> None:
+    ref = await nvp.artifacts.put_array(field[-1])
+    asking = asyncio.create_task(nvp.predict(field, domain="weather", model="trivial", budget_j=5))
+    assert (await desk.received()).payload.model == "trivial"
+    answer = {"model_id": "trivial:advection", "mean": ref, "log_var": ref, "energy": READING}
+    await desk.reply_to_next(PredictionCompleted, **answer)
+    forecast = await asking
+    assert not forecast.trained
+    assert "by trivial:advection, not calibrated, 0.01 J modelled" in str(forecast)
 
 
 async def test_what_is_published_says_what_it_may_cost_and_how_long_it_is_worth(nvp, desk, field) -> None:

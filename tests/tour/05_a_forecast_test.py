@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nvp_agentkit.lineage import queries
+
 
 async def test_a_forecast_is_a_mean_and_a_spread_for_every_cell(agent, ensemble, field) -> None:
     async with agent() as nvp:
@@ -15,6 +17,16 @@ async def test_a_forecast_is_a_mean_and_a_spread_for_every_cell(agent, ensemble,
     assert forecast.units == "n0 Te (rho_s/L_n)^2"
     assert list(forecast.models.values()) == [ensemble.job.members[0].model_id]
     assert 0 < forecast.energy.mj <= 1000
+
+
+async def test_a_first_forecast_needs_no_training(agent, graph, field) -> None:
+    async with agent() as nvp:
+        forecast = await nvp.predict(field, domain="weather", model="trivial", units="mm/h", budget_j=1)
+        await nvp.recorded()
+    assert forecast.models == {"trivial": "trivial:advection"}  # from two frames; from three, the best of four
+    assert (forecast.units, forecast.trained) == ("mm/h", False)
+    found = await queries.decision(graph, forecast.request_id)
+    assert (found.models, found.paid_by) == (("trivial:advection",), ("ace-1",))
 
 
 async def test_asking_again_is_answered_the_same(agent, ensemble, field) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import data, serving, training
+from . import data, serving, training, trivial
 
 OPERATIONS = {
     "simulate": data.simulate,
@@ -10,4 +10,6 @@ OPERATIONS = {
     "train": training.train,
     "load": serving.load,
     "predict": serving.predict,
+    "forecast_trivially": trivial.forecast,
+    "simulated": trivial.simulated,
 }
