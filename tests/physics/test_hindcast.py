@@ -1,4 +1,4 @@
-"""A first forecast without training: the forecaster that had the last frame right, and an uncertainty that is finite."""
+"""A first forecast without training: by the forecaster that had the last frame right, and always a finite one."""
 
 from __future__ import annotations
 
