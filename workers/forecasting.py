@@ -15,10 +15,11 @@ from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord, Member
 from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownModel, UnknownName
 from nvp_agentkit.messages import PredictionRequested
-from nvp_agentkit.streams import AWAY, known
+from nvp_agentkit.streams import AWAY, RedisError, known
 
 from . import registry
 from .compute.front import Answer, Cost
+from .rounds import every
 from .system import System
 from .trivial import Trivial
 
@@ -143,17 +144,13 @@ class ModelHost:
 
     async def keep_ready(self, stop: asyncio.Event) -> None:
         """Load and warm what comes into service, so that the first request finds it compiled."""
-        while not stop.is_set():
+        async for _ in every(LOOK_EVERY_S, stop):
             try:
                 await self._system.child.start()
                 self.state, self.detail = "ready", await self._preload()
-            except (NvpError, *AWAY) as error:
+            except (NvpError, RedisError) as error:
                 self.state, self.detail = "starting", str(error)
                 log.warning("models not ready", reason=str(error))
-            try:
-                await asyncio.wait_for(stop.wait(), LOOK_EVERY_S)
-            except TimeoutError:
-                continue
 
     def readiness(self) -> tuple[str, str]:
         return self.state, self.detail
@@ -175,7 +172,14 @@ class ModelHost:
         loaded: set[str] = set()
         broken: set[str] = set()
         for account in await known(self._system.redis):
-            for domain in await registry.domains(self._system.redis, account):
+            try:
+                domains = await registry.domains(self._system.redis, account)
+            except RedisError as error:
+                if isinstance(error, AWAY):
+                    raise
+                broken.add(f"{account}: {error}")
+                continue
+            for domain in domains:
                 try:
                     record = await registry.ensemble(self._system.redis, account, domain)
                     member = self._mine(record)

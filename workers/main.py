@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
+from contextlib import suppress
 
 import structlog
 
@@ -50,12 +51,10 @@ async def work(name: str, settings: Settings) -> None:
             async with bootstrap(name, settings) as system:
                 log.info("worker starts", kind=kind_of(name))
                 await worker.serve(system, stop)
-        except StoreUnavailable as error:  # away at start: come back, never exit
-            log.warning("waiting for a store", reason=str(error))
-            try:
+        except* StoreUnavailable as errors:  # away at start, or for one of the tasks beside each other: never exit
+            log.warning("waiting for a store", reason=str(errors.exceptions[0]))
+            with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), RETRY_S)
-            except TimeoutError:
-                continue
     log.info("worker ends")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 
 import structlog
 
@@ -12,11 +11,12 @@ from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import NvpError, StoreUnavailable
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.messages import LineageRecorded
-from nvp_agentkit.streams import AWAY, Completion, Delivery, Outcome
+from nvp_agentkit.streams import Completion, Delivery, Outcome, RedisError
 
 from .facts import now_ms
 from .process import Role, run_roles
 from .requests import body
+from .rounds import every
 from .system import System
 
 BATCH = 100
@@ -52,15 +52,15 @@ class Recorder:
 
     async def keep_ready(self, stop: asyncio.Event) -> None:
         """Ask for the graph until it is there, so that readiness is true before the first fact comes."""
-        while not stop.is_set() and self.state[0] != "ready":
+        async for _ in every(RETRY_S, stop):
+            if self.state[0] == "ready":
+                return
             try:
                 await self._graph.ready()
                 self.state = ("ready", "")
             except StoreUnavailable as error:
                 self.state = ("starting", str(error))
                 log.warning("graph not there yet", reason=str(error))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), RETRY_S)
 
 
 def refuse(system: System, delivery: Delivery, error: NvpError) -> Completion:
@@ -71,16 +71,12 @@ def refuse(system: System, delivery: Delivery, error: NvpError) -> Completion:
 
 async def reap(ledger: Ledger, stop: asyncio.Event) -> None:
     """Charge in full what crashed workers reserved and never settled."""
-    while not stop.is_set():
+    async for _ in every(REAP_EVERY_S, stop):
         try:
             for (account, reservation), mj in (await ledger.reap(now_ms())).items():
                 log.warning("orphan charged", account=account, reservation=reservation, mj=mj)
-        except (NvpError, *AWAY) as error:
+        except (NvpError, RedisError) as error:
             log.warning("reservations not looked at", reason=str(error))
-        try:
-            await asyncio.wait_for(stop.wait(), REAP_EVERY_S)
-        except TimeoutError:
-            continue
 
 
 async def serve(system: System, stop: asyncio.Event) -> None:

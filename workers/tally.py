@@ -31,13 +31,14 @@ from nvp_agentkit.messages import (
     VoteCast,
     new_event,
 )
-from nvp_agentkit.streams import AWAY, Completion, Delivery, emit, known
+from nvp_agentkit.streams import Completion, Delivery, emit
 
 from . import facts, refusals, registry
 from .cases import Case, Cases
 from .joules import together
 from .process import Role, run_roles
 from .requests import body
+from .rounds import every, for_each_account
 from .system import System
 
 SWEEP_S = 0.25
@@ -92,16 +93,8 @@ class Tally:
 
     async def sweep(self, stop: asyncio.Event) -> None:
         """Close the cases whose deadline has passed."""
-        while not stop.is_set():
-            try:
-                for account in await known(self._system.redis):
-                    await self._close_due(account)
-            except (NvpError, *AWAY) as error:
-                log.warning("deadlines not looked at", reason=str(error))
-            try:
-                await asyncio.wait_for(stop.wait(), SWEEP_S)
-            except TimeoutError:
-                continue
+        async for _ in every(SWEEP_S, stop):
+            await for_each_account(self._system.redis, self._close_due, failed="deadlines not looked at")
 
     async def _close_due(self, account: str) -> None:
         for request_id in await self._cases.due(account):

@@ -27,7 +27,7 @@ from nvp_agentkit.messages import (
     SimulateSpec,
     TrainSpec,
 )
-from nvp_agentkit.streams import AWAY, Completion, Delivery
+from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
 from . import facts, joules, refusals, registry
@@ -38,6 +38,7 @@ from .system import System, deadline_of
 
 SAFETENSORS = "application/vnd.safetensors"
 PART = "job"
+READABLE = (".npy", ".npz")
 KEEP_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 Ref = TypeVar("Ref", ObjectRef, ArrayRef)
 log = structlog.get_logger()
@@ -68,8 +69,9 @@ async def _parameters(spec: SimulateSpec | ImportSpec | TrainSpec, scratch: Path
         case SimulateSpec():
             return asked | {"out": str(scratch / "data.safetensors")}
         case ImportSpec():
-            # The suffix says which reader; the name itself is the user's and touches no path.
-            path = scratch / f"source{Path(spec.filename).suffix.lower()}"
+            # For messages only, the first bytes say which reader; the name itself is the user's and touches no path.
+            suffix = Path(spec.filename).suffix.lower()
+            path = scratch / f"source{suffix if suffix in READABLE else ''}"
             path.symlink_to((await system.artifacts.local_path(spec.source)).resolve())
             return asked | {"path": str(path), "out": str(scratch / "data.safetensors")}
         case TrainSpec():
@@ -133,7 +135,7 @@ async def _tell(
         )
         try:
             await report(system.redis, delivery.account, delivery.request_id, system.event(told, delivery))
-        except AWAY as error:
+        except RedisError as error:
             log.warning("progress not told", job=delivery.request_id, reason=str(error))
 
 

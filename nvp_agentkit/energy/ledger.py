@@ -11,6 +11,7 @@ nothing in most ends of the process, up to a second in a power cut.
 from __future__ import annotations
 
 import functools
+import logging
 import uuid
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from nvp_agentkit.errors import (
     UnknownAccount,
     UnknownName,
 )
+
+log = logging.getLogger(__name__)
 
 MOST_MJ = 2**53 - 1  # up to it numbers in Lua, and the sum of two of them against it, are exact
 KEEP_MS = 24 * 3600 * 1000  # closed reservations answer late duplicates for a day
@@ -139,7 +142,11 @@ class Ledger:
         reaped = {}
         for raw in due:
             account, reservation = names.split_member(raw)
-            charged = await self._on("reap", account, reservation, [now_ms])
+            try:
+                charged = await self._on("reap", account, reservation, [now_ms])
+            except redis.exceptions.ResponseError as error:  # a key of the wrong type, say: the others need not wait
+                log.error("reservation %s of account %s cannot be reaped: %s", reservation, account, error)
+                continue
             if charged is not None:
                 reaped[account, reservation] = int(charged)
         return reaped

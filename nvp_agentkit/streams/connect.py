@@ -16,7 +16,8 @@ from redis.backoff import ExponentialWithJitterBackoff
 from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.settings import Settings
 
-# Not there, starting, failing over or full: to be tried again, for it says nothing about the request.
+# Not there, starting, failing over or full: to be tried again, for it says nothing about the request. An OSError of a
+# socket comes from redis-py as one of these; any other OSError is of this machine and no store's.
 AWAY = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
@@ -25,7 +26,6 @@ AWAY = (
     exceptions.ClusterDownError,
     exceptions.TryAgainError,
     exceptions.OutOfMemoryError,
-    OSError,
 )
 
 # Calls beyond these wait for a connection; redis-py's own pool raises at the 101st.
@@ -60,7 +60,7 @@ async def connect(settings: Settings) -> Redis:
     try:
         async with asyncio.timeout(5):
             await redis.ping()
-    except (*AWAY, exceptions.ResponseError) as error:
+    except (exceptions.RedisError, TimeoutError) as error:
         await redis.aclose()
         raise StoreUnavailable(
             f"stream server {_address(settings.redis_url)} does not answer ({str(error) or 'within 5 s'}); "

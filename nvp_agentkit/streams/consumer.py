@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from nvp_agentkit.messages import Payload
 from nvp_agentkit.streams.claims import claim
@@ -103,7 +103,7 @@ class Consumer:
                     entries = await self._take()
                     self._state, self.detail, pause_s = "ready", "", PAUSE_S
                     await self._work(entries, stop)
-                except (*AWAY, ResponseError) as error:
+                except RedisError as error:
                     await self._recover(error, pause_s)
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             await self._leave()
@@ -129,7 +129,7 @@ class Consumer:
     async def _leave(self) -> None:
         try:
             await self._intake.leave()
-        except (*AWAY, ResponseError) as error:
+        except RedisError as error:
             log.warning("%s stays in its group: %s", self.name, error)
 
     async def _take(self) -> list[Entry]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from nvp_agentkit.streams import names
-from nvp_agentkit.streams.connect import AWAY
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ async def keep_announcing(
                 await announce(redis, name, instance, kind, *now)
                 said, since = now, 0.0
                 _mark(ready_file, ready=now[0] == "ready")
-            except AWAY as error:
+            except RedisError as error:
                 log.warning("heartbeat of %s not sent: %s", name, error)
         try:
             await asyncio.wait_for(stop.wait(), 0.25)
@@ -83,7 +83,7 @@ async def keep_announcing(
     _mark(ready_file, ready=False)
     try:
         await redis.delete(names.worker(name, instance))
-    except AWAY as error:
+    except RedisError as error:
         log.warning("%s did not sign off: %s", name, error)
 
 
@@ -98,8 +98,12 @@ async def workers(redis: Redis) -> list[WorkerState]:
 
 
 def _mark(file: Path | None, *, ready: bool) -> None:
-    if file is not None:
+    if file is None:
+        return
+    try:
         file.touch() if ready else file.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s not marked: %s", file, error)
 
 
 async def _last_word(redis: Redis, name: str, instance: str) -> WorkerState | None:

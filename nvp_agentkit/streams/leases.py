@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
 from nvp_agentkit.streams.scripts import call_many
 
@@ -49,8 +49,8 @@ class Leases:
             await asyncio.sleep(self._lease_s / 4)
             try:
                 await self._renew()
-            except AWAY as error:
-                log.warning("leases not renewed, stream server away: %s", error)
+            except RedisError as error:
+                log.warning("leases not renewed: %s", error)
 
     async def _renew(self) -> None:
         now = time.monotonic()

@@ -228,6 +228,17 @@ async def test_an_orphan_of_a_crashed_worker_pays_its_whole_share(ledger: Ledger
     assert await ledger.balance(account) == Balance(account, 9_000, spent_mj=7_000, reserved_mj=0)
 
 
+async def test_a_reservation_that_cannot_be_reaped_holds_up_no_other(
+    ledger: Ledger, account: str, redis: Redis
+) -> None:
+    await ledger.create(account, 9_000)
+    for name in ("a-broken", "sound"):
+        await ledger.reserve(account, name, 3_000, expires_ms=100)
+    await redis.set(names.reservation(account, "a-broken"), "no hash", ex=60)
+    assert await ledger.reap(100) == {(account, "sound"): 3_000}
+    await redis.delete(names.reservation(account, "a-broken"))
+
+
 async def test_a_worker_that_wakes_up_after_the_reaper_is_not_charged_again(ledger: Ledger, account: str) -> None:
     await ledger.create(account, 9_000)
     await ledger.reserve(account, "r", 3_000, parts=3, expires_ms=100)

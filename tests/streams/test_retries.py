@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 import pytest
@@ -30,6 +31,21 @@ async def test_a_retryable_error_sends_the_message_round_again_with_back_off(ben
     assert seen[2][1] - seen[1][1] >= 0.5
     assert consumer.counts["retried"] == 2
     assert await bench.dead() == []
+
+
+async def test_an_error_of_this_machine_is_no_stores_absence_and_not_tried_again(bench):
+    attempts = []
+
+    async def handle(delivery):
+        attempts.append(delivery.attempt)
+        raise OSError(errno.ENAMETOOLONG, "File name too long")
+
+    bench.each(handle)
+    event = await bench.ask()
+    refused = await bench.reply(event, REFUSED)
+    assert refused.data["code"] == "internal"
+    assert "File name too long" in refused.data["detail"]
+    assert attempts == [1]
 
 
 async def test_after_the_last_attempt_the_client_is_told_and_the_message_is_kept(bench):

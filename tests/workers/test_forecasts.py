@@ -226,17 +226,20 @@ async def test_a_model_that_forecasts_no_numbers_gives_no_answer(bench, models, 
 async def test_models_are_ready_before_they_are_asked_and_a_broken_ensemble_is_its_accounts_trouble(
     bench, models, weights, redis
 ) -> None:
-    other = f"{bench.account}-other"
+    other, third = f"{bench.account}-other", f"{bench.account}-third"
     await register(redis, other, owner="tests")
+    await redis.hset(names.ACCOUNTS, third, "{}")
+    await redis.set(names.key(third, registry.SUFFIX), "no hash")
     await bench.serve({"voter-0": weights(0)})
     fields = ((registry.SUFFIX, "plasma_physics", "{no record"),)
     await type(bench)(bench.system, other).complete(Completion(fields=fields))
     stop = asyncio.Event()
     keeping = asyncio.create_task(models.keep_ready(stop))
     async with asyncio.timeout(60):
-        while models.readiness() != ("ready", "1 models, 1 broken"):
+        while models.readiness() != ("ready", "1 models, 2 broken"):
             await asyncio.wait({keeping}, timeout=0.02)
     stop.set()
     await keeping
-    await redis.hdel(names.ACCOUNTS, other)
-    await redis.delete(*[key async for key in redis.scan_iter(match=f"nvp:{{{other}}}:*")])
+    await redis.hdel(names.ACCOUNTS, other, third)
+    for account in (other, third):
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"nvp:{{{account}}}:*")])

@@ -101,6 +101,11 @@ async def test_a_file_of_ones_own_becomes_a_dataset_and_nan_its_mask(bench, rain
     assert (done.summary["frames"], done.summary["units"], done.summary["masked_cells"]) == (12, "mm/h", 12 * 4 * 20)
 
 
+async def test_no_name_of_a_file_is_too_long_or_strange_to_import_it(bench, rain: np.ndarray) -> None:
+    done = await work(bench, await brought(bench, npz(rain=rain), filename="x." + 250 * "y" + "/.."))
+    assert isinstance(done, JobCompleted)
+
+
 def header(shape: tuple[int, ...]) -> bytes:
     """The beginning of a .npy that promises an array of ``shape``, and then ends."""
     head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"

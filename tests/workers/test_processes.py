@@ -25,6 +25,8 @@ from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.settings import Settings, child_environment
 from nvp_agentkit.streams import ReplyReader, names, publish
 from nvp_agentkit.streams.health import WorkerState, workers
+from nvp_agentkit.workers import main, tally
+from nvp_agentkit.workers.system import System
 
 WORKER = [sys.executable, "-m", "nvp_agentkit.workers"]
 PATIENCE_S = 60.0
@@ -120,6 +122,30 @@ async def test_a_stream_server_that_comes_late_is_waited_for_and_the_client_says
             await seen(redis, "tally")
     finally:
         await server.stop()
+
+
+async def test_a_store_that_goes_away_under_one_of_a_workers_tasks_ends_no_worker(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = []
+
+    async def serve(system: System, stop: asyncio.Event) -> None:
+        times.append(system.name)
+        if len(times) > 1:
+            stop.set()
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(3600))
+            group.create_task(away())
+
+    async def away() -> None:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(tally, "serve", serve)
+    monkeypatch.setattr(main, "RETRY_S", 0.0)
+    async with asyncio.timeout(20):
+        await main.work("tally", settings)
+    assert times == ["tally", "tally"]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,21 @@ async def test_a_request_that_no_voter_answers_ends_in_an_abstention_and_in_noth
     assert await court.replies(asked) == [said]
 
 
+async def test_an_account_whose_deadlines_cannot_be_read_holds_up_no_other(court, seated, request_of, redis) -> None:
+    await seated()
+    broken = "0-first-of-all"
+    await redis.hset(names.ACCOUNTS, broken, "{}")
+    await redis.set(names.key(broken, "deadlines"), "no sorted set", ex=60)
+    try:
+        asked = court.asked(request_of(), within_s=0.2)
+        await court.tally.open(asked)
+        async with court.deadlines_kept():
+            assert isinstance(await court.told(asked), PredictionAbstained)
+    finally:
+        await redis.hdel(names.ACCOUNTS, broken)
+        await redis.delete(names.key(broken, "deadlines"))
+
+
 async def waits(court) -> list[bytes]:
     return await court.system.redis.zrange(names.key(court.bench.account, "deadlines"), 0, -1)
 
