@@ -79,7 +79,10 @@ class Settings(BaseModel):
         return self.data_dir / "keys"
 
 
-COMPUTE_NEEDS = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+TETHERED_TO = "NVP_TETHERED_TO"  # set in every process of an embedded stack: its data folder
+COMPUTE_NEEDS = (
+    "PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", TETHERED_TO,
+)  # fmt: skip
 COMPUTE_PREFIXES = ("LC_", "XLA_", "JAX_", "CUDA_", "NVIDIA_", "ROCM_")
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from nvp_agentkit.artifacts import content
 from nvp_agentkit.errors import StoreUnavailable
 
+PARTIAL = "partial"  # what is being written; a killed writer's is cleared when the stack starts
+
 
 class Folder:
     """Objects as files under ``root``."""
@@ -46,7 +48,7 @@ class Folder:
                 return
             new_folder = not target.parent.exists()
             target.parent.mkdir(parents=True, exist_ok=True)
-            _place(target, data)
+            self._place(target, data)
             _sync(target.parent)
             if new_folder:
                 _sync(target.parent.parent)
@@ -56,21 +58,21 @@ class Folder:
                 "make room there or point NVP_ARTIFACTS_URL elsewhere"
             ) from error
 
+    def _place(self, target: Path, data: bytes) -> None:
+        partial = self.root / PARTIAL / uuid.uuid4().hex
+        partial.parent.mkdir(exist_ok=True)
+        try:
+            with partial.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
 
 def _holds(target: Path, data: bytes) -> bool:
     return target.exists() and target.stat().st_size == len(data) and target.read_bytes() == data
-
-
-def _place(target: Path, data: bytes) -> None:
-    temporary = target.with_name(f".{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

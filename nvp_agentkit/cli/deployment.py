@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,20 +35,25 @@ def settings_for(data_dir: Path | None) -> Settings:
 
 
 def supervisor(settings: Settings, on_event: Callable[[StackEvent], None]) -> Supervisor:
-    """The supervisor of the whole stack, its keys made."""
+    """The supervisor of the whole stack; it makes the keys that are missing."""
     from nvp_agentkit.embedded.supervisor import Supervisor
     from nvp_agentkit.embedded.worker import WorkerSpec
     from nvp_agentkit.ensemble import init_keys
     from nvp_agentkit.streams import names
 
-    init_keys(settings.keys_dir, SIGNERS)
     specs = [
         WorkerSpec(
             name, [sys.executable, "-m", "nvp_agentkit.workers", name], names.worker(name, settings.instance)
         )
         for name in WORKERS
     ]
-    return Supervisor(settings, specs, on_event=on_event, root_key=settings.keys_dir / "root.pub")
+    return Supervisor(
+        settings,
+        specs,
+        on_event=on_event,
+        root_key=settings.keys_dir / "root.pub",
+        prepare=partial(init_keys, settings.keys_dir, SIGNERS),
+    )
 
 
 @dataclass(frozen=True)

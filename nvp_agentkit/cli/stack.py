@@ -99,8 +99,10 @@ def _in_background(folder: Path, board: Board) -> int:
     Raises:
         NvpError: it ended before; the error it ended with.
     """
+    from nvp_agentkit.embedded.stack import claim
+
+    claim(folder).release()  # what is wrong with the folder is said now: a full disk could not even take the log
     log = folder / "logs" / "stack.log"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(exist_ok=True)
     with log.open("ab") as output:
         begins = output.tell()

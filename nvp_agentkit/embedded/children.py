@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from nvp_agentkit.embedded import tether
-from nvp_agentkit.embedded.lock import MARK
 from nvp_agentkit.errors import StackError
+from nvp_agentkit.settings import TETHERED_TO
 
 POLL_S = 0.05
 
@@ -39,7 +39,7 @@ def launch(
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *argv],
-            env={**env, MARK: str(folder.resolve())},
+            env={**env, TETHERED_TO: str(folder.resolve())},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -1,7 +1,7 @@
 """One stack a data folder, and nothing left over from the one before.
 
 The lock is the kernel's (flock): it goes with its process, whatever way that ends. Children carry the
-folder in their environment as `MARK`; whoever holds the lock may therefore end what still carries it.
+folder in their environment as `TETHERED_TO`; whoever holds the lock may therefore end what still carries it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nvp_agentkit.errors import DataFolderInUse, StackError
+from nvp_agentkit.settings import TETHERED_TO
 
-MARK = "NVP_TETHERED_TO"
 PATIENCE_S = 1.0  # a reader asking `holder` has the lock for an instant; an ended stack lets go in about as long
 
 
@@ -43,7 +43,7 @@ def acquire(folder: Path) -> FolderLock:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StackError(f"data folder {folder}: {error.strerror}; choose another with --data-dir") from error
+        raise unusable(folder, error) from error
     deadline = time.monotonic() + PATIENCE_S
     while not _lock(fd, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
@@ -52,8 +52,18 @@ def acquire(folder: Path) -> FolderLock:
             raise DataFolderInUse(f"data folder {folder} is in use by process {pid}; end it with `nvp down` "
                                   "or choose another folder with --data-dir")
         time.sleep(0.05)
-    os.pwrite(fd, f"{os.getpid():<20}".encode(), 0)  # of one length: a reader never sees half a number
+    try:
+        os.pwrite(fd, f"{os.getpid():<20}".encode(), 0)  # of one length: a reader never sees half a number
+    except OSError as error:
+        os.close(fd)
+        raise unusable(folder, error) from error
     return FolderLock(folder, fd)
+
+
+def unusable(folder: Path, error: OSError) -> StackError:
+    """What the system says of a folder that cannot be written, and what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    return StackError(f"data folder {folder}: {error.strerror}{where}; choose another with --data-dir")
 
 
 def holder(folder: Path) -> int | None:
@@ -72,16 +82,16 @@ def holder(folder: Path) -> int | None:
 
 
 def left_over(folder: Path) -> list[int]:
-    """Processes that carry ``folder`` as their `MARK`. Linux only; elsewhere the tether has to do."""
+    """Processes that carry ``folder`` in their environment. Linux only; elsewhere the tether has to do."""
     if sys.platform != "linux":
         return []
-    mark = f"{MARK}={folder.resolve()}/"
+    mark = os.fsencode(f"{TETHERED_TO}={folder.resolve()}/")
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         pid = int(environment.parent.name)
         with suppress(OSError):  # ended meanwhile, or somebody else's
-            entries = environment.read_text(errors="replace").split("\0")
-            if pid != os.getpid() and any(f"{entry}/".startswith(mark) for entry in entries):
+            entries = environment.read_bytes().split(b"\0")
+            if pid != os.getpid() and any((entry + b"/").startswith(mark) for entry in entries):
                 found.append(pid)
     return found
 

@@ -61,10 +61,15 @@ def password_in(path: Path) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` in one step, readable by its owner alone from the first moment."""
+    write_whole(path, text.encode(), mode=0o600)
+
+
+def write_whole(path: Path, data: bytes, *, mode: int) -> None:
+    """Replace ``path`` by ``data`` in one step: whoever is killed meanwhile leaves the old file or the new one."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)

@@ -1,11 +1,15 @@
 """The stores of one data folder, and the file by which clients find them.
 
     DATA_DIR/lock          held while the stack runs
+    DATA_DIR/version       format of the folder, and which nvp wrote it
     DATA_DIR/stack.json    addresses and generated passwords, mode 0600; removed by an orderly end
     DATA_DIR/valkey/       streams, ledger, accounts' users
     DATA_DIR/arcadedb/     the lineage graph
     DATA_DIR/artifacts/    arrays
     DATA_DIR/logs/         one file a worker
+    DATA_DIR/tmp/          scratch files of the workers
+
+No file remembers where the folder lies: it may be moved while nothing runs on it.
 """
 
 from __future__ import annotations
@@ -14,14 +18,16 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from nvp_agentkit import __version__
-from nvp_agentkit.embedded import arcadedb, lock, outside, place, valkey
+from nvp_agentkit.embedded import arcadedb, generation, leftovers, lock, outside, place, room, valkey
 from nvp_agentkit.embedded.server import Server
 from nvp_agentkit.embedded.stackfile import StackFile
+from nvp_agentkit.errors import NvpError
 from nvp_agentkit.settings import Settings
 
 STORES = {"valkey": valkey.start, "arcadedb": arcadedb.start}
@@ -39,9 +45,28 @@ class StackEvent:
     detail: str = ""
 
 
+def claim(folder: Path) -> lock.FolderLock:
+    """Lock ``folder`` for a stack that can run on it; otherwise nothing is started and nothing in it changed.
+
+    Raises:
+        DataFolderInUse: another process runs its stack there.
+        StackError: a later version wrote it, it cannot be written, or its disk is full.
+    """
+    held = lock.acquire(folder)
+    try:
+        generation.check(folder)
+        room.check(folder)
+    except BaseException:
+        held.release()
+        raise
+    return held
+
+
 @dataclass
 class Stack:
     """The stores that ``settings`` do not name elsewhere, as children of this process.
+
+    ``prepare`` makes what else the folder needs, such as keys: called under its lock, before anything starts.
 
     `start` returns the settings that lead to all stores, embedded or not. After `start` failed or was
     cancelled nothing is left running; `stop` is safe to call twice.
@@ -50,6 +75,7 @@ class Stack:
     settings: Settings
     on_event: Callable[[StackEvent], None] = lambda event: None
     root_key: Path | None = None
+    prepare: Callable[[], object] = lambda: None
     servers: dict[str, Server] = field(default_factory=dict)
     _held: lock.FolderLock | None = None
 
@@ -63,27 +89,42 @@ class Stack:
         Raises:
             DataFolderInUse: another process runs the stack of this folder.
             StoreUnavailable: a server that the settings name does not answer.
-            StackError: a store could not be started.
+            StackError: the folder or a store is not fit to be used.
         """
-        self._held = lock.acquire(self.folder)
+        self._held = claim(self.folder)
         try:
+            (self.folder / "stack.json").unlink(missing_ok=True)  # of a killed stack: it would lead clients astray
             lock.sweep(self._held)
+            generation.bring_up_to_date(self.folder)
+            leftovers.clear(self.folder)
+            self.prepare()
             await outside.check(self.settings)
-            wanted = {"valkey": self.settings.redis_url is None, "arcadedb": self.settings.neo4j_uri is None}
+            await self._start_stores()
+            file = self._describe()
+            place.write_private(self.folder / "stack.json", file.model_dump_json(indent=2))
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, OSError) and not isinstance(error, NvpError):
+                raise lock.unusable(self.folder, error) from error
+            raise
+        return file.over(self.settings)
+
+    async def _start_stores(self) -> None:
+        wanted = {"valkey": self.settings.redis_url is None, "arcadedb": self.settings.neo4j_uri is None}
+        try:
             async with asyncio.TaskGroup() as group:
                 for name in (name for name, here in wanted.items() if here):
                     group.create_task(self.start_store(name))
-        except BaseException as error:
-            await self.stop()
-            if isinstance(error, BaseExceptionGroup):  # two stores failed at once: the first one tells enough
-                raise error.exceptions[0] from None
-            raise
-        file = self._describe()
-        place.write_private(self.folder / "stack.json", file.model_dump_json(indent=2))
-        return file.over(self.settings)
+        except BaseExceptionGroup as failed:  # two stores failed at once: the first one tells enough
+            raise failed.exceptions[0] from None
 
     async def start_store(self, name: str, *, port: int | None = None) -> None:
-        """Start one store and wait until it answers; with ``port`` where it was before."""
+        """Start one store and wait until it answers; with ``port`` where it was before.
+
+        Raises:
+            StackError: it could not be started.
+        """
+        room.check(self.folder)
         self.on_event(StackEvent(name, "starting"))
         began = time.monotonic()
         self.servers[name] = await STORES[name](self.folder / name, port=port)
@@ -93,7 +134,8 @@ class Stack:
         """End the stores side by side, remove ``stack.json``, let the folder go."""
         if self._held is None:
             return
-        (self.folder / "stack.json").unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that has become read-only: the stores still have to end
+            (self.folder / "stack.json").unlink(missing_ok=True)
         await asyncio.gather(*(self._stop_store(name) for name in list(self.servers)))
         self._held.release()
         self._held = None

@@ -22,15 +22,16 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 
-from nvp_agentkit.embedded import children
+from nvp_agentkit.embedded import children, leftovers
 from nvp_agentkit.embedded.stack import Stack, StackEvent
-from nvp_agentkit.embedded.worker import BACK_OFF_S, KeptWorker, WorkerSpec
+from nvp_agentkit.embedded.worker import KeptWorker, WorkerSpec
 from nvp_agentkit.errors import StackError
 from nvp_agentkit.settings import Settings, child_environment
 
 WORKERS_S = 4.5  # with `server.STOP_S` for the stores: all ended within 10 s
 IN_TURN_S = 0.3  # how long one worker may take before the next is asked to end as well
 STORE_POLL_S = 0.5
+STORE_BACK_OFF_S = (0.5, 1.0, 2.0, 5.0)
 
 
 class Supervisor:
@@ -41,12 +42,12 @@ class Supervisor:
 
     def __init__(
         self, settings: Settings, workers: Sequence[WorkerSpec], *, on_event: Callable[[StackEvent], None],
-        root_key: Path | None = None,
+        root_key: Path | None = None, prepare: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
         self.settings = settings
-        self._stack = Stack(settings, on_event, root_key)
-        self._specs = workers
         self._on_event = on_event
+        self._stack = Stack(settings, self._tell, root_key, prepare)
+        self._specs = workers
         self._workers: list[KeptWorker] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._redis: Redis | None = None
@@ -63,11 +64,11 @@ class Supervisor:
         # No socket timeout: redis-py would send through asyncio.wait_for, which on Python 3.11 swallows a cancellation
         # that comes as the bytes are out, and a keeper that was cancelled went on (seen: `stop` never returned).
         self._redis = Redis.from_url(str(self.settings.redis_url), socket_timeout=None)
-        environment = child_environment(self.settings)
+        environment = child_environment(self.settings) | {"TMPDIR": str(self._stack.folder / leftovers.SCRATCH)}
         for name in self._stack.servers:
             self._keep(name, self._keep_store(name))
         for spec in self._specs:
-            worker = KeptWorker(spec, self._stack.folder, self._on_event)
+            worker = KeptWorker(spec, self._stack.folder, self._tell)
             self._workers.append(worker)
             self._keep(spec.name, worker.keep(self._redis, environment))
         return self.settings
@@ -102,30 +103,35 @@ class Supervisor:
             self._redis = None
         await self._stack.stop()
 
+    def _tell(self, event: StackEvent) -> None:
+        """A screen that is gone or a log without room for the line must not end what the line is about."""
+        with suppress(OSError):
+            self._on_event(event)
+
     def _keep(self, name: str, keeping: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(keeping, name=name)
         task.add_done_callback(self._told_if_broken)
         self._keepers.append(task)
 
     def _told_if_broken(self, task: asyncio.Task[None]) -> None:
-        """A full disk, say: nothing can be started then, and nobody else would notice."""
+        """A defect; nobody else would notice."""
         if not task.cancelled() and (error := task.exception()):
-            self._on_event(StackEvent(task.get_name(), "ended", f"cannot be kept running: {error}"))
+            self._tell(StackEvent(task.get_name(), "ended", f"cannot be kept running: {error}"))
 
     async def _keep_store(self, name: str) -> None:
         """Start the store again where it was when it ends; workers find it there once it answers."""
-        failures = 0
         while True:
             server = self._stack.servers[name]
-            if not await children.gone(server.process, within_s=STORE_POLL_S):
-                failures = 0
-                continue
-            pause = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
-            self._on_event(StackEvent(name, "restarting", f"ended with status {server.process.returncode}"))
-            await asyncio.sleep(pause)
-            failures += 1
-            with suppress(StackError):  # said in its log; the next round tries again, later
-                await self._stack.start_store(name, port=server.port)
+            while not await children.gone(server.process, within_s=STORE_POLL_S):
+                pass
+            reason, failures = f"ended with status {server.process.returncode}", 0
+            while server is self._stack.servers[name]:
+                self._tell(StackEvent(name, "restarting", reason))
+                await asyncio.sleep(STORE_BACK_OFF_S[min(failures, len(STORE_BACK_OFF_S) - 1)])
+                try:
+                    await self._stack.start_store(name, port=server.port)
+                except (StackError, OSError) as error:  # a full disk, say: tried again until there is room
+                    reason, failures = str(error), failures + 1
 
     async def __aenter__(self) -> Self:
         await self.start()

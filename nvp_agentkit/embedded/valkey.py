@@ -24,12 +24,12 @@ from nvp_agentkit.errors import MissingExtra
 
 READY_S = 30.0
 
+# No path in it: the server starts in its folder, which may have been moved and may be called anything.
 # A process title would overwrite the environment, by which `lock.left_over` finds the process.
 CONFIGURATION = """\
 bind {host}
 port {port}
-dir "{folder}"
-aclfile "{folder}/users.acl"
+aclfile users.acl
 appendonly yes
 appendfsync {appendfsync}
 save ""
@@ -38,12 +38,13 @@ set-proc-title no
 
 
 async def start(
-    folder: Path, *, port: int | None = None, appendfsync: Literal["everysec", "always", "no"] = "everysec"
+    folder: Path, *, port: int | None = None, appendfsync: Literal["everysec", "always", "no"] = "always"
 ) -> Server:
     """Start Valkey on ``folder``; returns when it has answered a PING. Call it from the main thread.
 
-    What survives: with ``everysec`` every acknowledged write survives a kill of the process and all but
-    the last second a power cut; with ``always`` both.
+    What survives: with ``always`` every acknowledged write survives whatever happens to the process, the machine or
+    its disk; a server whose disk is full ends. ``everysec`` answers while a write waits for a slow fsync, and answers
+    the one write that found the disk full: both are lost if the process ends then (docs/decisions/007).
 
     Raises:
         PortTaken: the asked port is in use.
@@ -64,13 +65,11 @@ def _launch(folder: Path, port: int, appendfsync: str) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     password = place.password_in(folder / "password")
     _set_owner(folder / "users.acl", password)
-    configuration = folder / "valkey.conf"
-    configuration.write_text(
-        CONFIGURATION.format(host=place.LOOPBACK, port=port, folder=folder, appendfsync=appendfsync)
-    )
+    configuration = CONFIGURATION.format(host=place.LOOPBACK, port=port, appendfsync=appendfsync)
+    (folder / "valkey.conf").write_text(configuration)
     log = folder / "valkey.log"
     log.write_bytes(b"")
-    process = children.launch([binary(), str(configuration)], env={}, log=log, folder=folder, cwd=folder)
+    process = children.launch([binary(), "valkey.conf"], env={}, log=log, folder=folder, cwd=folder)
     return Server("valkey", process, port, password, log)
 
 

@@ -52,13 +52,18 @@ class KeptWorker:
         """Run the worker for ever; cancel this, then `end`."""
         failures = 0
         while True:
-            process = self._launch(environment)
-            failures = 1 if await self._watch(redis, process) else failures + 1
-            status = await children.end(process, grace_s=0.0)  # a compute child that it left behind
+            try:
+                process = self._launch(environment)
+            except OSError as error:  # no room for its log, no process to be had
+                failures, reason = failures + 1, f"cannot be started: {error}"
+            else:
+                failures = 1 if await self._watch(redis, process) else failures + 1
+                status = await children.end(process, grace_s=0.0)  # a compute child that it left behind
+                reason = f"ended with status {status}"
             pause = BACK_OFF_S[min(failures, len(BACK_OFF_S)) - 1]
             if failures >= HOPELESS and not self.ready.done():
-                self.ready.set_exception(self._hopeless(failures, status))
-            self._tell("restarting", f"ended with status {status}, again in {pause:g} s; see {self.log}")
+                self.ready.set_exception(self._hopeless(failures, reason))
+            self._tell("restarting", f"{reason}, again in {pause:g} s; see {self.log}")
             await asyncio.sleep(pause)
 
     async def end(self, *, grace_s: float) -> None:
@@ -103,9 +108,9 @@ class KeptWorker:
             return "", ""
         return (_text(state) if _text(said_by) == str(pid) else ""), _text(detail)
 
-    def _hopeless(self, failures: int, status: int) -> StackError:
-        tail = self.log.read_bytes()[-2000:].decode(errors="replace").strip()
-        return StackError(f"worker {self.spec.name} ended {failures} times before it was ready (status {status}); "
+    def _hopeless(self, failures: int, reason: str) -> StackError:
+        tail = self.log.read_bytes()[-2000:].decode(errors="replace").strip() if self.log.exists() else ""
+        return StackError(f"worker {self.spec.name} {reason} before it was ready, {failures} times in a row; "
                           f"the end of {self.log}:\n{tail}")
 
     def _tell(self, state: State, detail: str = "") -> None:

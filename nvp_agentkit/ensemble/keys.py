@@ -6,7 +6,6 @@ DSSE envelope); ``root.key`` and ``root.pub`` stand beside them. A verifier need
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from nvp_agentkit.embedded.place import write_whole
 from nvp_agentkit.ensemble.canonical import canonical_model, to_base64, unbase64
 from nvp_agentkit.ensemble.dsse import Envelope, check, decode, keyid_of, seal
 from nvp_agentkit.errors import InvalidInput, StackError, VerificationFailed
@@ -159,13 +159,15 @@ def init_keys(folder: Path, names: Iterable[str]) -> RootOfTrust:
         raise StackError(f"{folder}: certificates without root.key; put it back, or remove the folder")
     root = _private_key(folder, ROOT)
     public = root.public_key().public_bytes_raw()
+    if not (folder / "root.pub").exists():
+        write_whole(folder / "root.pub", _public_pem(root), mode=0o644)
     for name in names:
         if not (folder / f"{name}.cert.json").exists():
             if NAME.fullmatch(name) is None:
                 raise InvalidInput(f"key name {name!r}: write `tally`, or `voter-0`, `voter-1`, ...")
             key = _private_key(folder, name)
             envelope = certify_key(root, name, key.public_key().public_bytes_raw())
-            (folder / f"{name}.cert.json").write_bytes(envelope.encode())
+            write_whole(folder / f"{name}.cert.json", envelope.encode(), mode=0o644)
     return RootOfTrust(public)
 
 
@@ -190,13 +192,14 @@ def _private_key(folder: Path, name: str) -> Ed25519PrivateKey:
     if not path.exists():
         key = Ed25519PrivateKey.generate()
         pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
-        if name == ROOT:
-            spki = serialization.PublicFormat.SubjectPublicKeyInfo
-            (folder / "root.pub").write_bytes(key.public_key().public_bytes(pem, spki))
+        write_whole(path, key.private_bytes(pem, pkcs8, serialization.NoEncryption()), mode=0o600)
     loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(loaded, Ed25519PrivateKey):
         raise StackError(f"{path}: {type(loaded).__name__}, keys here are Ed25519")
     return loaded
+
+
+def _public_pem(key: Ed25519PrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -41,6 +41,11 @@ Work = Callable[[Transaction], Awaitable[T]]
 
 RACES = 12
 RACE_PAUSE_S = 0.01
+# Errors "of the client" that say nothing about the query.
+NOT_OURS = {
+    "Neo.ClientError.Database.DatabaseNotFound": "the graph server does not know the database yet",  # port comes first
+    "Neo.ClientError.Transaction.TransactionNotFound": "the graph cannot keep it, is its disk full?",  # ArcadeDB
+}
 AWAY_AFTER_S = 3.0  # the driver tries that long to reach a server before it counts as away
 
 
@@ -177,9 +182,8 @@ def _in_our_words(timeout_s: float) -> Iterator[None]:
         remedy = "set NVP_NEO4J_USER and NVP_NEO4J_PASSWORD"
         raise StoreUnavailable(f"the graph refused user or password; {remedy}") from error
     except bolt.ClientError as error:
-        # A server opens its port before its databases.
-        if error.code != "Neo.ClientError.Database.DatabaseNotFound":
+        if error.code not in NOT_OURS:
             raise
-        raise StoreUnavailable(f"the graph server does not know the database yet: {error.message}") from error
+        raise StoreUnavailable(f"{NOT_OURS[error.code]}: {error.message}") from error
     except (bolt.Neo4jError, bolt.DriverError, OSError) as error:
         raise StoreUnavailable(f"the graph is away: {error}") from error

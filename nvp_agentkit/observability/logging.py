@@ -7,11 +7,13 @@ import sys
 
 import structlog
 
+from nvp_agentkit.observability.stderr import make_lossy
 from nvp_agentkit.settings import Settings
 
 
 def configure(settings: Settings, *, worker: str) -> None:
-    """Set up structlog for this process; every line carries ``worker``."""
+    """Set up structlog for this process; every line carries ``worker``, and none that cannot be written raises."""
+    make_lossy()
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if settings.log_format == "json" else _for_people()
     )

@@ -9,12 +9,22 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redis import exceptions
+from redis._parsers.base import BaseParser
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
+from nvp_agentkit.embedded import room
 from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.settings import Settings
+
+
+class NoRoomError(exceptions.TryAgainError):
+    """The server cannot write what it would have to promise: its disk is full (``MISCONF``)."""
+
+
+# redis-py has no class for it, and a plain `ResponseError` means that the question was wrong.
+BaseParser.EXCEPTION_CLASSES["MISCONF"] = NoRoomError
 
 # Not there, starting, failing over or full: to be tried again, for it says nothing about the request. An OSError of a
 # socket comes from redis-py as one of these; any other OSError is of this machine and no store's.
@@ -64,7 +74,7 @@ async def connect(settings: Settings) -> Redis:
         await redis.aclose()
         raise StoreUnavailable(
             f"stream server {_address(settings.redis_url)} does not answer ({str(error) or 'within 5 s'}); "
-            "is it running? `nvp status` tells, NVP_REDIS_URL says where it is"
+            f"is it running? `nvp status` tells, NVP_REDIS_URL says where it is{room.hint(settings.data_dir)}"
         ) from error
     return redis
 

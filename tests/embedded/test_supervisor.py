@@ -18,7 +18,7 @@ from nvp_agentkit.embedded.stack import Stack, StackEvent
 from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.embedded.supervisor import Supervisor
 from nvp_agentkit.errors import DataFolderInUse, StackError, StackNotRunning, StoreUnavailable
-from nvp_agentkit.settings import Settings
+from nvp_agentkit.settings import TETHERED_TO, Settings
 
 _program = importlib.util.spec_from_file_location("stack_program", Path(__file__).with_name("stack_program.py"))
 stack_program = importlib.util.module_from_spec(_program)
@@ -29,7 +29,7 @@ ONCE = ["starting", "ready"]
 
 
 def sleeper(mark: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["sleep", "600"], env={lock.MARK: mark})
+    return subprocess.Popen(["sleep", "600"], env={TETHERED_TO: mark})
 
 
 async def until(condition, *, within_s: float = 10.0) -> None:
@@ -86,6 +86,32 @@ async def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_fin
     await control.down(data_dir)
 
 
+@pytest.mark.parametrize("stopped", ["supervisor", "valkey"])
+async def test_down_ends_a_stack_of_which_something_is_stopped(
+    run_stack, half_stack: Settings, data_dir: Path, stopped: str, monkeypatch
+) -> None:
+    process = run_stack(NVP_NEO4J_URI=half_stack.neo4j_uri, NVP_NEO4J_USER=half_stack.neo4j_user,
+                        NVP_NEO4J_PASSWORD=half_stack.neo4j_password, NVP_NEO4J_DATABASE=half_stack.neo4j_database)
+    if stopped == "supervisor":
+        process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(control, "PATIENCE_S", 1.0)
+    else:
+        async with Redis.from_url(read_stack(data_dir).redis_url) as redis:
+            os.kill((await redis.info("server"))["process_id"], signal.SIGSTOP)
+    assert await asyncio.wait_for(control.down(data_dir), 10) == process.pid
+    assert lock.left_over(data_dir) == []
+    assert process.wait(timeout=1) == (-signal.SIGKILL if stopped == "supervisor" else 0)
+
+
+async def test_a_stack_that_does_not_end_is_not_said_to_have_ended(data_dir: Path, monkeypatch) -> None:
+    held = lock.acquire(data_dir)
+    monkeypatch.setattr(control, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    with pytest.raises(StackError, match=f"process {os.getpid()}.*does not end"):
+        await control.down(data_dir)
+    held.release()
+
+
 @pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0, 4.0])
 def test_a_signal_at_any_moment_of_the_start_leaves_nothing_after_ten_seconds(run_stack, data_dir, after_s) -> None:
     process = run_stack(wait=False)
@@ -123,7 +149,7 @@ async def test_a_worker_that_ends_is_started_again(half_stack: Settings) -> None
 
 async def test_a_worker_that_cannot_start_is_told_with_the_end_of_its_log(half_stack: Settings) -> None:
     async with Supervisor(half_stack, [spec("a"), spec("b", "dies")], on_event=lambda event: None) as stack:
-        with pytest.raises(StackError, match=r"(?s)worker b ended 3 times.*no such model"):
+        with pytest.raises(StackError, match=r"(?s)worker b ended with status 1.*3 times.*no such model"):
             await stack.ready(timeout_s=30)
 
 

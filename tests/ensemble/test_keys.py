@@ -28,6 +28,18 @@ def test_making_keys_again_keeps_those_there_are_and_adds_new_ones(tmp_path):
     assert {c.name for c in KeyRing.read(tmp_path).certificates.values()} == {"voter-0", "voter-1", "tally"}
 
 
+@pytest.mark.parametrize("lost", [["root.pub"], ["voter-0.cert.json"], ["tally.key", "tally.cert.json"]])
+def test_making_that_was_interrupted_is_finished_by_the_next(tmp_path, lost):
+    """A key is whole or not there, whenever its maker is killed; what it was writing is in the way of nothing."""
+    root = init_keys(tmp_path, ["voter-0", "tally"])
+    for name in lost:
+        (tmp_path / name).unlink()
+        (tmp_path / f"{name}.new").write_bytes(b"hal")
+    assert init_keys(tmp_path, ["voter-0", "tally"]) == root == RootOfTrust.read(tmp_path / "root.pub")
+    assert {load_signer(tmp_path, name).name for name in ("voter-0", "tally")} == {"voter-0", "tally"}
+    assert len(KeyRing.read(tmp_path).certificates) == 2
+
+
 def test_private_keys_are_for_their_owner_alone(key_folder):
     modes = {path.name: path.stat().st_mode & 0o777 for path in key_folder.glob("*.key")}
     assert set(modes.values()) == {0o600}

@@ -8,7 +8,7 @@ import pytest
 
 from nvp_agentkit.embedded import valkey as embedded_valkey
 from nvp_agentkit.settings import Settings
-from nvp_agentkit.streams import connect, names, one_by_one, register
+from nvp_agentkit.streams import AWAY, connect, names, one_by_one, register
 
 
 async def test_a_stream_deleted_under_a_running_worker_is_made_anew(bench):
@@ -19,6 +19,12 @@ async def test_a_stream_deleted_under_a_running_worker_is_made_anew(bench):
     await bench.reply(event)
     assert consumer.counts["recovered"] >= 1
     await bench.eventually(lambda: asyncio.sleep(0, consumer.state == "ready"))
+
+
+async def test_a_server_whose_disk_is_full_is_away_and_not_a_wrong_question(redis):
+    """`MISCONF` is what Redis says to every write then, and redis-py has no class for it."""
+    with pytest.raises(AWAY, match="No space left"):
+        await redis.eval("return redis.error_reply('MISCONF Errors writing to the AOF file: No space left')", 0)
 
 
 async def test_a_lost_group_is_made_anew_with_the_groups_of_its_neighbours(bench):

@@ -16,7 +16,7 @@ import pytest
 
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.errors import BudgetExhausted, ComputeFailed, DeadlineExceeded, InvalidField, NvpError, UnknownDomain
-from nvp_agentkit.settings import Settings, compute_environment
+from nvp_agentkit.settings import TETHERED_TO, Settings, compute_environment
 from nvp_agentkit.workers.compute.arena import Arena
 from nvp_agentkit.workers.compute.front import ComputeChild, Cost
 
@@ -44,6 +44,12 @@ def endless(tmp_path: Path) -> dict[str, Any]:
 
 def exists(pid: int | None) -> bool:
     return pid is not None and psutil.pid_exists(pid)
+
+
+def test_a_child_is_found_by_its_stacks_folder_and_knows_nothing_else_of_it(settings: Settings, monkeypatch) -> None:
+    monkeypatch.setenv(TETHERED_TO, "/data")
+    monkeypatch.setenv("NVP_REDIS_URL", "redis://:secret@h")
+    assert {n: v for n, v in compute_environment(settings).items() if n.startswith("NVP_")} == {TETHERED_TO: "/data"}
 
 
 async def test_a_call_tells_its_progress_in_order_and_what_it_cost(child: ComputeChild, quick: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nvp_agentkit.embedded.tether import die_with_parent
 from nvp_agentkit.errors import BudgetTooSmall, NvpError
+from nvp_agentkit.observability.stderr import make_lossy
 
 from .arena import Arena
 from .spending import Spending, resident_gb, used_cpu_s
@@ -89,6 +90,7 @@ def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: Mapping[
 def main(argv: list[str]) -> None:
     pipe_fd, arena_fd, arena_bytes, parent = (int(argument) for argument in argv)
     die_with_parent(parent)
+    make_lossy()
     from .operations import OPERATIONS  # imports JAX, after the tether holds
 
     with socket.socket(fileno=pipe_fd) as pipe:
