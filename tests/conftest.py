@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 from neo4j import GraphDatabase
 from redis.asyncio import Redis
 
@@ -27,9 +29,13 @@ from nvp_agentkit.settings import Settings
 KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "watermark"})
 
 
+hypothesis.settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("any-machine")  # a busy one is no defect
+
 TOUR = Path(__file__).with_name("tour")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the tests: a file stays in one of them, so does the tour, and the longest begin first."""
     for item in items:
