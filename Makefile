@@ -4,13 +4,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test test-wheel lint types contracts wheel check schemas docs clean help
+.PHONY: demo test test-stack test-wheel env lint types contracts wheel check schemas docs clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    simulate, train, forecast by quorum, verify, trace - on the embedded stack"
 	@echo "make test    all tests, on the embedded stack"
 	@echo "make test-wheel  nvp demo from the wheel in a clean environment; minutes"
+	@echo "make env     .env for docker compose: generated passwords, your uid"
+	@echo "make test-stack   the composed stack in containers: up, scale, kill, a sick redis, stop (INSTALL=1: what it needs)"
 	@echo "make check   what CI runs: lint, types, contracts, tests, wheel"
 	@echo "make schemas write schemas/ anew from the code"
 	@echo "make docs    write docs/cli.md anew from the code"
@@ -39,6 +41,12 @@ test: $(VENV)/.dev
 
 test-wheel: $(VENV)/.dev
 	@tests/packaging/demo_from_the_wheel.sh --size 32 --budget-j 200
+
+test-stack: $(VENV)/.dev
+	@$(BIN)/python tests/stack $(if $(INSTALL),--install) $(ARGS)
+
+env:
+	@deploy/env.sh
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -50,7 +50,7 @@ async def tell(options: Options, console: Console) -> bool:
     began = time.monotonic()
     with ends_on_signal() as interrupted:
         async with AsyncExitStack() as stack:
-            there = await _already_there(options.settings)
+            there = await already_there(options.settings)
             own = not there
             settings = await stack.enter_async_context(_stack(options, console, there))
             charged_mj = await _play(options, settings, console)
@@ -80,7 +80,7 @@ async def _play(options: Options, settings: Settings, console: Console) -> int:
         await redis.aclose()
 
 
-async def _already_there(settings: Settings) -> str:
+async def already_there(settings: Settings) -> str:
     """The stack that runs already, in words: that of the stream server named, or of the data folder. Else empty."""
     if settings.redis_url is not None:
         seen = Counter(one.name for one in await deployment.deployed(settings) if one.state == "ready")
