@@ -164,6 +164,13 @@ def decided(
     return facts.bundle()
 
 
+def judged(account: str, request_id: str, voter: str, dissent: bool) -> LineageRecorded:
+    """What the tally says of a vote that came after the decision."""
+    facts = edges.Facts()
+    facts.add(nodes.vote(account, request_id, voter, dissent=dissent))
+    return facts.bundle()
+
+
 def unjudged(account: str, request_id: str, reason: str) -> LineageRecorded:
     """A quorum request whose votes nobody could judge."""
     facts = edges.Facts()

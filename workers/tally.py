@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from functools import partial
 
 import structlog
 
@@ -23,15 +22,19 @@ from nvp_agentkit.ensemble import (
 )
 from nvp_agentkit.errors import DeadlineExceeded, DigestMismatch, InvalidField, InvalidMessage, NvpError, UnknownName
 from nvp_agentkit.messages import (
+    Event,
     LineageRecorded,
     ObjectRef,
+    Payload,
     PredictionAbstained,
     PredictionCertified,
     PredictionRequested,
     VoteCast,
     new_event,
 )
+from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.streams import Completion, Delivery, emit
+from nvp_agentkit.streams.replies import answer
 
 from . import facts, refusals, registry
 from .cases import Case, Cases
@@ -62,17 +65,28 @@ class Tally:
         return Completion()
 
     async def count(self, delivery: Delivery) -> Completion:
-        """Take in one vote; the completion is empty while more are needed, and once the request is decided."""
-        account, request_id = delivery.account, body(delivery, VoteCast).request_id
-        await self._cases.add(account, request_id, delivery.event)
-        case = await self._cases.read(account, request_id)
-        if case is None or await self._cases.is_decided(account, request_id):
+        """Take in one vote; the completion is empty while more are needed."""
+        account, cast = delivery.account, body(delivery, VoteCast)
+        await self._cases.add(account, cast.request_id, delivery.event)
+        case = await self._cases.read(account, cast.request_id)
+        if case is None:
             return Completion()
+        if await self._cases.is_decided(account, cast.request_id):
+            return await self._judge_late(case, cast.voter)
         return await self.conclude(case, closed=False)
 
     async def conclude(self, case: Case, *, closed: bool) -> Completion:
         """Decide on the votes at hand; ``closed`` when no more are waited for."""
         case = self._with_question(case)
+        record, ballots, decision = await self._decide(case, closed=closed)
+        log.info("votes counted", request=case.request_id, outcome=decision.outcome, votes=decision.votes)
+        if decision.outcome == "pending":
+            return Completion()
+        if decision.answer is None:
+            return self._abstain(case, record, decision)
+        return await self._certify(case, record, ballots, decision, decision.answer)
+
+    async def _decide(self, case: Case, *, closed: bool) -> tuple[EnsembleRecord, Ballots, Decision]:
         record = await registry.ensemble(self._system.redis, case.account, case.record_digest)
         ballots = collect(
             case.casts,
@@ -83,13 +97,22 @@ class Tally:
         )
         mask = None if record.mask is None else await self._system.artifacts.get_array(record.mask) > 0
         answers = await self._answers(ballots)
-        decision = await asyncio.to_thread(decide, record, ballots, answers, mask=mask, closed=closed)
-        log.info("votes counted", request=case.request_id, outcome=decision.outcome, votes=decision.votes)
-        if decision.outcome == "pending":
+        return record, ballots, await asyncio.to_thread(decide, record, ballots, answers, mask=mask, closed=closed)
+
+    async def _judge_late(self, case: Case, voter: str) -> Completion:
+        """A vote after the decision changes nothing in it, but is on record as agreeing or not: so a fault is found.
+
+        One that is counted at the very moment of the decision may stay without a verdict.
+        """
+        reply = await answer(self._system.redis, case.account, case.request_id, (TYPE_OF[PredictionCertified],))
+        if reply is None or not isinstance(certified := reply.payload, PredictionCertified):
             return Completion()
-        if decision.answer is None:
-            return self._abstain(case, record, decision)
-        return await self._certify(case, record, ballots, decision, decision.answer)
+        record, ballots, decision = await self._decide(self._with_question(case), closed=True)
+        if record.rule is None or voter not in ballots.votes or voter in (*certified.agreed, *certified.dissent):
+            return Completion()
+        pairs = [(min(voter, other), max(voter, other)) for other in certified.agreed]
+        agrees = all(pair in decision.pairs and decision.pairs[pair].within(record.rule) for pair in pairs)
+        return Completion(facts=(self._event(case, facts.judged(case.account, case.request_id, voter, not agrees)),))
 
     async def sweep(self, stop: asyncio.Event) -> None:
         """Close the cases whose deadline has passed."""
@@ -203,13 +226,17 @@ class Tally:
         )
 
     def _final(self, case: Case, reply: PredictionCertified | PredictionAbstained, fact: LineageRecorded) -> Completion:
-        about = partial(
-            new_event,
+        told, recorded = self._event(case, reply, replyto=case.request_id), self._event(case, fact)
+        return refusals.final(case.request_id, case.asked.deadline, told, recorded)
+
+    def _event(self, case: Case, payload: Payload, *, replyto: str | None = None) -> Event:
+        return new_event(
+            payload,
             source=f"nvp:worker:{self._system.name}",
             subject=case.asked.subject,
+            replyto=replyto,
             traceparent=case.asked.traceparent,
         )
-        return refusals.final(case.request_id, case.asked.deadline, about(reply, replyto=case.request_id), about(fact))
 
 
 def forget(system: System, delivery: Delivery, error: NvpError) -> Completion:

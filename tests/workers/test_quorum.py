@@ -52,9 +52,27 @@ async def test_two_votes_that_agree_are_certified_once_and_the_third_is_only_on_
     certified = court.bench.said(await court.count(court.cast(second)))
     assert isinstance(certified, PredictionCertified)
     assert certified.agreed == ("voter-0", "voter-1")
-    assert await court.count(court.cast(third)) == Completion()
+    late = await court.count(court.cast(third))
     assert await court.replies(asked) == [certified]
     assert third.facts  # by its own word
+    assert verdicts(late) == {"voter-2": False}  # and by the tally's
+
+
+def verdicts(said: Completion) -> dict[str, bool]:
+    """Who dissents and who does not, by the facts that the tally gives."""
+    votes = [node for fact in said.facts for node in fact.payload.nodes if node.label == "Vote"]
+    return {vote.properties["voter"]: vote.properties["dissent"] for vote in votes}
+
+
+async def test_a_wrong_vote_that_comes_too_late_is_on_record_as_dissent(court, seated, request_of) -> None:
+    await seated("voter-2")
+    asked = court.asked(request_of())
+    first, second, third = map(court.cast, await court.votes(asked))
+    assert verdicts(await court.count(first, second)) == {"voter-0": False, "voter-1": False}
+    for _ in range(2):  # delivered twice, said twice alike
+        late = await court.count(third)
+        assert (late.replies, verdicts(late)) == ((), {"voter-2": True})
+    assert await court.count(first) == Completion()
 
 
 async def test_a_certificate_proves_itself_to_whoever_has_the_root_key(court, seated, request_of) -> None:
