@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
@@ -13,16 +14,17 @@ from nvp_agentkit.errors import InvalidInput, StoreUnavailable
 from nvp_agentkit.observability.logging import configure
 from nvp_agentkit.settings import Settings
 
-from .system import bootstrap
+from .system import System, bootstrap
 
 # Each in a module of its own, loaded only in its own process: a voter has no use for the graph's driver.
 KINDS = ("training", "inference", "shadow", "tally", "recorder")
 RETRY_S = 1.0
+Serve = Callable[[System, asyncio.Event], Awaitable[None]]
 log = structlog.get_logger()
 
 
-def kind_of(name: str) -> str:
-    """``shadow-1`` is a ``shadow``.
+def serve_of(name: str) -> Serve:
+    """What worker ``name`` does until it is told to stop; ``shadow-1`` is a ``shadow``.
 
     Raises:
         InvalidInput: no such worker.
@@ -30,12 +32,12 @@ def kind_of(name: str) -> str:
     kind = name.partition("-")[0]
     if kind not in KINDS:
         raise InvalidInput(f"no worker {name!r}; there are {', '.join(KINDS)}, each with -N where there are several")
-    return kind
+    serve: Serve = importlib.import_module(f".{kind}", __package__).serve
+    return serve
 
 
-async def work(name: str, settings: Settings) -> None:
+async def work(name: str, settings: Settings, serve: Serve) -> None:
     """Serve until SIGTERM or SIGINT; a second signal ends the process at once."""
-    worker = importlib.import_module(f".{kind_of(name)}", __package__)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -49,8 +51,8 @@ async def work(name: str, settings: Settings) -> None:
     while not stop.is_set():
         try:
             async with bootstrap(name, settings) as system:
-                log.info("worker starts", kind=kind_of(name))
-                await worker.serve(system, stop)
+                log.info("worker starts", kind=name.partition("-")[0])
+                await serve(system, stop)
         except* StoreUnavailable as errors:  # away at start, or for one of the tasks beside each other: never exit
             log.warning("waiting for a store", reason=str(errors.exceptions[0]))
             with suppress(TimeoutError):
@@ -58,7 +60,7 @@ async def work(name: str, settings: Settings) -> None:
     log.info("worker ends")
 
 
-def run(name: str, settings: Settings) -> None:
+def run(name: str, settings: Settings, serve: Serve) -> None:
     """The process, with logs to standard error."""
     configure(settings, worker=name)
-    asyncio.run(work(name, settings))
+    asyncio.run(work(name, settings, serve))

@@ -104,7 +104,17 @@ def role(models: ModelHost, system: System) -> Role:
     )
 
 
+def voter_of(worker: str) -> str:
+    """``shadow-2`` is ``voter-2``."""
+    return f"voter-{worker.rpartition('-')[2]}"
+
+
+async def sit(models: ModelHost, system: System, stop: asyncio.Event) -> None:
+    """Vote with these models until ``stop``."""
+    await run_roles(
+        system, stop, [role(models, system)], beside=[models.keep_ready(stop)], readiness=models.readiness
+    )
+
+
 async def serve(system: System, stop: asyncio.Event) -> None:
-    models = ModelHost(f"voter-{system.name.rpartition('-')[2]}", system)
-    roles = [role(models, system)]
-    await run_roles(system, stop, roles, beside=[models.keep_ready(stop)], readiness=models.readiness)
+    await sit(ModelHost(voter_of(system.name), system), system, stop)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from nvp_agentkit.embedded.stack import StackEvent
     from nvp_agentkit.embedded.supervisor import Supervisor
+    from nvp_agentkit.embedded.worker import WorkerSpec
     from nvp_agentkit.energy.accounts import Balance
     from nvp_agentkit.streams.health import WorkerState
 
@@ -37,23 +38,33 @@ def settings_for(data_dir: Path | None) -> Settings:
 def supervisor(settings: Settings, on_event: Callable[[StackEvent], None]) -> Supervisor:
     """The supervisor of the whole stack; it makes the keys that are missing."""
     from nvp_agentkit.embedded.supervisor import Supervisor
-    from nvp_agentkit.embedded.worker import WorkerSpec
     from nvp_agentkit.ensemble import init_keys
-    from nvp_agentkit.streams import names
 
-    specs = [
-        WorkerSpec(
-            name, [sys.executable, "-m", "nvp_agentkit.workers", name], names.worker(name, settings.instance)
-        )
-        for name in WORKERS
-    ]
     return Supervisor(
         settings,
-        specs,
+        [worker(name, settings) for name in WORKERS],
         on_event=on_event,
         root_key=settings.keys_dir / "root.pub",
         prepare=partial(init_keys, settings.keys_dir, SIGNERS),
     )
+
+
+def worker(name: str, settings: Settings) -> WorkerSpec:
+    """How worker ``name`` is run."""
+    return _run(name, settings, "nvp_agentkit.workers", name)
+
+
+def saboteur(number: int, fault: str, settings: Settings) -> WorkerSpec:
+    """A voter that is wrong on purpose, to stand in for ``shadow-{number}``."""
+    name = f"saboteur-{number}"
+    return _run(name, settings, "nvp_agentkit.workers.saboteur", name, fault)
+
+
+def _run(name: str, settings: Settings, *module: str) -> WorkerSpec:
+    from nvp_agentkit.embedded.worker import WorkerSpec
+    from nvp_agentkit.streams import names
+
+    return WorkerSpec(name, [sys.executable, "-m", *module], names.worker(name, settings.instance))
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,9 @@ class Supervisor:
         # No socket timeout: redis-py would send through asyncio.wait_for, which on Python 3.11 swallows a cancellation
         # that comes as the bytes are out, and a keeper that was cancelled went on (seen: `stop` never returned).
         self._redis = Redis.from_url(str(self.settings.redis_url), socket_timeout=None)
-        environment = child_environment(self.settings) | {"TMPDIR": str(self._stack.folder / leftovers.SCRATCH)}
         for name in self._stack.servers:
             self._keep(name, self._keep_store(name))
-        for spec in self._specs:
-            worker = KeptWorker(spec, self._stack.folder, self._tell)
-            self._workers.append(worker)
-            self._keep(spec.name, worker.keep(self._redis, environment))
+        self._workers = [self._run(spec, self._redis) for spec in self._specs]
         return self.settings
 
     async def ready(self, *, timeout_s: float) -> None:
@@ -85,6 +81,22 @@ class Supervisor:
         except TimeoutError as error:
             late = ", ".join(worker.spec.name for worker in self._workers if not worker.ready.done())
             raise StackError(f"not ready within {timeout_s:g} s: {late}; see {self._stack.folder / 'logs'}") from error
+
+    async def replace(self, name: str, spec: WorkerSpec) -> None:
+        """End worker ``name`` and run ``spec`` in its place; `ready` then waits for that one.
+
+        Raises:
+            StackError: no such worker runs.
+        """
+        place = next((at for at, worker in enumerate(self._workers) if worker.spec.name == name), None)
+        if place is None or self._redis is None:
+            raise StackError(f"no worker {name} runs here, so nothing can take its place")
+        keeper = next(task for task in self._keepers if task.get_name() == name)
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        await self._workers[place].end(grace_s=WORKERS_S)
+        self._keepers.remove(keeper)
+        self._workers[place] = self._run(spec, self._redis)
 
     async def stop(self) -> None:
         """End workers in reverse order, then the stores, within 10 s. Safe to call twice."""
@@ -107,6 +119,12 @@ class Supervisor:
         """A screen that is gone or a log without room for the line must not end what the line is about."""
         with suppress(OSError):
             self._on_event(event)
+
+    def _run(self, spec: WorkerSpec, redis: Redis) -> KeptWorker:
+        worker = KeptWorker(spec, self._stack.folder, self._tell)
+        environment = child_environment(self.settings) | {"TMPDIR": str(self._stack.folder / leftovers.SCRATCH)}
+        self._keep(spec.name, worker.keep(redis, environment))
+        return worker
 
     def _keep(self, name: str, keeping: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(keeping, name=name)

@@ -153,6 +153,29 @@ async def test_a_worker_that_cannot_start_is_told_with_the_end_of_its_log(half_s
             await stack.ready(timeout_s=30)
 
 
+async def test_a_worker_ends_before_the_one_that_takes_its_place_begins(half_stack: Settings) -> None:
+    events: list[StackEvent] = []
+    async with Supervisor(half_stack, [spec("a")], on_event=events.append) as stack:
+        await stack.ready(timeout_s=30)
+        await stack.replace("a", spec("b"))
+        await stack.ready(timeout_s=30)
+        told = [(event.name, event.state) for event in events if event.name in "ab"]
+        assert told == [("a", "starting"), ("a", "ready"), ("a", "ended"), ("b", "starting"), ("b", "ready")]
+        assert len(lock.left_over(half_stack.data_dir)) == 3  # a store, a worker and its child
+        with pytest.raises(StackError, match="no worker a runs here"):
+            await stack.replace("a", spec("c"))
+
+
+async def test_a_replacement_that_is_interrupted_leaves_nothing(half_stack: Settings) -> None:
+    async with Supervisor(half_stack, [spec("a", "stubborn")], on_event=lambda event: None) as stack:
+        await stack.ready(timeout_s=30)
+        replacing = asyncio.create_task(stack.replace("a", spec("b")))
+        await asyncio.wait({replacing}, timeout=0.3)
+        replacing.cancel()
+        await asyncio.wait({replacing})
+    assert lock.left_over(half_stack.data_dir) == []
+
+
 async def test_a_worker_that_will_not_end_is_ended(half_stack: Settings) -> None:
     async with Supervisor(half_stack, [spec("a"), spec("b", "stubborn")], on_event=lambda event: None) as stack:
         await stack.ready(timeout_s=30)
