@@ -25,8 +25,7 @@ from nvp_agentkit.errors import (
 from nvp_agentkit.messages import Reading
 from nvp_agentkit.streams import AWAY, Delivery, RedisError
 
-from .compute.front import Cost
-from .compute.watch import EVERY_S
+from .compute.front import LOOK_EVERY_S, Cost
 from .system import System, budget_of, deadline_of
 
 UNSEEN_S = 0.5  # between two settlements of a job at work
@@ -121,7 +120,7 @@ class Window:
     @property
     def _between_looks_mj(self) -> int:
         """At most what all cores use between two looks at the child, and until it is gone."""
-        return self._full_power_mj(2 * EVERY_S)
+        return self._full_power_mj(2 * LOOK_EVERY_S)
 
     @asynccontextmanager
     async def kept_settled(self) -> AsyncIterator[None]:

@@ -52,7 +52,7 @@ def state_line(name: str, state: str, *said: str) -> Text:
 
 
 class Board:
-    """One line a process, redrawn in place on a terminal; elsewhere a line once it is ready or in trouble."""
+    """One line a process, redrawn in place while shown on a terminal; else a line once it is ready or in trouble."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -70,7 +70,7 @@ def with_cache(data_dir: Path, compile_cache: Path) -> Path:
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc")
 def test_ctrl_c_at_any_moment_ends_everything_within_ten_seconds(data_dir: Path) -> None:
-    for moment in ("1 A stack", "arcadedb", "2 Plasma", "3 Train"):
+    for moment in ("1 A stack", "arcadedb", "2 Plasma", "3 Train", "kill -9 "):
         with demo(data_dir, *SMALL) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -95,6 +95,7 @@ def test_the_demo_plays_all_acts_on_the_folder_of_an_interrupted_one(data_dir: P
     assert process.returncode == 0, said
     assert "Traceback" not in said
     for expected in ("voter-0 (champion)", "valid: ", "insufficient_joules:", "budget_too_small:", "invalid_field:",
+                     "on record of them, voter-2: ", "a plain mean of the three votes", "answers: 1; ", "(attempt 2)",
                      "certified, asked by ace:demo", "Whole demo:"):  # fmt: skip
         assert expected in said
     assert (data_dir / "demo" / "forecast.png").read_bytes().startswith(b"\x89PNG")

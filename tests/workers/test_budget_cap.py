@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 
+from nvp_agentkit.energy import kernel
 from nvp_agentkit.errors import BudgetExhausted
 from nvp_agentkit.settings import Settings, compute_environment
-from nvp_agentkit.workers.compute import watch
-from nvp_agentkit.workers.compute.front import ComputeChild, Cost
+from nvp_agentkit.workers.compute.front import LOOK_EVERY_S, ComputeChild, Cost
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked through /proc")
 
@@ -33,9 +35,9 @@ async def test_work_that_costs_too_much_is_ended_and_says_what_it_cost(child: Co
     with pytest.raises(BudgetExhausted, match="raise `budget_j`"):
         await child.call("simulate", params, on_cost=costs.append, too_much=lambda so_far: so_far.cpu_s > 1.0)
     (cost,) = costs
-    assert 1.0 < cost.cpu_s < 1.0 + 2 * watch.EVERY_S * (os.cpu_count() or 1) + 0.2
+    assert 1.0 < cost.cpu_s < 1.0 + 2 * LOOK_EVERY_S * (os.cpu_count() or 1) + 0.2
     assert child.pid is not None
-    assert watch.cpu_s_of(child.pid) is None
+    assert kernel.cpu_s_of(child.pid) is None
 
 
 async def test_after_that_the_next_call_is_counted_from_nothing(child: ComputeChild, settings: Settings) -> None:
@@ -53,7 +55,21 @@ def test_a_process_is_seen_from_outside_as_it_sees_itself() -> None:
     spun = time.process_time() + 0.2
     while time.process_time() < spun:
         pass
-    seen = watch.cpu_s_of(os.getpid())
+    seen = kernel.cpu_s_of(os.getpid())
     assert seen == pytest.approx(time.process_time(), abs=0.05)
-    assert watch.peak_gb_of(os.getpid()) > 0.01
-    assert watch.cpu_s_of(2**22 + 1) is None
+    assert kernel.peak_gb_of(os.getpid()) > 0.01
+    assert kernel.cpu_s_of(2**22 + 1) is None
+
+
+def test_what_a_leader_started_is_seen_without_its_own_share() -> None:
+    spins = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
+    leader = subprocess.Popen([sys.executable, "-c", spins], start_new_session=True)
+    try:
+        until = time.monotonic() + 20
+        while kernel.cpu_s_beside(leader.pid) < 0.3:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert kernel.cpu_s_of(leader.pid) < 0.3
+    finally:
+        os.killpg(leader.pid, signal.SIGKILL)
+        leader.wait()

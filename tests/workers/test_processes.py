@@ -20,7 +20,7 @@ from nvp_agentkit.client import AgentClient
 from nvp_agentkit.embedded import children, lock, place
 from nvp_agentkit.embedded import valkey as embedded_valkey
 from nvp_agentkit.errors import StoreUnavailable
-from nvp_agentkit.messages import PredictionCompleted, PredictionRequested
+from nvp_agentkit.messages import JobCompleted, PredictionCompleted, PredictionRequested, decode
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.settings import Settings, child_environment
 from nvp_agentkit.streams import ReplyReader, names, publish
@@ -89,6 +89,38 @@ async def test_a_request_whose_worker_is_killed_is_finished_by_another(bench, re
     assert not compute.is_running()  # it goes with its front, whatever way that ends
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (reply.energy.mj, 0)
+
+
+async def test_a_job_whose_worker_is_killed_is_done_once_by_the_one_that_is_started_again(bench, redis, start) -> None:
+    victim = start("training")
+    asked = bench.simulation(trajectories=8, frames=40).event
+    await publish(redis, bench.account, "jobs", asked)
+    await steps_done(redis, bench.account, asked.id)
+    os.kill(victim.pid, signal.SIGKILL)
+    await children.gone(victim, within_s=5.0)
+    start("training")
+    async with ReplyReader(redis, bench.account) as replies:
+        done = (await replies.wait(asked.id, [TYPE_OF[JobCompleted]], timeout_s=PATIENCE_S)).payload
+    assert len(await redis.xrange(names.replies(bench.account))) == 1
+    (fact,) = await redis.xrange(names.key(bench.account, "lineage"))
+    nodes = {node.label: node for node in decode(fact[1][b"event"]).payload.nodes}
+    assert (nodes["Run"].properties["attempt"], nodes["DatasetVersion"].id) == (2, f"dataset:{done.dataset.digest}")
+    grant = await bench.system.ledger.grant(bench.account, asked.id)
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj, balance.overdraft_mj) == (grant.paid_mj, 0, 0)
+    # What the dead one told, and what it used since at most: errs high, never above the grant.
+    dead_mj = grant.paid_mj - done.energy.mj
+    assert 0 < dead_mj < grant.paid_mj < grant.granted_mj
+
+
+async def steps_done(redis: Redis, account: str, job_id: str) -> None:
+    """Wait until the job tells of a step."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            told = await redis.xrange(names.job(account, job_id))
+            if any(decode(fields[b"event"]).payload.step for _, fields in told):
+                return
+            await asyncio.sleep(0.01)
 
 
 async def test_a_worker_told_to_end_signs_off_and_takes_its_child_along(redis, start) -> None:

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nvp_agentkit.energy import kernel
 from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, from_wire
 
-from . import watch
 from .arena import Arena
 from .spending import resident_gb, used_cpu_s
 from .wire import Frame, pack, read_frame
 
 ARENA_BYTES = 1 << 30  # address space; pages exist once touched
 START_TIMEOUT_S = 120.0
+LOOK_EVERY_S = 0.05  # at what the child has used; a tick of the kernel's clock is 0.01 s
 CHILD_MODULE = f"{__package__}.child"
 
 
@@ -179,13 +180,13 @@ class ComputeChild:
 
     async def _watch(self, too_much: Callable[[Cost], bool]) -> None:
         began, pid = time.monotonic(), self.pid
-        while pid is not None and (life_cpu_s := watch.cpu_s_of(pid)) is not None:
-            so_far = Cost(max(life_cpu_s - self._told_cpu_s, 0.0), time.monotonic() - began, watch.peak_gb_of(pid))
+        while pid is not None and (life_cpu_s := kernel.cpu_s_of(pid)) is not None:
+            so_far = Cost(max(life_cpu_s - self._told_cpu_s, 0.0), time.monotonic() - began, kernel.peak_gb_of(pid))
             if too_much(so_far):
                 self._over = True
                 os.kill(pid, signal.SIGKILL)
                 return
-            await asyncio.sleep(watch.EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)
 
     @contextlib.asynccontextmanager
     async def _our_turn(self, op: str, deadline: float | None) -> AsyncIterator[None]:

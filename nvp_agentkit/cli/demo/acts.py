@@ -33,6 +33,8 @@ DATA_BUDGET_J = 120.0
 FORECAST_BUDGET_J = 5.0
 CONTEXT = 2
 
+Frames = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -41,6 +43,7 @@ class Dataset:
     domain: str
     ref: ObjectRef
     units: str
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,8 @@ class Shown:
     """A forecast with what really came."""
 
     forecast: Forecast
-    last: NDArray[np.float32]
-    truth: NDArray[np.float32]
-    baseline: str
+    frames: Frames
+    truth: Frames
 
 
 def _file_and_array(asked: str) -> tuple[str, str | None]:
@@ -102,7 +104,7 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
     )
     if about["masked_cells"]:
         console.print(f"   {about['masked_cells']:,} cells have no value: a mask, left out of loss and score")
-    return Dataset(domain, ref, str(about["units"]))
+    return Dataset(domain, ref, str(about["units"]), int(about["frames"]))
 
 
 async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: Console) -> JobCompleted:
@@ -140,11 +142,8 @@ async def quorum(
 ) -> Shown:
     """Act four: a forecast that three processes must agree on, and its proof."""
     title(console, 4, "Ask for a forecast by quorum")
-    trajectory, first = int(trained.summary["held_out_trajectory"]), int(trained.summary["held_out_frame"])
-    frames = await nvp.frames(dataset.ref, trajectory=trajectory, first=first, count=CONTEXT + 1)
-    forecast = await nvp.predict(
-        frames[:CONTEXT], domain=dataset.domain, units=dataset.units, assurance="quorum", budget_j=FORECAST_BUDGET_J
-    )
+    frames = await held_out(nvp, dataset, trained, questions=1)
+    forecast = await ask(nvp, dataset, frames[:CONTEXT])
     console.print(f"   {escape(str(forecast))}")
     certificate = forecast.certificate
     if certificate is None:
@@ -153,8 +152,21 @@ async def quorum(
     folder.mkdir(parents=True, exist_ok=True)
     path = certificate.save(folder / "certificate.json")
     console.print(f"   nvp verify {shown(path)}\n   [green]valid[/]: {certificate.verify().text}", soft_wrap=True)
-    best = min(trained.baselines, key=lambda name: trained.baselines[name])
-    return Shown(forecast, frames[CONTEXT - 1], frames[CONTEXT], best)
+    return Shown(forecast, frames[:CONTEXT], frames[CONTEXT])
+
+
+async def held_out(nvp: AgentClient, dataset: Dataset, trained: JobCompleted, *, questions: int) -> Frames:
+    """Frames that no member has seen: as many windows, each with the frame that came after it (fewer at the end)."""
+    trajectory, first = int(trained.summary["held_out_trajectory"]), int(trained.summary["held_out_frame"])
+    count = min(CONTEXT + questions, dataset.frames - first)
+    return await nvp.frames(dataset.ref, trajectory=trajectory, first=first, count=count)
+
+
+async def ask(nvp: AgentClient, dataset: Dataset, frames: Frames) -> Forecast:
+    """The frame after ``frames``, by quorum."""
+    return await nvp.predict(
+        frames, domain=dataset.domain, units=dataset.units, assurance="quorum", budget_j=FORECAST_BUDGET_J
+    )
 
 
 async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Options, console: Console) -> None:
@@ -190,21 +202,14 @@ async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Op
             raise InvalidInput(f"{what} was not refused")
 
 
-def picture(dataset: Dataset, answer: Shown, options: Options, console: Console) -> None:
-    """Now, what came, what was forecast, the error and the stated uncertainty, as one PNG."""
+def picture(dataset: Dataset, answer: Shown, options: Options) -> Path:
+    """Now, what came, what was forecast, the error and the stated uncertainty, as one PNG; where it is."""
     from nvp_agentkit.cli.demo.picture import draw
 
-    path = (options.settings.data_dir if options.keep else Path.cwd()) / (
-        "demo/forecast.png" if options.keep else "nvp-demo.png"
-    )
-    draw(
-        path,
-        answer.last,
-        answer.truth,
-        answer.forecast,
-        title=f"{dataset.domain}, one frame ahead, certified by quorum",
-    )
-    console.print(f"   picture: {shown(path)}", soft_wrap=True)
+    path = options.settings.data_dir / "demo" / "forecast.png" if options.keep else Path.cwd() / "nvp-demo.png"
+    title = f"{dataset.domain}, one frame ahead, certified by quorum"
+    draw(path, answer.frames[-1], answer.truth, answer.forecast, title=title)
+    return path
 
 
 async def _watch(job: Job, console: Console, text: Callable[[JobProgressed], str]) -> JobCompleted:

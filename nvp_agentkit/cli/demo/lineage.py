@@ -1,4 +1,4 @@
-"""The demo's sixth act: where the answer came from, asked of the graph."""
+"""The demo's eighth act: where the answer came from, asked of the graph."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nvp_agentkit.messages import JobCompleted
 from nvp_agentkit.settings import Settings
 
 LATE_VOTE_S = 10.0  # a quorum needs two; the third vote is put on record when it comes
+LATE_VERDICT_S = 1.0  # and the tally says of it whether it agrees, right after
 Row = tuple[str, str, str]
 
 
@@ -28,10 +29,10 @@ async def remember(
     nvp: AgentClient, settings: Settings, answer: Shown, trained: JobCompleted, console: Console
 ) -> None:
     """Print the decision with its votes, and all that the champion was made of."""
-    title(console, 6, "Where it came from, asked of the graph")
+    title(console, 8, "Where it came from, asked of the graph")
     champion = trained.members[0].model_id
     async with Graph.connect(settings) as graph:
-        found = await _with_all_votes(nvp, graph, answer.forecast.request_id, len(trained.members))
+        found = await with_all_votes(nvp, graph, answer.forecast.request_id, len(trained.members))
         origin = await queries.ancestry(graph, champion)
         cost = await queries.joules_of(graph, champion)
     table = Table("what", "id", "known", box=None, pad_edge=False, padding=(0, 3, 0, 0))
@@ -40,14 +41,19 @@ async def remember(
     console.print(indented(table))
 
 
-async def _with_all_votes(nvp: AgentClient, graph: Graph, request_id: str, voters: int) -> Decided:
+async def with_all_votes(nvp: AgentClient, graph: Graph, request_id: str, voters: int) -> Decided:
+    """A decision as the graph knows it once every vote is there and judged, or has been waited for long enough."""
     until = time.monotonic() + LATE_VOTE_S
     while True:
         await nvp.recorded()
         found = await queries.decision(graph, request_id)
-        if len(found.ballots) >= voters or time.monotonic() > until:
+        if len(found.ballots) >= voters:
+            if all(ballot.dissent is not None for ballot in found.ballots):
+                return found
+            until = min(until, time.monotonic() + LATE_VERDICT_S)
+        if time.monotonic() > until:
             return found
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
 
 
 def _decision(found: Decided) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
 from collections import Counter
@@ -13,12 +14,12 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from nvp_agentkit.cli import deployment
-from nvp_agentkit.cli.demo import acts, lineage
+from nvp_agentkit.cli.demo import acts, lineage, sabotage
 from nvp_agentkit.cli.screen import Board
 from nvp_agentkit.client import AgentClient
 from nvp_agentkit.client.place import find
 from nvp_agentkit.embedded.stackfile import read_stack
-from nvp_agentkit.embedded.supervisor import ends_on_signal
+from nvp_agentkit.embedded.supervisor import Supervisor, ends_on_signal
 from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.energy.meter import modelled
@@ -29,7 +30,8 @@ from nvp_agentkit.streams.connect import connect
 
 ACCOUNT = "demo"
 OWNER = "nvp demo"
-ROOM_J = 150.0  # beside the training: data, votes, and what the refusals are measured against
+LEASE_S = 4.0  # a worker that was killed takes as long to come back; alone in its group it is robbed by nobody
+ROOM_J = 200.0  # beside the training: data, votes, and what the refusals are measured against
 
 
 @dataclass(frozen=True)
@@ -52,30 +54,44 @@ async def tell(options: Options, console: Console) -> bool:
         async with AsyncExitStack() as stack:
             there = await already_there(options.settings)
             own = not there
-            settings = await stack.enter_async_context(_stack(options, console, there))
-            charged_mj = await _play(options, settings, console)
+            settings, running = await stack.enter_async_context(_stack(options, console, there))
+            charged_mj, unseen_cpu_s = await _play(options, settings, running, console)
             _closing(console, options, own=own)
     if interrupted():
         console.print("\ninterrupted; everything it started has ended")
         return False
-    _account_for_all(console, time.monotonic() - began, charged_mj, own=own)
+    if own:
+        _account_for_all(console, time.monotonic() - began, charged_mj, unseen_cpu_s)
+    else:
+        console.print(f"\n{joules(charged_mj)} charged to account {ACCOUNT} in {time.monotonic() - began:.0f} s.")
     return True
 
 
-async def _play(options: Options, settings: Settings, console: Console) -> int:
-    """Acts two to six; returns the millijoules that the account was charged."""
+async def _play(
+    options: Options, settings: Settings, running: Supervisor | None, console: Console
+) -> tuple[int, float]:
+    """Acts two to eight; the millijoules that the account was charged, the CPU-seconds that no rusage will tell."""
     redis = await connect(settings)
     try:
         await _account(redis, settings, options.budget_j)
         before = await Ledger(redis).balance(ACCOUNT)
+        unseen_cpu_s = 0.0
         async with AgentClient.connect(ACCOUNT, settings=settings) as nvp:
             dataset = await acts.data(nvp, options, console)
             trained = await acts.train(nvp, dataset, options, console)
             forecast = await acts.quorum(nvp, dataset, trained, options, console)
+            # Beside the next acts, which wait for processes to start: drawing takes a core for two seconds.
+            drawing = asyncio.create_task(asyncio.to_thread(acts.picture, dataset, forecast, options))
             await acts.refusals(nvp, redis, dataset, options, console)
+            if running is not None and options.settings.embedded:
+                stage = sabotage.Stage(nvp, redis, running, console)
+                await sabotage.lie(stage, dataset, trained)
+                unseen_cpu_s = await sabotage.kill(stage, options.seed)
+            else:
+                sabotage.leave_out(console)
             await lineage.remember(nvp, settings, forecast, trained, console)
-        acts.picture(dataset, forecast, options, console)
-        return (await Ledger(redis).balance(ACCOUNT)).spent_mj - before.spent_mj
+        console.print(f"   picture: {acts.shown(await drawing)}", soft_wrap=True)
+        return (await Ledger(redis).balance(ACCOUNT)).spent_mj - before.spent_mj, unseen_cpu_s
     finally:
         await redis.aclose()
 
@@ -93,16 +109,18 @@ async def already_there(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def _stack(options: Options, console: Console, there: str) -> AsyncIterator[Settings]:
+async def _stack(options: Options, console: Console, there: str) -> AsyncIterator[tuple[Settings, Supervisor | None]]:
+    """Settings that lead to a running stack, and its supervisor where that is the demo's own."""
     if there:
         acts.title(console, 1, "A stack that runs already")
         console.print(f"   using {there}", soft_wrap=True)
-        yield find(options.settings.model_copy(update={"account": None})).settings
+        yield find(options.settings.model_copy(update={"account": None})).settings, None
         return
     acts.title(console, 1, "A stack of real stores and separate processes, on 127.0.0.1")
     board = Board(console)
     with board.shown():
-        running = deployment.supervisor(options.settings, board)
+        lease_s = min(options.settings.lease_s, LEASE_S)
+        running = deployment.supervisor(options.settings.model_copy(update={"lease_s": lease_s}), board)
         try:
             settings = await running.start()
             await running.ready(timeout_s=deployment.READY_S)
@@ -110,7 +128,7 @@ async def _stack(options: Options, console: Console, there: str) -> AsyncIterato
             await running.stop()
             raise
     try:
-        yield settings
+        yield settings, running
     finally:
         await running.stop()
 
@@ -125,7 +143,7 @@ async def _account(redis: Redis, settings: Settings, budget_j: float) -> None:
 
 
 def _closing(console: Console, options: Options, *, own: bool) -> None:
-    acts.title(console, 7, "Next")
+    acts.title(console, 9, "Next")
     folder = options.settings.data_dir
     if options.keep:
         console.print(f"   nvp verify {acts.shown(folder / 'demo' / 'certificate.json')}", soft_wrap=True)
@@ -135,13 +153,10 @@ def _closing(console: Console, options: Options, *, own: bool) -> None:
         console.print(f"   [dim]stopping; data stays in {acts.shown(folder)}[/]", soft_wrap=True)
 
 
-def _account_for_all(console: Console, seconds: float, charged_mj: int, *, own: bool) -> None:
-    if not own:
-        console.print(f"\n{joules(charged_mj)} charged to account {ACCOUNT} in {seconds:.0f} s.")
-        return
-    # Everything this process started has ended and was waited for, so the kernel knows its CPU-seconds.
+def _account_for_all(console: Console, seconds: float, charged_mj: int, unseen_cpu_s: float) -> None:
+    # Everything else that this process started has ended and was waited for, so the kernel knows its CPU-seconds.
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu_s = sum(one.ru_utime + one.ru_stime for one in usage)
+    cpu_s = unseen_cpu_s + sum(one.ru_utime + one.ru_stime for one in usage)
     whole = modelled(cpu_s)
     console.print(
         f"\nWhole demo: {seconds:.0f} s, {cpu_s:.0f} CPU-s, {joules(whole.mj)} {whole.method} "
