@@ -105,7 +105,13 @@ def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def node_packages() -> Callable[[Path], None]:
+def unavailable() -> Callable[[str], None]:
+    """Skips a test for want of something outside, and fails it where ``NVP_REQUIRE_REAL=1`` says that it has to be."""
+    return pytest.fail if os.environ.get("NVP_REQUIRE_REAL") == "1" else pytest.skip
+
+
+@pytest.fixture(scope="session")
+def node_packages(unavailable: Callable[[str], None]) -> Callable[[Path], None]:
     """Installs what a folder's ``package-lock.json`` pins into the ``node_modules`` beside it, once."""
 
     def install(folder: Path) -> None:
@@ -117,8 +123,7 @@ def node_packages() -> Callable[[Path], None]:
         command = ["npm", "ci", "--ignore-scripts"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            why = f"npm cannot install what {wanted.parent.name} pins: {done.stderr.strip()}"
-            (pytest.fail if os.environ.get("NVP_REQUIRE_REAL") else pytest.skip)(why)
+            unavailable(f"npm cannot install what {folder.name} pins: {done.stderr.strip()}")
 
     return install
 
