@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
@@ -13,21 +14,21 @@ from numpy.typing import NDArray
 
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord, Member
-from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownModel, UnknownName
+from nvp_agentkit.errors import DeadlineExceeded, NvpError, UnknownModel
 from nvp_agentkit.messages import PredictionRequested
 from nvp_agentkit.streams import AWAY, RedisError, known
 
 from . import registry
-from .compute.front import Answer, Cost
+from .compute.front import Cost, patience_s
 from .rounds import every
 from .system import System
 from .trivial import Trivial
+from .warm import LOAD_LIMIT_S, MODELS_KEPT, WarmModels
 
 BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
+ALONE = (1,)  # where it is nobody's duty to be ready
 BATCH_WAIT_S = 0.005
 LOOK_EVERY_S = 1.0  # for ensembles that came into service since
-LOAD_LIMIT_S = 120.0
-MODELS_KEPT = 16  # in the child; the least recently used one makes room
 
 Frames = NDArray[np.float32]
 log = structlog.get_logger()
@@ -67,9 +68,7 @@ class ModelHost:
         self._system = system
         self._simulated: frozenset[str] | None = None  # domains, once the child has been asked
         self._told: set[str] = set()  # what cannot be loaded, said once
-        self._warm: dict[tuple[str, tuple[int, ...]], float] = {}  # (model, (K, H, W)) -> CPU-seconds of one forward
-        self._generation = 0
-        self._loading = asyncio.Lock()
+        self._warm = WarmModels(system)
         self._waiting: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
         self.state, self.detail = "starting", ""
@@ -112,24 +111,46 @@ class ModelHost:
         )
 
     async def cost_mj(self, served: Served | Trivial, frames: Frames) -> int:
-        """What one forecast of this shape takes; a model's from the warm-up forward that made it ready."""
+        """What one forecast of this shape takes, before any of it is done.
+
+        Where it is this voter's duty to be ready (`_duty`) that costs nobody anything; anything else is made ready at
+        the cost of who asks for it.
+        """
         if isinstance(served, Trivial):
             cpu_s = served.cpu_s(frames.shape)
         else:
-            cpu_s = await self._ready(served.member, frames.shape)
+            shape = _fitted(served, frames).shape
+            if self._duty(served, shape):
+                await self._warm.ready(served.member, shape, batches=BATCH_SIZES)
+            cpu_s = self._warm.price(served.member, shape).cpu_s
         return modelled(cpu_s, watts_per_core=self._system.settings.watts_per_core).mj
 
     async def mask(self, record: EnsembleRecord) -> NDArray[np.bool_] | None:
         """Cells that count, (H, W); None where all do."""
         return None if record.mask is None else (await self._system.artifacts.get_array(record.mask)) > 0
 
-    async def predict(self, served: Served | Trivial, frames: Frames, *, deadline: float) -> Prediction:
-        """Forecast the frame after ``frames``, shape (K, H, W); a model does in a batch with whoever else asks now."""
+    async def predict(
+        self,
+        served: Served | Trivial,
+        frames: Frames,
+        *,
+        deadline: float,
+        on_cost: Callable[[Cost], object] = lambda cost: None,
+    ) -> Prediction:
+        """Forecast the frame after ``frames``, shape (K, H, W); a model does in a batch with whoever else asks now.
+
+        Args:
+            on_cost: told what making the shape ready took, where that had to be; the prediction's cost has it as well.
+
+        Raises:
+            DeadlineExceeded: there is less time left than it takes; nothing was done.
+        """
         if isinstance(served, Trivial):
             model_id, told = await served.forecast(self._system.child, frames, deadline=deadline)
             mean, log_var = told.arrays
             return Prediction(model_id, mean, log_var, told.cost)
-        await self._ready(served.member, frames.shape)
+        frames = _fitted(served, frames)
+        loaded = await self._ready(served, frames.shape, deadline, on_cost)
         waiting = _Waiting(served, frames, deadline)
         key = (served.member.model_id, frames.shape)
         self._waiting[key].append(waiting)
@@ -140,7 +161,7 @@ class ModelHost:
         prediction = await waiting.answer
         if not (np.isfinite(prediction.mean).all() and np.isfinite(prediction.log_var).all()):
             raise NvpError(f"{served.member.voter}: {served.member.model_id} forecast values that are not finite")
-        return prediction
+        return replace(prediction, cost=loaded + prediction.cost)
 
     async def keep_ready(self, stop: asyncio.Event) -> None:
         """Load and warm what comes into service, so that the first request finds it compiled."""
@@ -160,6 +181,13 @@ class ModelHost:
             told = await self._system.child.call("simulated", {}, deadline=time.time() + LOAD_LIMIT_S)
             self._simulated = frozenset(told.values["domains"])
         return self._simulated
+
+    def _duty(self, served: Served, shape: tuple[int, ...]) -> bool:
+        """Whether this is kept ready before anybody asks: this voter's member, for the shape that it learnt."""
+        return shape == served.record.frames and served.member == self._mine(served.record)
+
+    def _batches(self, served: Served, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return BATCH_SIZES if self._duty(served, shape) else ALONE
 
     def _mine(self, record: EnsembleRecord) -> Member | None:
         return next((member for member in record.members if member.voter == self.voter), None)
@@ -184,7 +212,8 @@ class ModelHost:
                     record = await registry.ensemble(self._system.redis, account, domain)
                     member = self._mine(record)
                     if member is not None and record.frames is not None and len(loaded) < MODELS_KEPT:
-                        await self._ready(member, record.frames)
+                        if not self._warm.was_ready(member, record.frames):
+                            await self._warm.ready(member, record.frames, batches=BATCH_SIZES)
                         loaded.add(member.model_id)
                 except NvpError as error:
                     if error.retryable:
@@ -195,43 +224,33 @@ class ModelHost:
         self._told = broken
         return (f"{len(loaded)} models" if loaded else "no model yet") + (f", {len(broken)} broken" if broken else "")
 
-    async def _ready(self, member: Member, shape: tuple[int, ...]) -> float:
-        """Have ``member`` in the child with ``shape`` compiled; returns the CPU-seconds of one forward."""
-        async with self._loading:
-            await self._system.child.start()
-            if self._generation != self._system.child.generation:
-                self._warm.clear()
-                self._generation = self._system.child.generation
-            key = (member.model_id, shape)
-            if key not in self._warm:
-                said = await self._load(member, shape)
-                self._warm = {warm: cpu_s for warm, cpu_s in self._warm.items() if warm[0] in said.values["kept"]}
-                self._warm[key] = float(said.values["cpu_s"])
-                log.info("model ready", model=member.model_id, shape=shape)
-            return self._warm[key]
-
-    async def _load(self, member: Member, shape: tuple[int, ...]) -> Answer:
-        try:
-            path = await self._system.artifacts.local_path(member.weights)
-            return await self._system.child.call(
-                "load",
-                {
-                    "model_id": member.model_id,
-                    "path": str(path.resolve()),
-                    "frames": list(shape),
-                    "batches": BATCH_SIZES,
-                    "keep": MODELS_KEPT,
-                },
-                deadline=time.time() + LOAD_LIMIT_S,
+    async def _ready(
+        self, served: Served, shape: tuple[int, ...], deadline: float, on_cost: Callable[[Cost], object]
+    ) -> Cost:
+        """Have the model and shape ready, if there is time for that and a forecast; what it cost who asks."""
+        price, left_s = self._warm.price(served.member, shape), deadline - time.time()
+        if left_s < price.wall_s:
+            first = ", made ready first," if price.to_load else ""
+            raise DeadlineExceeded(
+                f"{left_s:.2f} s left, a forecast of {shape[-2]}x{shape[-1]}{first} takes about {price.wall_s:.2f} s; "
+                "allow more time"
             )
-        except (DigestMismatch, UnknownName, InvalidFile) as error:  # of our weights: nothing the asker could change
-            raise NvpError(f"{member.voter} cannot load {member.model_id}: {error}") from error
+        costs: list[Cost] = []
+
+        def spent(cost: Cost) -> None:
+            costs.append(cost)
+            on_cost(cost)
+
+        on_load = None if self._duty(served, shape) else spent
+        await self._warm.ready(served.member, shape, batches=self._batches(served, shape), on_cost=on_load)
+        return costs[0] if costs else Cost()
 
     async def _gather(self, key: tuple[str, tuple[int, ...]]) -> None:
         await asyncio.sleep(BATCH_WAIT_S)
         waiting = self._waiting.pop(key)
-        for start in range(0, len(waiting), BATCH_SIZES[-1]):
-            batch = waiting[start : start + BATCH_SIZES[-1]]
+        most = self._batches(waiting[0].served, key[1])[-1]
+        for start in range(0, len(waiting), most):
+            batch = waiting[start : start + most]
             try:
                 predictions = await self._forward(batch)
             except Exception as error:  # noqa: BLE001 - each request gets it and decides
@@ -247,15 +266,24 @@ class ModelHost:
         size = next(size for size in BATCH_SIZES if size >= len(batch))
         frames = [one.frames for one in batch]
         arrays: list[NDArray[np.float32] | NDArray[np.uint8]] = [np.stack(frames + [frames[-1]] * (size - len(frames)))]
-        served = batch[0].served
+        served, shape = batch[0].served, frames[0].shape
         mask = await self.mask(served.record)
-        if mask is not None and mask.shape == frames[0].shape[-2:]:
+        if mask is not None and mask.shape == shape[-2:]:
             arrays.append(mask.astype(np.uint8))
         deadline = max(one.deadline for one in batch)
         answer = await self._system.child.call(
-            "predict", {"model_id": served.member.model_id}, arrays, deadline=deadline
+            "predict",
+            {"model_id": served.member.model_id},
+            arrays,
+            deadline=deadline,
+            at_least_s=patience_s(self._warm.price(served.member, shape).wall_s),
         )
         mean, log_var = answer.arrays
         cost = answer.cost
         share = Cost(cost.cpu_s / len(batch), cost.wall_s / len(batch), cost.rss_gb)
         return [Prediction(served.member.model_id, mean[i], log_var[i], share) for i in range(len(batch))]
+
+
+def _fitted(served: Served, frames: Frames) -> Frames:
+    """The newest frames, as many as the model looks at: older ones change nothing and are no shape of their own."""
+    return frames if served.record.frames is None else frames[-served.record.frames[0] :]

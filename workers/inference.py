@@ -32,7 +32,9 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     frames = await field_of(request, system)
     async with joules.window(system, delivery, part=VOTER, parts=1) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
-        prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
+        prediction = await models.predict(
+            served, frames, deadline=deadline_of(delivery), on_cost=energy.charge
+        )
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)
         log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")

@@ -46,7 +46,9 @@ async def _answer(
     frames = await field_of(request, system)
     async with joules.window(system, delivery, part=signer.name, parts=len(served.record.members)) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a vote of {signer.name}")
-        prediction = await models.predict(served, frames, deadline=deadline_of(delivery))
+        prediction = await models.predict(
+            served, frames, deadline=deadline_of(delivery), on_cost=energy.charge
+        )
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)
         log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nvp_agentkit.messages import TRIVIAL
 
-from .compute.front import Answer, ComputeChild
+from .compute.front import Answer, ComputeChild, patience_s
 
 # CPU-seconds on busy cores; an optical flow looks 16 cells beyond every edge.
 FIXED_CPU_S, FLOW_CPU_S_PER_CELL, AROUND = 0.01, 1.5e-6, 2 * 16
@@ -43,5 +43,8 @@ class Trivial:
         Raises:
             UnknownModel: no trivial forecaster of that name.
         """
-        told = await child.call("forecast_trivially", {"name": self.name}, [frames], deadline=deadline)
+        cpu_s = self.cpu_s(frames.shape)
+        told = await child.call(
+            "forecast_trivially", {"name": self.name}, [frames], deadline=deadline, at_least_s=patience_s(cpu_s)
+        )
         return f"{TRIVIAL}:{told.values['name']}", told

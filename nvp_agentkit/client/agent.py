@@ -106,7 +106,8 @@ class AgentClient:
         """Forecast the frame after ``field``.
 
         Args:
-            field: shape (H, W), or (K, H, W) with the oldest frame first; finite; at least 16 cells a side.
+            field: shape (H, W), or (K, H, W) with the oldest frame first; finite; at least 16 cells a side. Of a shape
+                that the models did not learn, whoever asks first pays for the compilation as well (some 25 J).
             domain: which ensemble of the account's answers. Where it has none yet and a simulator of ours knows the
                 domain, a trivial forecaster does (`Forecast.trained` is False): ``single`` only, not calibrated.
             budget_j: the most this may cost, in joules.

@@ -141,6 +141,17 @@ async def test_a_call_waits_for_its_turn_until_its_deadline_and_harms_nobody(
     assert child.generation == 1
 
 
+async def test_short_work_whose_turn_has_come_is_not_ended_at_its_deadline(
+    child: ComputeChild, quick: dict[str, Any]
+) -> None:
+    await child.start()
+    with pytest.raises(DeadlineExceeded, match="ended at its deadline"):
+        await child.call("simulate", quick, deadline=time.time() + 0.02)
+    await child.call("simulate", quick, deadline=time.time() + 20)
+    await child.call("simulate", quick, deadline=time.time() + 0.02, at_least_s=20)
+    assert child.generation == 2
+
+
 async def test_a_call_after_its_deadline_does_not_touch_the_child(child: ComputeChild, quick: dict[str, Any]) -> None:
     await child.start()
     with pytest.raises(DeadlineExceeded):

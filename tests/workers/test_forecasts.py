@@ -15,6 +15,7 @@ from nvp_agentkit.artifacts import inline_array
 from nvp_agentkit.errors import (
     BudgetTooSmall,
     ComputeFailed,
+    DeadlineExceeded,
     DigestMismatch,
     InsufficientJoules,
     InvalidField,
@@ -26,7 +27,7 @@ from nvp_agentkit.errors import (
 from nvp_agentkit.messages import ArrayRef, LineageRecorded, PredictionCompleted, PredictionRefused
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, names, register
-from nvp_agentkit.workers import forecasting, inference, refusals, registry
+from nvp_agentkit.workers import inference, refusals, registry, warm
 from nvp_agentkit.workers.forecasting import ModelHost
 
 
@@ -171,7 +172,7 @@ async def test_requests_of_one_moment_share_a_forward_and_one_bad_one_does_not_h
 async def test_a_model_named_by_its_id_answers(bench, models, weights, request_of) -> None:
     record = await bench.serve({f"voter-{seed}": weights(seed) for seed in range(3)})
     asked = record.members[1].model_id
-    assert (await completed(bench, models, request_of(model=asked))).model_id == asked
+    assert (await completed(bench, models, request_of(model=asked), budget_mj=30_000)).model_id == asked
 
 
 async def test_a_killed_child_is_replaced_and_its_models_come_back(bench, models, weights, request_of) -> None:
@@ -189,11 +190,64 @@ async def test_a_killed_child_is_replaced_and_its_models_come_back(bench, models
 async def test_a_model_that_had_to_make_room_is_loaded_again_when_it_is_asked(
     bench, models, weights, request_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecasting, "MODELS_KEPT", 1)
+    monkeypatch.setattr(warm, "MODELS_KEPT", 1)
     record = await bench.serve({f"voter-{seed}": weights(seed) for seed in range(3)})
     first, second = (member.model_id for member in record.members[:2])
     for asked in (first, second, first):
-        assert (await completed(bench, models, request_of(model=asked))).model_id == asked
+        assert (await completed(bench, models, request_of(model=asked), budget_mj=30_000)).model_id == asked
+
+
+def wide(columns: int) -> ArrayRef:
+    """A field of a shape that no ensemble has learnt."""
+    return inline_array(np.ones((2, 16, columns), np.float32), "J")
+
+
+async def test_a_shape_nobody_learnt_has_a_price_that_is_asked_before_anything_is_loaded(
+    bench, models, weights, request_of
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    with pytest.raises(BudgetTooSmall, match=r"a forecast of 16x48 takes about 24\.\d+ J") as caught:
+        await completed(bench, models, request_of(field=wide(48)))
+    assert bench.system.child.pid is None
+    assert (await bench.balance()).spent_mj == 0
+    first = await completed(bench, models, request_of(field=wide(48)), budget_mj=caught.value.needed_mj)
+    again = await completed(bench, models, request_of(field=wide(48)))
+    assert first.energy.mj > 2 * again.energy.mj  # who came first has paid for the compilation
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (first.energy.mj + again.energy.mj, 0)
+
+
+async def test_frames_older_than_a_model_looks_at_are_no_shape_of_their_own(
+    bench, models, weights, request_of, field: np.ndarray
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    longer = np.concatenate([field[:1], field[:1], field])
+    told = [await completed(bench, models, request_of(field=inline_array(one, "J"))) for one in (field, longer)]
+    assert told[0].mean.digest == told[1].mean.digest
+
+
+async def test_what_was_compiled_is_forgotten_before_it_is_too_much_and_made_again_when_asked(
+    bench, models, weights, request_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm, "COMPILED_KEPT", 2)
+    await bench.serve({"voter-0": weights(0)})
+    for columns in (48, 64, 48):
+        await completed(bench, models, request_of(field=wide(columns)), budget_mj=30_000)
+        assert len(models._warm._compiled) <= 2
+    await completed(bench, models, request_of())
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_and_the_child_of_all_others_lives(
+    bench, models, weights, request_of
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    await completed(bench, models, request_of())
+    with pytest.raises(DeadlineExceeded, match=r"s left, a forecast of 32x32 takes about .*; allow more time"):
+        await completed(bench, models, request_of(), within_s=0.0)
+    with pytest.raises(DeadlineExceeded, match=r"a forecast of 16x80, made ready first, takes about 6\.0"):
+        await completed(bench, models, request_of(field=wide(80)), within_s=2.0, budget_mj=30_000)
+    assert (await bench.balance()).reserved_mj == 0
+    assert bench.system.child.generation == 1
 
 
 def spoil(settings: Settings, digest: str) -> None:

@@ -74,7 +74,7 @@ async def test_a_request_whose_worker_is_killed_is_finished_by_another(bench, re
         await seen(redis, name, "1 models")
     # Of a shape that nobody has compiled yet, so that there is time to die in the middle of it.
     field = inline_array(np.ones((2, 48, 80), np.float16), "J")
-    asked = bench.delivery(PredictionRequested(domain="plasma_physics", field=field)).event
+    asked = bench.delivery(PredictionRequested(domain="plasma_physics", field=field), budget_mj=30_000).event
     await publish(redis, bench.account, "predict", asked)
     victim = await holder(redis, names.key(bench.account, "predict"), "inference")
     (compute,) = psutil.Process(started[victim].pid).children()

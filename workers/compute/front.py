@@ -38,6 +38,9 @@ class Cost:
     wall_s: float = 0.0
     rss_gb: float = 0.0
 
+    def __add__(self, later: Cost) -> Cost:
+        return Cost(self.cpu_s + later.cpu_s, self.wall_s + later.wall_s, max(self.rss_gb, later.rss_gb))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -91,6 +94,7 @@ class ComputeChild:
         arrays: Sequence[NDArray[Any]] = (),
         *,
         deadline: float | None = None,
+        at_least_s: float = 0.0,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
         on_cost: Callable[[Cost], object] | None = None,
         too_much: Callable[[Cost], bool] | None = None,
@@ -99,6 +103,8 @@ class ComputeChild:
 
         Args:
             deadline: Unix time in seconds after which the child is ended, whatever it does.
+            at_least_s: once its turn has come, it is given so long even beyond its deadline: for short work in a
+                child whose end would cost others more.
             on_progress: called with each progress frame, in order.
             on_cost: told what the call cost, whether it gave an answer, failed or was cancelled.
             too_much: asked twenty times a second what the kernel says the call has cost so far; True ends the child.
@@ -116,7 +122,8 @@ class ComputeChild:
                 raise _no_turn(op)
             frame = {"op": op, "params": dict(params), "arrays": self._arena.put(arrays, upper=False)}
             async with self._watched(too_much):
-                last, cost = await self._ask(frame, deadline, on_progress, on_cost)
+                ends = None if deadline is None else max(deadline, time.time() + at_least_s)
+                last, cost = await self._ask(frame, ends, on_progress, on_cost)
             if "error" in last:
                 raise _error(last["error"])
             return Answer(last["result"], [np.asarray(array) for array in self._arena.take(last["arrays"])], cost)
@@ -272,6 +279,11 @@ class ComputeChild:
         self._process = None
         self._writer.close()
         self._arena.close()
+
+
+def patience_s(expected_s: float) -> float:
+    """How long work that takes about ``expected_s`` may take before it must be thought to hang."""
+    return 10.0 + 20 * expected_s
 
 
 def _left(deadline: float | None) -> float | None:

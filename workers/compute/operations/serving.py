@@ -6,6 +6,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from nvp_agentkit.errors import ComputeFailed
@@ -18,11 +19,14 @@ _models: OrderedDict[str, ModelBundle] = OrderedDict()
 
 
 def load(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: model_id, path, frames (K, H, W), batches (sizes, 1 among them), keep (the most models).
+    """``params``: model_id, path, frames (K, H, W), batches (sizes, 1 among them), keep (the most models), fresh.
 
-    Every size is compiled; returns what one forecast alone costs then, in CPU-seconds, and which models are kept:
-    the least recently used one makes room.
+    Every size is compiled, ``fresh`` once all that was compiled before is forgotten: nothing else bounds how much
+    that is. Returns what one forecast alone costs then, in CPU-seconds and seconds, and which models are kept: the
+    least recently used one makes room.
     """
+    if call.params["fresh"]:
+        jax.clear_caches()  # type: ignore[no-untyped-call]
     bundle = load_model(Path(call.params["path"]))
     _models[call.params["model_id"]] = bundle
     _models.move_to_end(call.params["model_id"])
@@ -33,7 +37,7 @@ def load(call: Call) -> tuple[dict[str, Any], Arrays]:
         predict_next(bundle, frames)  # compiles
     warm = Spending(0, 0.0)
     predict_next(bundle, frames)
-    return {"cpu_s": warm.cpu_s, "kept": list(_models)}, []
+    return {"cpu_s": warm.cpu_s, "wall_s": warm.wall_s, "kept": list(_models)}, []
 
 
 def predict(call: Call) -> tuple[dict[str, Any], Arrays]:

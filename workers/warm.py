@@ -1,0 +1,125 @@
+"""What the compute child has loaded and compiled: made ready once, at a price known before, and not without end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from nvp_agentkit.ensemble import Member
+from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownName
+
+from .compute.front import Cost
+from .system import System
+
+LOAD_LIMIT_S = 120.0
+MODELS_KEPT = 16  # in the child; the least recently used one makes room
+COMPILED_KEPT = 64  # shapes of models; before one more all are forgotten, and made ready again when they are needed
+# CPU-seconds with an empty compile cache on busy cores: 3.3 to 4.2 for 48x48 to 512x512, and what the memory takes
+# meanwhile counts as up to 1 more; 0.3 to 1.2 from the cache.
+LOAD_CPU_S = 6.0
+FORWARD_CPU_S_PER_CELL = 1.5e-6  # 0.6e-6 to 1.5e-6
+FORWARDS_OF_A_LOAD = 2  # one that compiles, one that is timed
+
+Shape = tuple[int, ...]  # (K, H, W)
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one forecast takes. ``to_load`` where the model or its shape has to be made ready first."""
+
+    cpu_s: float
+    wall_s: float
+    to_load: bool = False
+
+
+class WarmModels:
+    """Models and shapes that are ready in one compute child; a new child has none."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._prices: dict[tuple[str, Shape], Price] = {}  # of a forward, from the warm-up that made it ready
+        self._compiled: set[tuple[str, Shape]] = set()  # also of models that made room since
+        self._generation = 0
+        self._loading = asyncio.Lock()
+
+    def price(self, member: Member, shape: Shape) -> Price:
+        """What a forecast of this shape takes, as it has been seen or, before anything is loaded, as it is expected."""
+        if known := self._known(member, shape):
+            return known
+        forward_s = FORWARD_CPU_S_PER_CELL * shape[-2] * shape[-1]
+        in_all_s = LOAD_CPU_S + (FORWARDS_OF_A_LOAD + 1) * forward_s
+        return Price(in_all_s, in_all_s, to_load=True)
+
+    async def ready(
+        self, member: Member, shape: Shape, *, batches: tuple[int, ...], on_cost: Callable[[Cost], object] | None = None
+    ) -> Price:
+        """Have ``member`` in the child with ``shape`` compiled for these sizes of a batch, 1 among them.
+
+        Args:
+            on_cost: told what loading took, by whom it is paid; None: by the deployment, for a model in service.
+        """
+        await self._system.child.start()
+        if known := self._known(member, shape):
+            return known
+        async with self._loading:
+            if known := self._known(member, shape):
+                return known
+            key = (member.model_id, shape)
+            fresh = key not in self._compiled and len(self._compiled) >= COMPILED_KEPT
+            said = await self._load(member, shape, batches, on_cost, fresh=fresh)
+            if fresh:
+                self._forget()
+            self._prices = {one: price for one, price in self._prices.items() if one[0] in said["kept"]}
+            self._prices[key] = Price(said["cpu_s"], said["wall_s"])
+            self._compiled.add(key)
+            log.info("model ready", model=member.model_id, shape=shape)
+            return self._prices[key]
+
+    def was_ready(self, member: Member, shape: Shape) -> bool:
+        """Whether it has been loaded in this child, though it may have had to make room."""
+        self._known(member, shape)
+        return (member.model_id, shape) in self._compiled
+
+    def _known(self, member: Member, shape: Shape) -> Price | None:
+        if self._generation != self._system.child.generation:
+            self._forget()
+            self._generation = self._system.child.generation
+        return self._prices.get((member.model_id, shape))
+
+    def _forget(self) -> None:
+        self._prices.clear()
+        self._compiled.clear()
+
+    async def _load(
+        self,
+        member: Member,
+        shape: Shape,
+        batches: tuple[int, ...],
+        on_cost: Callable[[Cost], object] | None,
+        *,
+        fresh: bool,
+    ) -> dict[str, Any]:
+        try:
+            path = await self._system.artifacts.local_path(member.weights)
+            answer = await self._system.child.call(
+                "load",
+                {
+                    "model_id": member.model_id,
+                    "path": str(path.resolve()),
+                    "frames": list(shape),
+                    "batches": batches,
+                    "keep": MODELS_KEPT,
+                    "fresh": fresh,
+                },
+                deadline=time.time() + LOAD_LIMIT_S,
+                on_cost=on_cost,
+            )
+        except (DigestMismatch, UnknownName, InvalidFile) as error:  # of our weights: nothing the asker could change
+            raise NvpError(f"{member.voter} cannot load {member.model_id}: {error}") from error
+        return answer.values
