@@ -19,7 +19,7 @@ from nvp_agentkit.messages import PredictionRequested
 from nvp_agentkit.streams import AWAY, RedisError, known
 
 from . import registry
-from .compute.front import Cost, patience_s
+from .compute.cost import Cost, patience_s
 from .rounds import every
 from .system import System
 from .trivial import Trivial

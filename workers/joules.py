@@ -25,7 +25,8 @@ from nvp_agentkit.errors import (
 from nvp_agentkit.messages import Reading
 from nvp_agentkit.streams import AWAY, Delivery, RedisError
 
-from .compute.front import LOOK_EVERY_S, Cost
+from .compute.cost import Cost
+from .compute.front import LOOK_EVERY_S
 from .system import System, budget_of, deadline_of
 
 UNSEEN_S = 0.5  # between two settlements of a job at work

@@ -13,7 +13,7 @@ import structlog
 from nvp_agentkit.ensemble import Member
 from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownName
 
-from .compute.front import Cost
+from .compute.cost import Cost
 from .system import System
 
 LOAD_LIMIT_S = 120.0

@@ -14,7 +14,8 @@ import pytest
 from nvp_agentkit.energy import kernel
 from nvp_agentkit.errors import BudgetExhausted
 from nvp_agentkit.settings import Settings, compute_environment
-from nvp_agentkit.workers.compute.front import LOOK_EVERY_S, ComputeChild, Cost
+from nvp_agentkit.workers.compute.cost import Cost
+from nvp_agentkit.workers.compute.front import LOOK_EVERY_S, ComputeChild
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked through /proc")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,8 +18,10 @@ import pytest
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.errors import BudgetExhausted, ComputeFailed, DeadlineExceeded, InvalidField, NvpError, UnknownDomain
 from nvp_agentkit.settings import TETHERED_TO, Settings, compute_environment
+from nvp_agentkit.workers.compute import front
 from nvp_agentkit.workers.compute.arena import Arena
-from nvp_agentkit.workers.compute.front import ComputeChild, Cost
+from nvp_agentkit.workers.compute.cost import Cost
+from nvp_agentkit.workers.compute.front import ComputeChild
 
 QUICK = {"domain": "plasma_physics", "trajectories": 1, "frames": 4, "size": 16, "seed": 0}
 ENDLESS = {**QUICK, "trajectories": 8, "frames": 4000, "size": 64}  # many minutes
@@ -175,6 +178,47 @@ async def test_a_cancelled_call_ends_the_child_says_what_it_cost_and_the_next_ca
     assert costs[0].cpu_s > 0
     assert not exists(cancelled)
     assert (await child.call("simulate", quick)).values["about"]["frames"] == 4
+
+
+def held() -> tuple[int, int]:
+    """Open descriptors of this process, and arenas it has mapped."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir()), Path("/proc/self/maps").read_text().count("nvp-arena")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells")
+@pytest.mark.parametrize("broken", ["module", "program"])
+async def test_a_child_that_does_not_come_up_leaves_nothing_behind_and_the_next_one_may(
+    child: ComputeChild, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    before = held()
+    with monkeypatch.context() as patch:
+        if broken == "module":
+            patch.setattr(front, "CHILD_MODULE", "nobody.wrote.this")
+        else:
+            patch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(ComputeFailed, match=r"did not come up \((exit status 1|.*No such file)") as caught:
+            await child.start()
+    assert caught.value.retryable
+    await asyncio.sleep(0)  # a transport closes its socket in the loop's next round
+    assert held() == before
+    await child.start()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells")
+async def test_a_start_that_is_cancelled_leaves_nothing_behind_and_the_next_call_works(
+    child: ComputeChild, quick: dict[str, Any]
+) -> None:
+    before = held()
+    for rounds in (1, 3, 20):
+        starting = asyncio.create_task(child.start())
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await asyncio.sleep(0)
+        assert held() == before
+    await child.call("simulate", quick)
 
 
 async def test_starting_twice_at_once_starts_one_child(child: ComputeChild) -> None:

@@ -21,7 +21,7 @@ from nvp_agentkit.errors import (
 )
 from nvp_agentkit.messages import JobRequested, Reading, SimulateSpec, new_event
 from nvp_agentkit.workers import joules
-from nvp_agentkit.workers.compute.front import Cost
+from nvp_agentkit.workers.compute.cost import Cost
 
 GRANTED_MJ = 10_000
 A_SECOND = Cost(cpu_s=1.0)  # 4 J at 4 W a core

@@ -21,6 +21,7 @@ from nvp_agentkit.energy import kernel
 from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, from_wire
 
 from .arena import Arena
+from .cost import Cost
 from .spending import resident_gb, used_cpu_s
 from .wire import Frame, pack, read_frame
 
@@ -28,18 +29,6 @@ ARENA_BYTES = 1 << 30  # address space; pages exist once touched
 START_TIMEOUT_S = 120.0
 LOOK_EVERY_S = 0.05  # at what the child has used; a tick of the kernel's clock is 0.01 s
 CHILD_MODULE = f"{__package__}.child"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a call used: the child's own CPU-seconds (user + system, all threads), wall seconds, memory."""
-
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
-    rss_gb: float = 0.0
-
-    def __add__(self, later: Cost) -> Cost:
-        return Cost(self.cpu_s + later.cpu_s, self.wall_s + later.wall_s, max(self.rss_gb, later.rss_gb))
 
 
 @dataclass(frozen=True)
@@ -61,6 +50,7 @@ class ComputeChild:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
         self._process: asyncio.subprocess.Process | None = None
+        self._life = contextlib.AsyncExitStack()  # what the child holds, to be let go of
         self._turn = asyncio.Lock()
         self._up = False  # it has answered once
         self._over = False  # it was ended because it cost too much
@@ -212,11 +202,28 @@ class ComputeChild:
         if self._alive:
             return
         await self._discard()
-        near, far = socket.socketpair()
+        async with contextlib.AsyncExitStack() as life:  # of a start that fails or is cancelled nothing is left
+            try:
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    await self._launch(life)
+                    self._told_cpu_s = (await read_frame(self._reader))["life_cpu_s"]
+            except (asyncio.IncompleteReadError, OSError) as error:
+                await self._end()
+                reason = self._ending() if self._process else error
+                raise ComputeFailed(f"the compute child did not come up ({reason}); see the worker's log") from error
+            self._up, self._life = True, life.pop_all()
+
+    async def _launch(self, life: contextlib.AsyncExitStack) -> None:
+        """A new process with its pipe and its memory; how each is ended goes onto ``life``."""
         self._arena = Arena.create(ARENA_BYTES)
+        life.callback(self._arena.close)
+        near, far = socket.socketpair()
+        life.callback(near.close)
         self._others_cpu_s = used_cpu_s(resource.RUSAGE_CHILDREN)  # of children that ended before this one
         self._told_cpu_s = 0.0
         with far:
+            self._reader, self._writer = await asyncio.open_unix_connection(sock=near)
+            life.callback(self._writer.transport.abort)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -229,20 +236,8 @@ class ComputeChild:
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
             )
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=near)
+            life.push_async_callback(self._end)
         self.generation += 1
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                self._told_cpu_s = (await read_frame(self._reader))["life_cpu_s"]
-            self._up = True
-        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
-            await self._end()
-            raise ComputeFailed(
-                f"the compute child did not come up ({self._ending()}); see the worker's log"
-            ) from error
-        except asyncio.CancelledError:
-            await self._end()
-            raise
 
     async def _last_frame(self, on_progress: Callable[[dict[str, Any]], None] | None) -> Frame:
         while "progress" in (frame := await read_frame(self._reader)):
@@ -273,17 +268,8 @@ class ComputeChild:
         await process.wait()
 
     async def _discard(self) -> None:
-        if self._process is None:
-            return
-        await self._end()
+        await self._life.aclose()
         self._process = None
-        self._writer.close()
-        self._arena.close()
-
-
-def patience_s(expected_s: float) -> float:
-    """How long work that takes about ``expected_s`` may take before it must be thought to hang."""
-    return 10.0 + 20 * expected_s
 
 
 def _left(deadline: float | None) -> float | None:

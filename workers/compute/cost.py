@@ -1,0 +1,22 @@
+"""What a call of the compute child used, and how long one may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a call used: the child's own CPU-seconds (user + system, all threads), wall seconds, memory."""
+
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    rss_gb: float = 0.0
+
+    def __add__(self, later: Cost) -> Cost:
+        return Cost(self.cpu_s + later.cpu_s, self.wall_s + later.wall_s, max(self.rss_gb, later.rss_gb))
+
+
+def patience_s(expected_s: float) -> float:
+    """How long work that takes about ``expected_s`` may take before it must be thought to hang."""
+    return 10.0 + 20 * expected_s
