@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from structlog.contextvars import bound_contextvars
+
 from nvp_agentkit.errors import NvpError
 from nvp_agentkit.messages import Payload
 from nvp_agentkit.streams import Completion, Consumer, Delivery, Handle, one_by_one
@@ -45,8 +47,16 @@ class Role:
         batch: int = BATCH,
         unique: bool = True,
     ) -> Role:
-        """A role whose messages are answered one by one, beside each other within a batch."""
-        return cls(suffix, group, accepts, one_by_one(answer), refuse, batch, unique)
+        """A role whose messages are answered one by one, beside each other within a batch.
+
+        Whatever is logged meanwhile carries the message's account and id.
+        """
+
+        async def named(delivery: Delivery) -> Completion:
+            with bound_contextvars(account=delivery.account, request=delivery.request_id):
+                return await answer(delivery)
+
+        return cls(suffix, group, accepts, one_by_one(named), refuse, batch, unique)
 
 
 async def run_roles(

@@ -45,7 +45,7 @@ async def outcomes_of(handle: Handle, deliveries: list[Delivery]) -> Sequence[Ou
     except AWAY as error:
         failed = StoreUnavailable(f"a store went away during the work: {error}")
     except Exception as error:  # a worker's defect becomes an answer and a dead letter, never a dead worker
-        log.exception("handler failed on a batch of %d", len(deliveries))
+        log.exception("handler failed on %s", ", ".join(f"{one.account}/{one.request_id}" for one in deliveries))
         failed = NvpError(f"{type(error).__name__}: {error}; this is a defect, the worker's log has its trace")
     if failed.retryable or len(deliveries) == 1:
         return [failed] * len(deliveries)

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from redis.asyncio import Redis
+from structlog.contextvars import get_contextvars
 
 from nvp_agentkit.artifacts import inline_array
 from nvp_agentkit.client import AgentClient
@@ -23,9 +24,10 @@ from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.messages import JobCompleted, PredictionCompleted, PredictionRequested, decode
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.settings import Settings, child_environment
-from nvp_agentkit.streams import ReplyReader, names, publish
+from nvp_agentkit.streams import Completion, Delivery, ReplyReader, names, publish
 from nvp_agentkit.streams.health import WorkerState, workers
-from nvp_agentkit.workers import main, tally
+from nvp_agentkit.workers import main, refusals
+from nvp_agentkit.workers.process import Role
 from nvp_agentkit.workers.system import System
 
 WORKER = [sys.executable, "-m", "nvp_agentkit.workers"]
@@ -156,6 +158,21 @@ async def test_a_stream_server_that_comes_late_is_waited_for_and_the_client_says
         await server.stop()
 
 
+async def test_the_ids_of_a_message_go_with_every_line_that_is_logged_about_it(bench, request_of) -> None:
+    bound = []
+
+    async def answer(delivery: Delivery) -> Completion:
+        await asyncio.sleep(0)  # the other one's turn
+        bound.append(get_contextvars())
+        return Completion()
+
+    role = Role.each("predict", "inference", PredictionRequested, answer, refusals.prediction)
+    asked = [bench.delivery(request_of()) for _ in range(2)]
+    await role.handle(asked)
+    assert bound == [{"account": bench.account, "request": one.request_id} for one in asked]
+    assert get_contextvars() == {}
+
+
 async def test_a_store_that_goes_away_under_one_of_a_workers_tasks_ends_no_worker(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,10 +190,9 @@ async def test_a_store_that_goes_away_under_one_of_a_workers_tasks_ends_no_worke
     async def away() -> None:
         raise StoreUnavailable("gone")
 
-    monkeypatch.setattr(tally, "serve", serve)
     monkeypatch.setattr(main, "RETRY_S", 0.0)
     async with asyncio.timeout(20):
-        await main.work("tally", settings)
+        await main.work("tally", settings, serve)
     assert times == ["tally", "tally"]
 
 
