@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -119,8 +120,15 @@ def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: 
     field[:, :4, :4] = np.nan
     np.savez(tmp_path / "field.npz", waves=field, other=np.zeros(3))
     options = ("--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "180")
-    with demo(with_cache(tmp_path / "nvp", compile_cache), *options) as run:
-        said, _ = run.communicate(timeout=280)
-    assert run.returncode == 0, said
-    assert "cells have no value: a mask" in said
-    assert "valid: " in said
+    data_dir = with_cache(tmp_path / "nvp", compile_cache)
+    run = subprocess.run(
+        [*DEMO, *options, "--json"],
+        env=environment(data_dir), capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "cells have no value: a mask" in run.stderr
+    assert "valid: " in run.stderr
+    told = json.loads(run.stdout)
+    assert Path(told["certificate"]).is_file()
+    assert 0 < told["training_mj"] <= min(180_000, told["charged_mj"])
+    assert f"{told['skill']:+.3f}" in run.stderr

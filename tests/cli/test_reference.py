@@ -15,7 +15,7 @@ from nvp_agentkit.cli.reference import commands, page, parameters, plain
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 ROOT = command_line()
 ALL = [(" ".join(names), command) for names, command in commands(ROOT)]
-BECOMES_ANOTHER_PROGRAM = {"nvp worker", "nvp demo"}
+BECOMES_ANOTHER_PROGRAM = {"nvp worker"}
 each_command = pytest.mark.parametrize("command", [command for _, command in ALL], ids=[name for name, _ in ALL])
 
 

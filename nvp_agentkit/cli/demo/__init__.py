@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nvp_agentkit.cli import deployment, extras, screen
-from nvp_agentkit.cli.options import INTERRUPTED, DataDir
+from nvp_agentkit.cli.options import INTERRUPTED, AsJson, DataDir, say_json
 
 
 def command(
@@ -24,6 +24,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of simulation and training.")] = 0,
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing: use a temporary data folder.")] = False,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the whole path, from an equation to a certified forecast.
 
@@ -39,5 +40,8 @@ def command(
     with tempfile.TemporaryDirectory(prefix="nvp-") if ephemeral else nullcontext(None) as temporary:
         settings = deployment.settings_for(Path(temporary) if temporary else data_dir)
         options = Options(settings, data, units, budget_j, size, seed, keep=not ephemeral)
-        if not asyncio.run(tell(options, screen.console())):
+        played = asyncio.run(tell(options, screen.console(stderr=as_json)))
+        if played is None:
             raise typer.Exit(INTERRUPTED)
+        if as_json:
+            say_json(played.as_json(options))

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 from rich.console import Console
@@ -16,7 +18,7 @@ from rich.console import Console
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.demo import acts, lineage, sabotage
 from nvp_agentkit.cli.screen import Board
-from nvp_agentkit.client import AgentClient
+from nvp_agentkit.client import AgentClient, Forecast
 from nvp_agentkit.client.place import find
 from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.embedded.supervisor import Supervisor, ends_on_signal
@@ -24,6 +26,7 @@ from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.errors import StackNotRunning
+from nvp_agentkit.messages import JobCompleted
 from nvp_agentkit.messages.checks import millijoules
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.connect import connect
@@ -47,30 +50,55 @@ class Options:
     keep: bool
 
 
-async def tell(options: Options, console: Console) -> bool:
-    """Play all acts; False when interrupted. Whatever happens, what was started is ended."""
+@dataclass(frozen=True)
+class Played:
+    """What the acts came to; ``unseen_cpu_s`` are CPU-seconds that no rusage will tell."""
+
+    trained: JobCompleted
+    forecast: Forecast
+    picture: Path
+    charged_mj: int
+    unseen_cpu_s: float
+
+    def as_json(self, options: Options) -> dict[str, Any]:
+        """What a program wants to know of it."""
+        champion, baselines = self.trained.members[0], self.trained.baselines
+        certificate = options.settings.data_dir / "demo" / "certificate.json"
+        return {
+            "request_id": self.forecast.request_id,
+            "skill": champion.skill,
+            "baseline": min(baselines, key=lambda name: baselines[name]),
+            "training_mj": self.trained.energy.mj,
+            "charged_mj": self.charged_mj,
+            "method": self.trained.energy.method,
+            "certificate": str(certificate) if options.keep else None,
+            "picture": str(self.picture),
+        }
+
+
+async def tell(options: Options, console: Console) -> Played | None:
+    """Play all acts; None when interrupted. Whatever happens, what was started is ended."""
     began = time.monotonic()
     with ends_on_signal() as interrupted:
         async with AsyncExitStack() as stack:
             there = await already_there(options.settings)
             own = not there
             settings, running = await stack.enter_async_context(_stack(options, console, there))
-            charged_mj, unseen_cpu_s = await _play(options, settings, running, console)
+            played = await _play(options, settings, running, console)
             _closing(console, options, own=own)
     if interrupted():
         console.print("\ninterrupted; everything it started has ended")
-        return False
+        return None
+    seconds, charged = time.monotonic() - began, joules(played.charged_mj)
     if own:
-        _account_for_all(console, time.monotonic() - began, charged_mj, unseen_cpu_s)
+        _account_for_all(console, seconds, charged, played.unseen_cpu_s)
     else:
-        console.print(f"\n{joules(charged_mj)} charged to account {ACCOUNT} in {time.monotonic() - began:.0f} s.")
-    return True
+        console.print(f"\n{charged} charged to account {ACCOUNT} in {seconds:.0f} s.")
+    return played
 
 
-async def _play(
-    options: Options, settings: Settings, running: Supervisor | None, console: Console
-) -> tuple[int, float]:
-    """Acts two to eight; the millijoules that the account was charged, the CPU-seconds that no rusage will tell."""
+async def _play(options: Options, settings: Settings, running: Supervisor | None, console: Console) -> Played:
+    """Acts two to eight."""
     redis = await connect(settings)
     try:
         await _account(redis, settings, options.budget_j)
@@ -79,9 +107,9 @@ async def _play(
         async with AgentClient.connect(ACCOUNT, settings=settings) as nvp:
             dataset = await acts.data(nvp, options, console)
             trained = await acts.train(nvp, dataset, options, console)
-            forecast = await acts.quorum(nvp, dataset, trained, options, console)
+            answer = await acts.quorum(nvp, dataset, trained, options, console)
             # Beside the next acts, which wait for processes to start: drawing takes a core for two seconds.
-            drawing = asyncio.create_task(asyncio.to_thread(acts.picture, dataset, forecast, options))
+            drawing = asyncio.create_task(asyncio.to_thread(acts.picture, dataset, answer, options))
             await acts.refusals(nvp, redis, dataset, options, console)
             if running is not None and options.settings.embedded:
                 stage = sabotage.Stage(nvp, redis, running, console)
@@ -89,9 +117,11 @@ async def _play(
                 unseen_cpu_s = await sabotage.kill(stage, options.seed)
             else:
                 sabotage.leave_out(console)
-            await lineage.remember(nvp, settings, forecast, trained, console)
-        console.print(f"   picture: {acts.shown(await drawing)}", soft_wrap=True)
-        return (await Ledger(redis).balance(ACCOUNT)).spent_mj - before.spent_mj, unseen_cpu_s
+            await lineage.remember(nvp, settings, answer, trained, console)
+        picture = await drawing
+        console.print(f"   picture: {acts.shown(picture)}", soft_wrap=True)
+        charged_mj = (await Ledger(redis).balance(ACCOUNT)).spent_mj - before.spent_mj
+        return Played(trained, answer.forecast, picture, charged_mj, unseen_cpu_s)
     finally:
         await redis.aclose()
 
@@ -153,13 +183,13 @@ def _closing(console: Console, options: Options, *, own: bool) -> None:
         console.print(f"   [dim]stopping; data stays in {acts.shown(folder)}[/]", soft_wrap=True)
 
 
-def _account_for_all(console: Console, seconds: float, charged_mj: int, unseen_cpu_s: float) -> None:
+def _account_for_all(console: Console, seconds: float, charged: str, unseen_cpu_s: float) -> None:
     # Everything else that this process started has ended and was waited for, so the kernel knows its CPU-seconds.
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_s = unseen_cpu_s + sum(one.ru_utime + one.ru_stime for one in usage)
     whole = modelled(cpu_s)
     console.print(
         f"\nWhole demo: {seconds:.0f} s, {cpu_s:.0f} CPU-s, {joules(whole.mj)} {whole.method} "
-        f"({joules(whole.lo_mj)} to {joules(whole.hi_mj)}); {joules(charged_mj)} of it charged to account {ACCOUNT}, "
+        f"({joules(whole.lo_mj)} to {joules(whole.hi_mj)}); {charged} of it charged to account {ACCOUNT}, "
         "the rest is start-up, stores, compiling for service and this picture. Nothing is left running."
     )
