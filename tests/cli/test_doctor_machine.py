@@ -22,6 +22,7 @@ from nvp_agentkit.cli.doctor.finding import Finding
 from nvp_agentkit.embedded import lock
 from nvp_agentkit.embedded.stackfile import StackFile
 from nvp_agentkit.ensemble import init_keys
+from nvp_agentkit.settings import TETHERED_TO
 
 Mount = Callable[[str], Path]
 
@@ -213,7 +214,7 @@ def test_a_stack_that_runs_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc")
 def test_processes_of_a_dead_stack_are_broken(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "600"], env={lock.MARK: str(tmp_path)}) as stale:
+    with subprocess.Popen(["sleep", "600"], env={TETHERED_TO: str(tmp_path)}) as stale:
         try:
             (found,) = folder.stack(tmp_path)
         finally:
