@@ -13,6 +13,7 @@ from structlog.contextvars import bound_contextvars
 from nvp_agentkit.errors import NvpError
 from nvp_agentkit.messages import Payload
 from nvp_agentkit.streams import Completion, Consumer, Delivery, Handle, one_by_one
+from nvp_agentkit.streams.consumer import DELIVERIES
 from nvp_agentkit.streams.health import keep_announcing
 
 from .system import System
@@ -24,7 +25,7 @@ BATCH = 16  # messages in one worker's hands at a time
 class Role:
     """One place in one group: which streams, what is accepted, what is done, how it is refused.
 
-    Not ``unique`` are messages that may well be handled twice: see `Consumer`.
+    Not ``unique`` are messages that may well be handled twice: see `Consumer`, for ``max_deliveries`` as well.
     """
 
     suffix: str
@@ -34,6 +35,7 @@ class Role:
     refuse: Callable[[System, Delivery, NvpError], Completion]
     batch: int = BATCH
     unique: bool = True
+    max_deliveries: float = DELIVERIES
 
     @classmethod
     def each(
@@ -82,6 +84,7 @@ async def run_roles(
             accepts=(role.accepts,),
             unique=role.unique,
             batch=role.batch,
+            max_deliveries=role.max_deliveries,
             lease_s=system.settings.lease_s,
         )
         for role in roles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import structlog
@@ -36,7 +37,8 @@ class Recorder:
         """Write a batch of facts; they are acknowledged after the graph's commit.
 
         The graph away, the batch stays in hand under its leases and the stream is the buffer: facts never run
-        out of attempts. A fact that can never be written becomes a dead letter.
+        out of attempts, however often the recorder dies meanwhile. A fact that can never be written becomes a dead
+        letter.
         """
         bundles = [body(delivery, LineageRecorded) for delivery in deliveries]
         while True:
@@ -82,6 +84,7 @@ async def reap(ledger: Ledger, stop: asyncio.Event) -> None:
 async def serve(system: System, stop: asyncio.Event) -> None:
     async with Graph.connect(system.settings) as graph:
         recorder = Recorder(graph)
-        role = Role("lineage", "recorder", LineageRecorded, recorder.record, refuse, batch=BATCH, unique=False)
+        record = recorder.record
+        role = Role("lineage", "recorder", LineageRecorded, record, refuse, BATCH, unique=False, max_deliveries=math.inf)
         beside = [recorder.keep_ready(stop), reap(system.ledger, stop)]
         await run_roles(system, stop, [role], beside=beside, readiness=lambda: recorder.state)

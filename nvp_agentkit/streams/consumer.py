@@ -28,6 +28,7 @@ from nvp_agentkit.streams.verdict import Again, Outcome, Refuse, Rules
 
 log = logging.getLogger(__name__)
 
+DELIVERIES = 5
 FIRST_RETRY_S = 0.25  # then doubled each time, up to the lease
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0  # between two tries to reach Redis
 
@@ -48,7 +49,8 @@ class Consumer:
         batch: most messages a call of ``handle``.
         batch_wait_s: how long a batch may wait to become full.
         lease_s: how long a worker may be silent before others take its messages.
-        max_deliveries: after so many attempts a message goes to the dead letters, and the client is told.
+        max_deliveries: after so many attempts a message goes to the dead letters, and the client is told; infinite
+            for what must not be lost however often its worker dies.
         drain_timeout_s: how long the running batch may go on after ``stop``.
         longest_s: how long leases of a message without deadline are renewed.
 
@@ -70,7 +72,7 @@ class Consumer:
         batch: int = 1,
         batch_wait_s: float = 0.0,
         lease_s: float = 15.0,
-        max_deliveries: int = 5,
+        max_deliveries: float = DELIVERIES,
         drain_timeout_s: float = 10.0,
         longest_s: float = 3600.0,
     ) -> None:
@@ -213,7 +215,7 @@ class Consumer:
 
     async def _retry(self, retries: list[Again]) -> None:
         for again in retries:
-            wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** (again.delivery.attempt - 1))
+            wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** min(again.delivery.attempt - 1, 16))
             await self._leases.release([again.delivery], wait_s=wait_s, counted=True)
             self.counts["retried"] += 1
             log.warning("%s on %s again in %.2f s: %s", again.delivery.entry_id, again.delivery.stream, wait_s,

@@ -35,7 +35,7 @@ class Rules:
 
     refuse: Refuse
     accepts: Collection[type[Payload]]
-    max_deliveries: int
+    max_deliveries: float
 
     def receive(self, entry: Entry) -> Delivery | Settlement:
         """Look at one entry alone, so that a bad one leaves its neighbours unharmed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import time
 
 import pytest
@@ -68,6 +69,24 @@ async def test_a_message_that_silences_its_workers_is_given_up(bench):
     bench.start()
     assert "fell silent" in (await bench.reply(event, REFUSED)).data["detail"]
     assert len(await bench.dead()) == 1
+
+
+async def test_what_may_be_tried_for_ever_is(bench):
+    attempts = []
+
+    async def handle(delivery):
+        attempts.append(delivery.attempt)
+        if delivery.attempt < 2002:
+            raise ComputeFailed("again")
+        return bench.answered(delivery)
+
+    event = await bench.ask()
+    await bench.redis.xreadgroup("inference", "crashed", {bench.stream: ">"})
+    ((entry_id, _),) = await bench.redis.xrange(bench.stream)
+    await bench.redis.xclaim(bench.stream, "inference", "crashed", 0, [entry_id], idle=60_000, retrycount=2000)
+    bench.each(handle, max_deliveries=math.inf, lease_s=0.5)
+    await bench.reply(event)
+    assert attempts == [2001, 2002]
 
 
 async def test_any_other_error_of_ours_is_an_answer_and_no_dead_letter(bench):

@@ -97,6 +97,18 @@ async def test_the_graph_away_facts_wait_beyond_every_deadline_and_none_is_lost(
             assert await dead_letters(bench.system.redis, bench.account, "lineage") == []
 
 
+async def test_a_fact_in_whose_hands_many_recorders_died_is_recorded_all_the_same(bench, settings, request_of) -> None:
+    asked = bench.delivery(request_of())
+    await bench.complete(refusals.prediction(bench.system, asked, InvalidField("NaN")))
+    redis, lineage = bench.system.redis, names.key(bench.account, "lineage")
+    ((_, ((entry_id, _),)),) = await redis.xreadgroup("recorder", "crashed", {lineage: ">"})
+    await redis.xclaim(lineage, "recorder", "crashed", 0, [entry_id], idle=60_000, retrycount=2000)
+    async with recording(bench.system, settings), Graph.connect(settings) as graph:
+        await recorded(bench)
+        assert (await queries.decision(graph, asked.request_id)).decision["outcome"] == "refused"
+    assert await dead_letters(redis, bench.account, "lineage") == []
+
+
 async def test_a_fact_that_contradicts_another_is_a_dead_letter_and_its_neighbours_are_recorded(
     bench, settings
 ) -> None:
