@@ -84,7 +84,15 @@ async def reap(ledger: Ledger, stop: asyncio.Event) -> None:
 async def serve(system: System, stop: asyncio.Event) -> None:
     async with Graph.connect(system.settings) as graph:
         recorder = Recorder(graph)
-        record = recorder.record
-        role = Role("lineage", "recorder", LineageRecorded, record, refuse, BATCH, unique=False, max_deliveries=math.inf)
+        role = Role(
+            "lineage",
+            "recorder",
+            LineageRecorded,
+            recorder.record,
+            refuse,
+            batch=BATCH,
+            unique=False,
+            max_deliveries=math.inf,
+        )
         beside = [recorder.keep_ready(stop), reap(system.ledger, stop)]
         await run_roles(system, stop, [role], beside=beside, readiness=lambda: recorder.state)
