@@ -14,6 +14,7 @@ from structlog.typing import Processor
 from nvp_agentkit.observability.stderr import make_lossy
 from nvp_agentkit.settings import Settings
 
+TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # passwords are among the locals
 REPEATED = ("neo4j",)  # warns at each retry of what is then said once by whoever asked
 
 
@@ -27,7 +28,7 @@ def configure(settings: Settings, *, worker: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendered = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(TRACEBACKS), structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
         else [_for_people()]
     )
@@ -57,4 +58,7 @@ def _for_people() -> Processor:
     from rich.console import Console
 
     terminal = Console(stderr=True)
-    return structlog.dev.ConsoleRenderer(colors=terminal.color_system is not None and not terminal.no_color)
+    return structlog.dev.ConsoleRenderer(
+        colors=terminal.color_system is not None and not terminal.no_color,
+        exception_formatter=structlog.dev.plain_traceback,
+    )

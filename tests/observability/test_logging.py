@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import logging, warnings, structlog
 from nvp_agentkit.observability.logging import configure
@@ -15,6 +17,7 @@ structlog.contextvars.bind_contextvars(request="r-1")
 structlog.get_logger().info("ours", n=1)
 logging.getLogger("nvp_agentkit.streams.consumer").info("%s on %s", "1-0", "jobs")
 try:
+    password = "sec" + "ret"
     raise ValueError("told")
 except ValueError:
     logging.getLogger("nvp_agentkit.streams.handling").exception("failed")
@@ -47,3 +50,10 @@ def test_text_has_the_same_lines_and_a_trace_to_read() -> None:
     assert "1-0 on jobs" in text
     assert "ValueError: told" in text
     assert "of no interest" not in text
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_trace_shows_no_variables_for_passwords_are_among_them(log_format: str) -> None:
+    text = "\n".join(logged(log_format))
+    assert "ValueError" in text
+    assert "secret" not in text
