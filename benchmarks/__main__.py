@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import demo, import_time
+from benchmarks import demo, import_time, kill_stack
 from benchmarks.verdict import BrokenError, Verdict
 
-BENCHMARKS: dict[str, ModuleType] = {"demo": demo, "import_time": import_time}
+BENCHMARKS: dict[str, ModuleType] = {"demo": demo, "import_time": import_time, "kill_stack": kill_stack}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.process_tree import PeakPss
-from benchmarks.verdict import ROOT, BrokenError, Figure
+from benchmarks.process_tree import PeakPss, environment
+from benchmarks.verdict import BrokenError, Figure
 
 VALID = "valid:"
 SKILL = re.compile(r"skill over the best trivial forecast \([^)]*\) ([+-]\d+\.\d+)")
@@ -84,15 +84,12 @@ def play(data_dir: Path, *options: str, limit_s: float) -> Run:
         BrokenError: it failed or took longer than ``limit_s``.
     """
     command = [sys.executable, "-m", "nvp_agentkit.cli", "demo", "--data-dir", str(data_dir), *options]
-    rest = {name: value for name, value in os.environ.items() if not name.startswith("NVP_")}
-    paths = os.pathsep.join(filter(None, (str(ROOT), rest.get("PYTHONPATH"))))
-    environment = rest | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
     data_dir.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     said: list[str] = []
     certified_s = None
     with subprocess.Popen(
-        command, cwd=data_dir, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command, cwd=data_dir, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip
         late = threading.Timer(limit_s, _end, [process])

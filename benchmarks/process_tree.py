@@ -1,12 +1,37 @@
-"""Memory of a process and everything it started, as the kernel shares it out (proportional set size)."""
+"""Processes from outside: what one started, what memory that takes, what still works for a data folder."""
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Self
 
+from benchmarks.verdict import ROOT
+from nvp_agentkit.embedded import lock
+
 PROC = Path("/proc")
+KINDS = {"valkey-server": "valkey", "ArcadeDBServer": "arcadedb", "compute.child": "compute",
+         "nvp_agentkit.workers": "front"}  # fmt: skip
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For a process that is measured: this checkout, and no settings but those given."""
+    rest = {name: value for name, value in os.environ.items() if not name.startswith("NVP_")}
+    paths = os.pathsep.join(filter(None, (str(ROOT), rest.get("PYTHONPATH"))))
+    return rest | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"} | more
+
+
+def tethered(folder: Path) -> dict[int, str]:
+    """The processes that carry ``folder`` as that of their stack, and what each is; the supervisor is none of them."""
+    found = {}
+    for pid in lock.left_over(folder):
+        try:
+            said = (PROC / str(pid) / "cmdline").read_text(errors="replace")
+        except OSError:
+            continue
+        found[pid] = next((kind for sign, kind in KINDS.items() if sign in said), "other")
+    return found
 
 
 class PeakPss:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import demo
+from benchmarks import demo, process_tree
 from benchmarks.process_tree import PeakPss, pss_kb, tree
 from benchmarks.verdict import BrokenError, Figure, Verdict
 
@@ -169,7 +169,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         (folder.parent / "__init__.py").touch()
         (folder / "__main__.py").write_text(SAYS.format(end=end))
         (folder / "__init__.py").touch()
-        monkeypatch.setattr(demo, "ROOT", tmp_path)
+        monkeypatch.setattr(process_tree, "ROOT", tmp_path)
 
     return install
 
