@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from nvp_agentkit.client.forecast import Certificate, Exchange, Forecast
+from nvp_agentkit.client.answer import Reader
+from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.client.job import Job
 from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
 from nvp_agentkit.client.place import Place, find
-from nvp_agentkit.errors import InvalidInput, MissingExtra, NvpError, QuorumAbstained, StoreUnavailable, from_wire
+from nvp_agentkit.errors import InvalidInput, MissingExtra, StoreUnavailable
 from nvp_agentkit.messages import (
-    TRIVIAL,
     ArrayRef,
     Event,
     ImportSpec,
@@ -33,12 +33,13 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.checks import check_field, millijoules
 from nvp_agentkit.messages.envelope import TYPE_OF
-from nvp_agentkit.settings import VOTERS, Settings
+from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.accounts import require
 from nvp_agentkit.streams.connect import connect, store_errors
 from nvp_agentkit.streams.replies import ReplyReader, publish
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
     from redis.asyncio import Redis
 
@@ -101,6 +102,9 @@ class AgentClient:
         assurance: Literal["single", "quorum"] = "single",
         units: str = "1",
         model: str | None = None,
+        frame_time: datetime | np.datetime64 | None = None,
+        dt_s: float | None = None,
+        dx_m: float | None = None,
         deadline_s: float = PREDICTION_DEADLINE_S,
     ) -> Forecast:
         """Forecast the frame after ``field``.
@@ -116,6 +120,8 @@ class AgentClient:
             model: a model id instead of the champion; only with ``single``. ``trivial`` is the trivial forecaster
                 that would have told the last of three frames best (of two frames: advection; of one: persistence),
                 in any domain, ``trivial:NAME`` the one of that name.
+            frame_time, dt_s, dx_m: when the last frame was, what lies between frames and between cells: for
+                `Forecast.to_xarray` alone.
             deadline_s: how long the answer is worth having.
 
         Raises:
@@ -127,6 +133,7 @@ class AgentClient:
         if assurance == "quorum" and model is not None:
             raise InvalidInput("a quorum is of all members; ask for one model with assurance='single'")
         budget_mj, until = millijoules(budget_j), time.time() + seconds(deadline_s)
+        axes = Axes(frame_time, dt_s, dx_m)
         values = check_field(field, max_cells=self._place.settings.max_cells)
         async with within(deadline_s):
             reference = await self._reference(values, units)
@@ -136,7 +143,8 @@ class AgentClient:
             await publish(self._redis, self.account, suffix, event)
         left_s = until - time.time() + 1.0
         reply = await self._replies.wait(event.id, [TYPE_OF[kind] for kind in finals], timeout_s=left_s)
-        return await self._forecast(reply.payload, request.field.digest)
+        reader = Reader(self.artifacts, self._place.root_key, self._place.settings.max_cells)
+        return await reader.read(reply.payload, request, axes)
 
     async def simulate(
         self, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **parameters: int
@@ -255,34 +263,3 @@ class AgentClient:
         else:
             reference = await self.artifacts.put_array(values)
         return said(ArrayRef, **reference.model_dump() | {"units": units})
-
-    async def _forecast(self, reply: Payload, asked: str) -> Forecast:
-        match reply:
-            case PredictionCompleted():
-                trained = not reply.model_id.startswith(f"{TRIVIAL}:")
-                models = {VOTERS[0] if trained else TRIVIAL: reply.model_id}
-                return Forecast(reply.request_id, *await self._arrays(reply), reply.mean.units, reply.energy, models)
-            case PredictionCertified():
-                raw = await self.artifacts.get(reply.certificate)
-                exchange = Exchange(reply.request_id, asked, reply.mean.digest, reply.log_var.digest)
-                certificate = Certificate(raw, self._place.root_key, self.artifacts, exchange)
-                return Forecast(
-                    reply.request_id,
-                    *await self._arrays(reply),
-                    reply.mean.units,
-                    reply.energy,
-                    reply.models,
-                    reply.agreed,
-                    reply.dissent,
-                    certificate,
-                )
-            case PredictionAbstained():
-                raise QuorumAbstained(f"request {reply.request_id}: {reply.reason}")
-            case PredictionRefused():
-                raise from_wire(reply.code, reply.detail)
-        raise NvpError(f"a {type(reply).__name__} is no answer to a prediction request")
-
-    async def _arrays(self, reply: PredictionCompleted | PredictionCertified) -> tuple[NDArray[Any], NDArray[Any]]:
-        limit = self._place.settings.max_cells
-        artifacts = self.artifacts
-        return await artifacts.get_array(reply.mean, limit), await artifacts.get_array(reply.log_var, limit)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nvp_agentkit.errors import VerificationFailed
+from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName, VerificationFailed
 from nvp_agentkit.messages import TRIVIAL, Reading
 
 if TYPE_CHECKING:
     import numpy as np
+    import xarray as xr
     from numpy.typing import NDArray
 
     from nvp_agentkit.artifacts import Artifacts
@@ -59,6 +63,23 @@ class Certificate:
             raise VerificationFailed(f"certificate of another answer: {verdict.mean.digest}, this one is {asked.mean}")
         return verdict
 
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` of the certificate's bytes."""
+        from nvp_agentkit.artifacts.content import digest_of
+
+        return digest_of(self.raw)
+
+    def members(self) -> dict[str, NDArray[np.float32]]:
+        """The mean (H, W) of each vote whose array is still kept, by voter; `verify` tells whether they hold."""
+        from nvp_agentkit.ensemble import votes_in
+
+        found: dict[str, NDArray[np.float32]] = {}
+        for vote in votes_in(self.raw):
+            with suppress(UnknownName, StoreUnavailable):
+                found[vote.voter] = self.artifacts.fetch_array(vote.mean).astype("float32", copy=False)
+        return dict(sorted(found.items()))
+
     def save(self, path: Path | str) -> Path:
         """Write the certificate to a file that ``nvp verify`` reads."""
         target = Path(path)
@@ -67,13 +88,36 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Axes:
+    """When the last frame was, and how far frames and cells are apart, as far as the asker said.
+
+    Raises:
+        InvalidInput: a time without a zone, or a distance that is none.
+    """
+
+    frame_time: datetime | np.datetime64 | None = None
+    dt_s: float | None = None
+    dx_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.frame_time, datetime) and self.frame_time.tzinfo is None:
+            raise InvalidInput(f"frame_time={self.frame_time}: has no time zone; give datetime(..., tzinfo=UTC)")
+        for name, value in (("dt_s", self.dt_s), ("dx_m", self.dx_m)):
+            if value is not None and not 0 < value < math.inf:
+                raise InvalidInput(f"{name}={value!r}: give a finite number above 0, or leave it away")
+
+
+@dataclass(frozen=True)
 class Forecast:
     """The next frame as a distribution a cell: mean and log-variance, shape (H, W), in ``units``."""
 
     request_id: str
+    domain: str
+    field_digest: str
     mean: NDArray[np.float32]
     log_var: NDArray[np.float32]
     units: str
+    axes: Axes
     energy: Reading
     models: dict[str, str]
     agreed: tuple[str, ...] = ()
@@ -96,6 +140,22 @@ class Forecast:
     @property
     def assurance(self) -> str:
         return "single" if self.certificate is None else "quorum"
+
+    def to_xarray(self) -> xr.Dataset:
+        """The forecast as a dataset after CF-1.11, ready for ``to_netcdf``.
+
+        ``mean`` and ``sigma`` (y, x); with a quorum ``members`` (member, y, x), the votes whose arrays are still
+        kept. Coordinates are cells, or metres where ``dx_m`` was said; ``lead_time`` is in seconds where ``dt_s``
+        was said, else in frames; ``forecast_reference_time`` is the ``frame_time`` that was said, ``time`` one ``dt_s``
+        later. A unit that UDUNITS
+        cannot read becomes ``1``, and stands in ``long_name`` and ``nvp_units``.
+
+        Raises:
+            MissingExtra: xarray is not installed.
+        """
+        from nvp_agentkit.client.cf import dataset
+
+        return dataset(self)
 
     def __str__(self) -> str:
         height, width = self.mean.shape

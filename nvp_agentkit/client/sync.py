@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Coroutine, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -15,6 +16,7 @@ from nvp_agentkit.messages import JobCompleted, JobProgressed, ObjectRef
 from nvp_agentkit.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
 T = TypeVar("T")
@@ -74,6 +76,9 @@ class SyncAgentClient:
         assurance: Literal["single", "quorum"] = "single",
         units: str = "1",
         model: str | None = None,
+        frame_time: datetime | np.datetime64 | None = None,
+        dt_s: float | None = None,
+        dx_m: float | None = None,
         deadline_s: float = PREDICTION_DEADLINE_S,
     ) -> Forecast:
         return self._run(
@@ -84,6 +89,9 @@ class SyncAgentClient:
                 assurance=assurance,
                 units=units,
                 model=model,
+                frame_time=frame_time,
+                dt_s=dt_s,
+                dx_m=dx_m,
                 deadline_s=deadline_s,
             )
         )

@@ -14,11 +14,11 @@ from nvp_agentkit.ensemble.certificate import certify
 from nvp_agentkit.ensemble.decision import Decision, decide
 from nvp_agentkit.ensemble.keys import KeyRing, RootOfTrust, Signer, init_keys, load_signer
 from nvp_agentkit.ensemble.record import AgreementRule, EnsembleRecord, Member
-from nvp_agentkit.ensemble.verify import Verdict, references, verify
+from nvp_agentkit.ensemble.verify import Verdict, references, verify, votes_in
 from nvp_agentkit.ensemble.votes import Vote, make_vote, open_vote, sign_vote
 
 __all__ = [
     "AgreementRule", "Answer", "Ballots", "Decision", "EnsembleRecord", "KeyRing", "Member", "RootOfTrust", "Signer",
     "Verdict", "Vote", "calibrate_rule", "certify", "collect", "decide", "init_keys", "load_signer", "make_vote",
-    "open_vote", "question", "references", "sign_vote", "verify",
+    "open_vote", "question", "references", "sign_vote", "verify", "votes_in",
 ]

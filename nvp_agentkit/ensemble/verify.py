@@ -117,14 +117,22 @@ def references(certificate: bytes) -> tuple[ArrayRef, ...]:
     Raises:
         VerificationFailed: it is no certificate.
     """
+    mask = parse_statement(decode(certificate).body).predicate.ensemble.mask
+    refs = [ref for vote in votes_in(certificate) for ref in (vote.mean, vote.log_var)]
+    return tuple(ref for ref in (*([mask] if mask else []), *refs) if ref.inline is None)
+
+
+def votes_in(certificate: bytes) -> tuple[Vote, ...]:
+    """The votes it carries. Nothing of them is verified yet.
+
+    Raises:
+        VerificationFailed: it is no certificate.
+    """
     claim = parse_statement(decode(certificate).body).predicate
     try:
-        votes = [Vote.model_validate_json(envelope.body) for envelope in claim.votes]
+        return tuple(Vote.model_validate_json(envelope.body) for envelope in claim.votes)
     except ValidationError as error:
         raise VerificationFailed("the certificate holds something that is no vote") from error
-    refs = [ref for vote in votes for ref in (vote.mean, vote.log_var)]
-    masks = [] if claim.ensemble.mask is None else [claim.ensemble.mask]
-    return tuple(ref for ref in (*masks, *refs) if ref.inline is None)
 
 
 def _ballots(claim: Predicate, keys: KeyRing) -> Ballots:

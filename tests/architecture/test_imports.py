@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-HEAVY = ("jax", "flax", "optax", "neo4j", "obstore", "safetensors", "matplotlib", "cryptography.hazmat", "cv2")
+HEAVY = (
+    "jax", "flax", "optax", "neo4j", "obstore", "safetensors", "matplotlib", "cryptography.hazmat", "cv2", "xarray",
+)  # fmt: skip
 
 
 def loaded(module: str) -> set[str]:

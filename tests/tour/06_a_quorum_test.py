@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nvp_agentkit.artifacts import Artifacts
 from nvp_agentkit.client import Forecast
 from nvp_agentkit.errors import VerificationFailed
 
@@ -32,6 +34,18 @@ async def test_the_certificate_proves_itself(forecast: Forecast) -> None:
     assert verdict.recomputed
     assert (verdict.account, verdict.request_id) == ("ace-1", forecast.request_id)
     assert set(forecast.agreed) == set(verdict.agreed)
+
+
+def test_as_a_dataset_it_brings_the_votes_whose_arrays_are_kept(forecast: Forecast, tmp_path: Path) -> None:
+    dataset = forecast.to_xarray()
+    kept = {f"voter-{number}" for number in dataset["member"].values}
+    assert set(forecast.agreed) <= kept <= set(forecast.models)
+    agreed = dataset["members"].sel(member=[int(voter[-1]) for voter in forecast.agreed])
+    np.testing.assert_allclose(agreed.mean("member"), dataset["mean"], rtol=1e-5)  # so the answer was made
+    assert dataset.attrs["agreed"] == " ".join(forecast.agreed)
+    assert dataset.attrs["certificate"].startswith("sha256:")
+    elsewhere = dataclasses.replace(forecast.certificate, artifacts=Artifacts(str(tmp_path)))
+    assert "members" not in dataclasses.replace(forecast, certificate=elsewhere).to_xarray()
 
 
 def test_a_certificate_that_was_touched_proves_nothing(forecast: Forecast, stack, tmp_path: Path) -> None:
