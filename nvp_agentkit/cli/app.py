@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 from nvp_agentkit import __version__
-from nvp_agentkit.cli import accounts, demo, doctor, inspect, logs, stack
+from nvp_agentkit.cli import accounts, demo, doctor, inspect, logs, predict, stack
 from nvp_agentkit.cli.options import FAILED, INTERRUPTED, STATUSES, USAGE, say_json
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
@@ -49,6 +49,7 @@ app.command("logs", rich_help_panel=RUN)(logs.command)
 app.command("down", rich_help_panel=RUN)(stack.down)
 app.command("worker", rich_help_panel=RUN)(stack.worker)
 app.command("keys", rich_help_panel=RUN)(stack.keys)
+app.command("predict", rich_help_panel=ASK)(predict.command)
 app.command("verify", rich_help_panel=ASK)(inspect.verify_certificate)
 app.command("lineage", rich_help_panel=ASK)(inspect.lineage)
 app.add_typer(accounts.app, name="account", rich_help_panel=KEEP)

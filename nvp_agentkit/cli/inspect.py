@@ -113,9 +113,10 @@ def decision_lines(found: Any) -> list[str]:
     from nvp_agentkit.energy.accounts import joules
 
     decision = found.decision.properties
+    by = f", decided by {found.decided_by}" if found.decided_by else ""
     lines = [
         f"request {decision['request_id']}: {decision['outcome']}",
-        f"  asked by {found.asked_by}, decided by {found.decided_by}, paid by {', '.join(found.paid_by) or 'nobody'}",
+        f"  asked by {found.asked_by}{by}, paid by {', '.join(found.paid_by) or 'nobody'}",
     ]
     lines += [f"  answered by {short(model)}" for model in found.models]
     for ballot in found.ballots:

@@ -147,7 +147,7 @@ class AgentClient:
         return await reader.read(reply.payload, request, axes)
 
     async def simulate(
-        self, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **parameters: int
+        self, /, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **parameters: int
     ) -> Job:
         """Make sequences of ``domain``: trajectories, frames, size, seed. The result names the dataset."""
         return await self._job(said(SimulateSpec, domain=domain, **parameters), budget_j, deadline_s)

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Coroutine, Iterator
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from nvp_agentkit.client.agent import PREDICTION_DEADLINE_S, AgentClient
-from nvp_agentkit.client.forecast import Forecast
+from nvp_agentkit.client.agent import AgentClient
 from nvp_agentkit.client.job import Job
-from nvp_agentkit.messages import JobCompleted, JobProgressed, ObjectRef
+from nvp_agentkit.messages import JobCompleted, JobProgressed
 from nvp_agentkit.settings import Settings
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
-
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -38,6 +32,30 @@ class SyncJob:
     def result(self) -> JobCompleted:
         """As `Job.result`."""
         return self._runner.run(self._job.result())
+
+
+def _blocking(
+    call: Callable[Concatenate[AgentClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncAgentClient, P], T]:
+    """``call`` with the same words and the same documentation, waited for."""
+
+    @functools.wraps(call)
+    def waiting(self: SyncAgentClient, /, *args: P.args, **words: P.kwargs) -> T:
+        return self._run(call(self._client, *args, **words))
+
+    return waiting
+
+
+def _starting(
+    call: Callable[Concatenate[AgentClient, P], Coroutine[Any, Any, Job]],
+) -> Callable[Concatenate[SyncAgentClient, P], SyncJob]:
+    """As `_blocking`, and the job is one to wait for."""
+
+    @functools.wraps(call)
+    def starting(self: SyncAgentClient, /, *args: P.args, **words: P.kwargs) -> SyncJob:
+        return SyncJob(self._run(call(self._client, *args, **words)), self._runner)
+
+    return starting
 
 
 class SyncAgentClient:
@@ -66,60 +84,12 @@ class SyncAgentClient:
         finally:
             self._runner.close()
 
-    @functools.wraps(AgentClient.predict)
-    def predict(
-        self,
-        field: ArrayLike,
-        *,
-        domain: str,
-        budget_j: float | None = None,
-        assurance: Literal["single", "quorum"] = "single",
-        units: str = "1",
-        model: str | None = None,
-        frame_time: datetime | np.datetime64 | None = None,
-        dt_s: float | None = None,
-        dx_m: float | None = None,
-        deadline_s: float = PREDICTION_DEADLINE_S,
-    ) -> Forecast:
-        return self._run(
-            self._client.predict(
-                field,
-                domain=domain,
-                budget_j=budget_j,
-                assurance=assurance,
-                units=units,
-                model=model,
-                frame_time=frame_time,
-                dt_s=dt_s,
-                dx_m=dx_m,
-                deadline_s=deadline_s,
-            )
-        )
-
-    @functools.wraps(AgentClient.simulate)
-    def simulate(self, domain: str, *, budget_j: float | None = None, **parameters: Any) -> SyncJob:
-        return self._job(self._client.simulate(domain, budget_j=budget_j, **parameters))
-
-    @functools.wraps(AgentClient.import_file)
-    def import_file(
-        self, path: Path | str, *, domain: str, budget_j: float | None = None, **parameters: Any
-    ) -> SyncJob:
-        return self._job(self._client.import_file(path, domain=domain, budget_j=budget_j, **parameters))
-
-    @functools.wraps(AgentClient.train)
-    def train(self, domain: str, *, data: ObjectRef, budget_j: float | None = None, **parameters: Any) -> SyncJob:
-        return self._job(self._client.train(domain, data=data, budget_j=budget_j, **parameters))
-
-    @functools.wraps(AgentClient.frames)
-    def frames(self, dataset: ObjectRef, *, trajectory: int = 0, first: int = 0, count: int = 2) -> NDArray[Any]:
-        return self._run(self._client.frames(dataset, trajectory=trajectory, first=first, count=count))
-
-    @functools.wraps(AgentClient.recorded)
-    def recorded(self, *, timeout_s: float = 30.0) -> None:
-        self._run(self._client.recorded(timeout_s=timeout_s))
-
-    def _job(self, asked: Coroutine[Any, Any, Job]) -> SyncJob:
-        return SyncJob(self._run(asked), self._runner)
+    predict = _blocking(AgentClient.predict)
+    frames = _blocking(AgentClient.frames)
+    recorded = _blocking(AgentClient.recorded)
+    simulate = _starting(AgentClient.simulate)
+    import_file = _starting(AgentClient.import_file)
+    train = _starting(AgentClient.train)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvp_agentkit.arrayfile import MAX_CELLS
 from nvp_agentkit.errors import InvalidFile
-from nvp_agentkit.fields.readers import MAX_CELLS, read_user_file
+from nvp_agentkit.fields.readers import read_user_file
 from nvp_agentkit.fields.sequence import SequenceSet
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from nvp_agentkit.arrayfile import file_and_array
 from nvp_agentkit.cli.inspect import short
 from nvp_agentkit.cli.screen import progress_bar
 from nvp_agentkit.client import AgentClient, Forecast
@@ -55,12 +56,6 @@ class Shown:
     truth: Frames
 
 
-def _file_and_array(asked: str) -> tuple[str, str | None]:
-    """``rain.npz:rain_mm_h`` names an array of a file, unless a file of just that name is there."""
-    name, colon, array = asked.rpartition(":")
-    return (name, array) if colon and not Path(asked).exists() else (asked, None)
-
-
 def title(console: Console, number: int, text: str) -> None:
     console.print(f"\n[bold cyan]{number}[/] [bold]{text}[/]")
 
@@ -88,10 +83,10 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
         )
     else:
         title(console, 2, f"Your field: {escape(options.data)}")
-        name, array = _file_and_array(options.data)
+        path, array = file_and_array(options.data)
         domain = "user_field"
         job = await nvp.import_file(
-            name, domain=domain, array=array, units=options.units, budget_j=DATA_BUDGET_J
+            path, domain=domain, array=array, units=options.units, budget_j=DATA_BUDGET_J
         )
     done = await _watch(job, console, lambda line: f"{line.used_mj / 1000:.1f} J")
     ref, about = done.dataset, done.summary
@@ -204,11 +199,11 @@ async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Op
 
 def picture(dataset: Dataset, answer: Shown, options: Options) -> Path:
     """Now, what came, what was forecast, the error and the stated uncertainty, as one PNG; where it is."""
-    from nvp_agentkit.cli.demo.picture import draw
+    from nvp_agentkit.cli.picture import draw
 
     path = options.settings.data_dir / "demo" / "forecast.png" if options.keep else Path.cwd() / "nvp-demo.png"
     title = f"{dataset.domain}, one frame ahead, certified by quorum"
-    draw(path, answer.frames[-1], answer.truth, answer.forecast, title=title)
+    draw(path, answer.frames[-1], answer.forecast, title=title, truth=answer.truth)
     return path
 
 

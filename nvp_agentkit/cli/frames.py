@@ -1,0 +1,92 @@
+"""The frames of a user's file that a forecast is asked from, and what came after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvp_agentkit.arrayfile import file_and_array, open_array
+from nvp_agentkit.errors import InvalidField, InvalidInput
+
+SHOWN = 3  # a trained model looks at two, a trivial forecaster tries itself on the third
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What is shown (K, H, W), the number of the frame it leads to, and that frame where the file has it.
+
+    ``valid`` (H, W) leaves out the cells that had no value in one of them.
+    """
+
+    source: str
+    target: int
+    shown: Floats
+    valid: Mask
+    truth: Floats | None = None
+
+    @property
+    def last(self) -> Floats:
+        newest: Floats = self.shown[-1]
+        return newest
+
+
+def read_frames(asked: str, *, frame: int | None = None, trajectory: int = 0, fill: float | None = None) -> Frames:
+    """The last frames of ``asked`` (FILE[:NAME]), or those before ``frame``; no other is read.
+
+    Args:
+        asked: a .npy or .npz of (T, H, W) or (N, T, H, W).
+        frame: the number of the frame to forecast, counted from 0, or from the end if negative; None: the one that
+            would come next.
+        trajectory: which of N.
+        fill: what to put where a cell has no value.
+
+    Raises:
+        InvalidFile: it cannot be read safely.
+        InvalidInput: no such frame or trajectory.
+        InvalidField: cells without a value, and nothing to fill them with.
+    """
+    with open_array(*file_and_array(asked)) as found:
+        trajectories, frames = (1, *found.header.shape)[-4:-2]
+        if not 0 <= trajectory < trajectories:
+            raise InvalidInput(f"trajectory {trajectory}: {found.name} has {trajectories}, counted from 0")
+        target = _target(frame, frames, found.name)
+        first = max(0, target - SHOWN)
+        values = found.maps(trajectory * frames + first, min(target + 1, frames) - first)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf, and is refused with the field
+        values = values.astype(np.float32)
+    shown, came = values[: target - first], values[target - first :]
+    missing = np.isnan(shown)
+    if missing.any():
+        if fill is None:
+            raise InvalidField(
+                f"{found.name}: {int(missing.sum()):,} of {missing.size:,} cells in frames {first} to {target - 1} are "
+                "NaN, and a request needs every value; say what to put there (--fill 0), or train on the file, "
+                "which leaves such cells out (nvp demo --data)"
+            )
+        shown = np.where(missing, np.float32(fill), shown)
+    valid = np.logical_and.reduce(~missing, axis=0) & np.logical_and.reduce(np.isfinite(came), axis=0)
+    if not valid.any():
+        raise InvalidField(f"{found.name}: no cell has a value in all of frames {first} to {target}; choose others")
+    return Frames(found.name, target, shown, valid, came[0] if len(came) else None)
+
+
+def rmse(one: Floats, other: Floats, valid: Mask) -> float:
+    """Root mean square of the difference (H, W) over the cells that have a value."""
+    return float(np.sqrt(np.mean((one[valid].astype(np.float64) - other[valid]) ** 2)))
+
+
+def _target(frame: int | None, frames: int, name: str) -> int:
+    if frame is None:
+        return frames
+    target = frame + frames if frame < 0 else frame
+    if not 1 <= target < frames:
+        raise InvalidInput(
+            f"frame {frame}: {name} has frames 0 to {frames - 1}, and one must be known before; give 1 to "
+            f"{frames - 1}, or leave --frame away for the one that would come next"
+        )
+    return target

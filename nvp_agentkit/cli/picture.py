@@ -1,0 +1,185 @@
+"""One picture of one forecast: what was known, what came, the forecast, its error, its stated uncertainty."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvp_agentkit.cli.frames import rmse
+from nvp_agentkit.cli.inspect import short
+from nvp_agentkit.client.units import readable
+from nvp_agentkit.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nvp_agentkit.client import Forecast
+
+Field = NDArray[np.float32]
+CLIP = 0.5  # per cent of the cells at either end that may be off a colour scale
+SKEWED = 0.15  # of the scale: a median below it, and nothing would be seen of most cells on a linear scale
+WIDE = 1.7  # times as wide as high: two columns instead of one row
+PANEL_IN, WIDE_PANEL_IN = 3.0, 6.2  # width of a map in a row, in two columns
+HIGHEST_IN = 8.0
+HEAD_IN, BAR_IN = 0.66, 0.95  # title and facts above all maps, title and colour bar around each
+DPI = 110
+STYLE: dict[Any, Any] = {
+    "font.size": 9, "axes.titlesize": 10.5, "axes.formatter.limits": (-2, 4), "axes.formatter.use_mathtext": True,
+}  # fmt: skip
+NO_VALUE, QUIET = "0.82", "0.35"  # greys
+EXTEND = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
+TYPESET = {"n0 Te (rho_s/L_n)^2": r"$n_0 T_e\,(\rho_s/L_n)^2$"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map with its colours."""
+
+    title: str
+    field: Field
+    colours: str
+    least: float
+    most: float
+    skewed: bool = False
+
+
+def draw(
+    path: Path,
+    last: Field,
+    forecast: Forecast,
+    *,
+    title: str,
+    truth: Field | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> None:
+    """Write the PNG. Colours are shared where values can be compared; cells outside ``valid`` stay grey.
+
+    Args:
+        path: where to.
+        last: the last known frame (H, W).
+        forecast: of the frame after it.
+        title: what the forecast is of.
+        truth: what came, where it is known.
+        valid: cells that have a value; None: all.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise MissingExtra.of("matplotlib", extra="plot") from error
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    there = np.ones(last.shape, bool) if valid is None else valid
+    panels = _panels(last, forecast, truth, there)
+    with plt.rc_context(STYLE):
+        figure, axes = _canvas(plt, len(panels), last.shape)
+        for axis, panel in zip(axes, panels, strict=False):
+            _show(figure, axis, panel, there, typeset(forecast.units))
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        _head(figure, title, _facts(forecast, truth, last, there))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=DPI)
+        plt.close(figure)
+
+
+def typeset(units: str) -> str:
+    """Units as they are printed: ``m2 s-2`` with raised powers."""
+    if units in TYPESET:
+        return TYPESET[units]
+    if not readable(units):
+        return units.replace("$", r"\$")  # else matplotlib would take it for mathematics
+    return re.sub(r"(?<=[A-Za-z])\^?(-?\d)\b", r"$^{\1}$", units)
+
+
+def _panels(last: Field, forecast: Forecast, truth: Field | None, there: NDArray[np.bool_]) -> list[Panel]:
+    mean, sigma = forecast.mean, forecast.std
+    off = mean - (last if truth is None else truth)
+    shown = np.stack([last, mean if truth is None else truth])[:, there]
+    low, high = _bounds(shown)
+    if shown.min() >= 0 and low < SKEWED * high:
+        low = 0.0
+    skewed = bool(low >= 0 and np.median(shown) - low < SKEWED * (high - low))
+    widest = _bounds(np.abs(off[there]))[1]
+
+    def field(title: str, values: Field) -> Panel:
+        return Panel(title, values, "inferno", low, high, skewed)
+
+    panels = [field("last known frame", last)]
+    if truth is not None:
+        panels.append(field("what came", truth))
+    panels.append(field("forecast", mean))
+    title = "forecast − last known frame" if truth is None else "error: forecast − what came"
+    panels.append(Panel(title, off, "RdBu_r", -widest, widest))
+    if np.ptp(sigma[there]) > 0:  # a number is no map
+        panels.append(Panel("stated uncertainty: one sigma", sigma, "viridis", 0.0, _bounds(sigma[there])[1]))
+    return panels
+
+
+def _bounds(values: Field) -> tuple[float, float]:
+    low, high = (float(bound) for bound in np.percentile(values, (CLIP, 100 - CLIP)))
+    return low, high
+
+
+def _canvas(plt: Any, panels: int, shape: tuple[int, ...]) -> tuple[Figure, list[Axes]]:
+    aspect = shape[1] / shape[0]
+    columns = 2 if aspect > WIDE else panels
+    width = WIDE_PANEL_IN if aspect > WIDE else PANEL_IN
+    height = min(width / aspect, HIGHEST_IN)
+    rows = -(-panels // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        figsize=(columns * (width + 0.25), rows * (height + BAR_IN) + HEAD_IN),
+        layout="constrained",
+    )
+    figure.get_layout_engine().set(w_pad=0.06, rect=(0, 0, 1, 1 - HEAD_IN / figure.get_figheight()))
+    return figure, list(axes.flat)
+
+
+def _show(figure: Figure, axis: Axes, panel: Panel, there: NDArray[np.bool_], units: str) -> None:
+    from matplotlib.colors import Normalize, PowerNorm
+    from matplotlib.ticker import MaxNLocator
+
+    norm = PowerNorm(0.5, panel.least, panel.most) if panel.skewed else Normalize(panel.least, panel.most)
+    image = axis.imshow(np.ma.masked_array(panel.field, ~there), origin="lower", cmap=panel.colours, norm=norm)
+    axis.set_facecolor(NO_VALUE)
+    axis.set_title(panel.title, loc="left")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    inside = panel.field[there]
+    extend = EXTEND[bool(inside.min() < panel.least), bool(inside.max() > panel.most)]
+    bar = figure.colorbar(image, ax=axis, location="bottom", fraction=0.06, pad=0.03, aspect=30, extend=extend)
+    bar.locator = MaxNLocator(5)
+    bar.update_ticks()
+    bar.set_label(units)
+    bar.outline.set_visible(False)
+
+
+def _head(figure: Figure, title: str, facts: str) -> None:
+    inches = figure.get_figheight()
+    figure.text(0.008, 1 - 0.1 / inches, title, fontsize=13, weight="bold", va="top", parse_math=False)
+    figure.text(0.008, 1 - 0.36 / inches, facts, fontsize=10, color=QUIET, va="top")
+
+
+def _facts(forecast: Forecast, truth: Field | None, last: Field, there: NDArray[np.bool_]) -> str:
+    """The figures a reader asks for, in one line."""
+    units = typeset(forecast.units)
+    facts = []
+    if truth is not None:
+        missed, stayed = (rmse(one, truth, there) for one in (forecast.mean, last))
+        facts.append(f"RMSE {missed:.3g}, persistence {stayed:.3g} {units}")
+    sigma = float(np.mean(forecast.std[there]))
+    facts.append(f"sigma {sigma:.3g}" + ("" if forecast.trained else ", not calibrated"))
+    who = f"{len(forecast.agreed)} voters agree" if forecast.certificate else short(*forecast.models.values())
+    return "  ·  ".join([*facts, who, f"{forecast.energy.mj / 1000:.2f} J {forecast.energy.method}"])
