@@ -18,40 +18,52 @@ if TYPE_CHECKING:
     from nvp_agentkit.settings import Settings
 
 
+Data = Annotated[str, typer.Option(help="A .npy or .npz of (T, H, W) or (N, T, H, W) values.", metavar="FILE[:NAME]")]
+Domain = Annotated[str, typer.Option(help="Whose ensemble answers.", metavar="NAME")]
+Units = Annotated[str, typer.Option(help="Units of the values; 1: those that the models learnt.")]
+Assurance = Annotated[
+    Literal["single", "quorum"], typer.Option(help="One model's word, or a certified agreement of 2/3.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="A model id, or `trivial`: needs no training.", metavar="ID", show_default="the champion"),
+]
+Budget = Annotated[float, typer.Option("--budget-j", help="Joules it may cost.", metavar="J")]
+Account = Annotated[
+    str | None, typer.Option(help="Who pays.", metavar="NAME", show_default="NVP_ACCOUNT, else the only one here")
+]
+Frame = Annotated[
+    int | None,
+    typer.Option(help="Forecast this frame of the file and compare.", metavar="N", show_default="the next one"),
+]
+Trajectory = Annotated[int, typer.Option(help="Which of N trajectories.", metavar="N")]
+Fill = Annotated[
+    float | None, typer.Option(help="Put this where a cell is NaN.", metavar="VALUE", show_default="refuse")
+]
+Time = Annotated[str | None, typer.Option(help="Time of the last frame shown, ISO 8601 with a zone.", metavar="TIME")]
+Seconds = Annotated[float | None, typer.Option("--dt-s", help="Seconds between frames.", metavar="S")]
+Metres = Annotated[float | None, typer.Option("--dx-m", help="Metres between cells.", metavar="M")]
+Out = Annotated[
+    list[Path] | None,
+    typer.Option(help="Write .nc, .zarr, .npz, .png or, of a quorum, .json; may be given often.", metavar="FILE"),
+]
+
+
 def command(
-    data: Annotated[
-        str, typer.Option(help="A .npy or .npz of (T, H, W) or (N, T, H, W) values.", metavar="FILE[:NAME]")
-    ],
-    domain: Annotated[str, typer.Option(help="Whose ensemble answers.", metavar="NAME")],
-    units: Annotated[str, typer.Option(help="Units of the values; 1: those that the models learnt.")] = "1",
-    assurance: Annotated[
-        Literal["single", "quorum"], typer.Option(help="One model's word, or a certified agreement of 2/3.")
-    ] = "single",
-    model: Annotated[
-        str | None,
-        typer.Option(help="A model id, or `trivial`: needs no training.", metavar="ID", show_default="the champion"),
-    ] = None,
-    budget_j: Annotated[float, typer.Option("--budget-j", help="Joules it may cost.", metavar="J")] = 5.0,
-    account: Annotated[
-        str | None, typer.Option(help="Who pays.", metavar="NAME", show_default="NVP_ACCOUNT, else the only one here")
-    ] = None,
-    frame: Annotated[
-        int | None,
-        typer.Option(help="Forecast this frame of the file and compare.", metavar="N", show_default="the next one"),
-    ] = None,
-    trajectory: Annotated[int, typer.Option(help="Which of N trajectories.", metavar="N")] = 0,
-    fill: Annotated[
-        float | None, typer.Option(help="Put this where a cell is NaN.", metavar="VALUE", show_default="refuse")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="Time of the last frame shown, ISO 8601 with a zone.", metavar="TIME")
-    ] = None,
-    dt_s: Annotated[float | None, typer.Option("--dt-s", help="Seconds between frames.", metavar="S")] = None,
-    dx_m: Annotated[float | None, typer.Option("--dx-m", help="Metres between cells.", metavar="M")] = None,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(help="Write .nc, .zarr, .npz, .png or, of a quorum, .json; may be given often.", metavar="FILE"),
-    ] = None,
+    data: Data,
+    domain: Domain,
+    units: Units = "1",
+    assurance: Assurance = "single",
+    model: Model = None,
+    budget_j: Budget = 5.0,
+    account: Account = None,
+    frame: Frame = None,
+    trajectory: Trajectory = 0,
+    fill: Fill = None,
+    time: Time = None,
+    dt_s: Seconds = None,
+    dx_m: Metres = None,
+    out: Out = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

@@ -112,16 +112,13 @@ class AgentClient:
         Args:
             field: shape (H, W), or (K, H, W) with the oldest frame first; finite; at least 16 cells a side. Of a shape
                 that the models did not learn, whoever asks first pays for the compilation as well (some 25 J).
-            domain: which ensemble of the account's answers. Where it has none yet and a simulator of ours knows the
-                domain, a trivial forecaster does (`Forecast.trained` is False): ``single`` only, not calibrated.
+            domain: whose ensemble answers; until there is one, in a domain of our simulators, a trivial forecaster.
             budget_j: the most this may cost, in joules.
             assurance: ``single``, the champion's word, or ``quorum``, a certificate that 2/3 of the voters agree.
             units: of the field; left away, it is taken to be in the ones the models learnt. The forecast says which.
-            model: a model id instead of the champion; only with ``single``. ``trivial`` is the trivial forecaster
-                that would have told the last of three frames best (of two frames: advection; of one: persistence),
-                in any domain, ``trivial:NAME`` the one of that name.
-            frame_time, dt_s, dx_m: when the last frame was, what lies between frames and between cells: for
-                `Forecast.to_xarray` alone.
+            model: a model id instead of the champion, only with ``single``. ``trivial`` needs no training: it is the
+                trivial forecaster that had the last frame shown right (`Forecast.trained` is False).
+            frame_time, dt_s, dx_m: of the last frame, between frames, between cells; for `Forecast.to_xarray`.
             deadline_s: how long the answer is worth having.
 
         Raises:
