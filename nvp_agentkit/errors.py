@@ -43,6 +43,7 @@ class NvpError(Exception):
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    energy: object = None  # the `Reading` of the work that ended so, where some of it was done
 
 
 class InvalidInput(NvpError, ValueError):

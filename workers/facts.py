@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from nvp_agentkit.ensemble import Decision as QuorumDecision
 from nvp_agentkit.ensemble import EnsembleRecord, Vote
@@ -26,31 +26,60 @@ def _charge(facts: edges.Facts, activity: NodeFact, account: str, reading: Readi
     facts.link(edges.metered(activity, spent), edges.charged_to(spent, facts.add(nodes.energy_account(account))))
 
 
-class RunFacts:
-    """One attempt at a job: who, from what, at what cost, to what end."""
+def _run(
+    facts: edges.Facts,
+    delivery: Delivery,
+    worker: str,
+    kind: str,
+    outcome: Literal["completed", "refused", "failed"],
+    energy: Reading | None,
+    reason: str | None = None,
+) -> NodeFact:
+    """An attempt at a job: whose, how it ended, at what cost."""
+    run = facts.add(
+        nodes.run(
+            delivery.account,
+            delivery.request_id,
+            attempt=delivery.attempt,
+            kind=kind,
+            started_ms=delivery.received_ms,
+            ended_ms=now_ms(),
+            outcome=outcome,
+            reason=reason,
+        )
+    )
+    facts.link(
+        edges.was_associated_with(run, facts.add(nodes.agent(worker, "worker"))),
+        edges.was_associated_with(run, facts.add(asker(delivery.account))),
+        edges.used(run, facts.add(code.running_code())),
+    )
+    if energy is not None:
+        _charge(facts, run, delivery.account, energy, kind)
+    return run
 
-    def __init__(
-        self, delivery: Delivery, worker: str, kind: str, started_ms: int, energy: Reading, env: dict[str, str]
-    ) -> None:
+
+def ended_badly(
+    delivery: Delivery,
+    worker: str,
+    kind: str,
+    outcome: Literal["refused", "failed"],
+    *,
+    reason: str,
+    energy: Reading | None,
+) -> LineageRecorded:
+    """A job that made nothing."""
+    facts = edges.Facts()
+    _run(facts, delivery, worker, kind, outcome, energy, reason)
+    return facts.bundle()
+
+
+class RunFacts:
+    """A job that made something: who, from what, at what cost."""
+
+    def __init__(self, delivery: Delivery, worker: str, kind: str, energy: Reading, env: dict[str, str]) -> None:
         self._facts = edges.Facts()
-        self.run = self._facts.add(
-            nodes.run(
-                delivery.account,
-                delivery.request_id,
-                attempt=delivery.attempt,
-                kind=kind,
-                started_ms=started_ms,
-                ended_ms=now_ms(),
-                outcome="completed",
-            )
-        )
-        self._facts.link(
-            edges.was_associated_with(self.run, self._facts.add(nodes.agent(worker, "worker"))),
-            edges.was_associated_with(self.run, self._facts.add(asker(delivery.account))),
-            edges.used(self.run, self._facts.add(code.running_code())),
-            edges.used(self.run, self._facts.add(code.running_environment(**env))),
-        )
-        _charge(self._facts, self.run, delivery.account, energy, kind)
+        self.run = _run(self._facts, delivery, worker, kind, "completed", energy)
+        self._facts.link(edges.used(self.run, self._facts.add(code.running_environment(**env))))
 
     def configured(self, content: dict[str, Any], seed: int) -> None:
         self._facts.link(edges.used(self.run, self._facts.add(nodes.config(content, seed=seed))))

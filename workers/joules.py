@@ -24,6 +24,7 @@ from nvp_agentkit.errors import (
 )
 from nvp_agentkit.messages import Reading
 from nvp_agentkit.streams import AWAY, Delivery, RedisError
+from nvp_agentkit.streams.handling import defect
 
 from .compute.cost import Cost
 from .compute.front import LOOK_EVERY_S
@@ -52,6 +53,7 @@ class Window:
     _said_mj: int = 0  # of it, as far as it is settled: a total never goes down
     _seq: int = 0
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
+    _own: Reading | None = None
 
     def __post_init__(self) -> None:
         earlier = self.grant.parts_settled.get(self.part)
@@ -110,10 +112,27 @@ class Window:
         self.used_mj = max(self.used_mj, used_mj)
 
     def charge(self, cost: Cost) -> Reading:
-        """The reading of what a call cost; settled when the window closes."""
-        reading = self._reading(cost)
-        self.used_mj = reading.mj
-        return reading
+        """Charge what the work cost in all, settled when the window closes; the reading of all attempts."""
+        own = self._reading(cost)
+        self.used_mj = max(own.mj, self._said_mj)
+        self._own = own.model_copy(update={"mj": self.used_mj, "hi_mj": max(own.hi_mj, self.used_mj)})
+        return add([*self._earlier, self._own])
+
+    def forgive(self) -> None:
+        """Take back what this attempt used, as far as it is not settled."""
+        self.used_mj, self._own = 0, None
+
+    @property
+    def reading(self) -> Reading | None:
+        """What this and earlier attempts used, as it was charged; None where that is nothing."""
+        known = [*self._earlier, *([] if self._own is None else [self._own])]
+        return add(known) if known else None
+
+    @property
+    def _earlier(self) -> list[Reading]:
+        """Earlier attempts are known by their joules alone."""
+        cpu_s = self.before_mj / (1000 * self.watts_per_core)
+        return [modelled(cpu_s, watts_per_core=self.watts_per_core)] if cpu_s else []
 
     def _reading(self, cost: Cost) -> Reading:
         return modelled(cost.cpu_s, cost.wall_s, cost.rss_gb, watts_per_core=self.watts_per_core)
@@ -211,18 +230,22 @@ async def window(system: System, delivery: Delivery, *, part: str, parts: int) -
     opened = Window(system.ledger, grant, part, system.settings.watts_per_core)
     try:
         yield opened
-    except REFUSALS:
-        opened.used_mj = 0
+    except REFUSALS as error:
+        opened.forgive()
+        error.energy = opened.reading
         await opened.close(final=True)
         raise
     except NvpError as error:
+        error.energy = opened.reading
         await opened.close(final=not error.retryable)
         raise
     except (*AWAY, asyncio.CancelledError):
         with suppress(NvpError, RedisError):  # of the ledger: then what was settled last stands, and the next errs high
             await opened.close(final=False)
         raise
-    except Exception:  # a defect: answered, not tried again
+    except Exception as error:  # answered, not tried again
+        failed = defect(error, f"{delivery.account}/{delivery.request_id}")
+        failed.energy = opened.reading
         await opened.close(final=True)
-        raise
+        raise failed from error
     await opened.close(final=True)

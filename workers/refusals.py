@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from nvp_agentkit.errors import BudgetTooSmall, InvalidMessage, NvpError, StoreUnavailable
-from nvp_agentkit.messages import Event, JobFailed, JobRefused, PredictionRefused, PredictionRequested
+from nvp_agentkit.messages import (
+    Event,
+    JobFailed,
+    JobRefused,
+    JobRequested,
+    Payload,
+    PredictionRefused,
+    PredictionRequested,
+    Reading,
+)
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
@@ -48,19 +58,35 @@ def prediction(system: System, delivery: Delivery, error: NvpError) -> Completio
 
 def _domain(delivery: Delivery) -> str | None:
     """The request's domain; None where its body is what cannot be read."""
+    asked = _payload(delivery)
+    return asked.domain if isinstance(asked, PredictionRequested) else None
+
+
+def _payload(delivery: Delivery) -> Payload | None:
     try:
-        payload = delivery.payload
+        return delivery.payload
     except InvalidMessage:
         return None
-    return payload.domain if isinstance(payload, PredictionRequested) else None
 
 
 def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
-    """`JobRefused` where work never began, so that nothing was spent; `JobFailed` where it did and ended badly."""
+    """`JobRefused` where work never began, so that nothing was spent; `JobFailed` where it did and ended badly.
+
+    Either is on record, unless the job cannot even be read.
+    """
+    job_id, detail = delivery.request_id, str(error)
+    energy = error.energy if isinstance(error.energy, Reading) else None
     reply: JobFailed | JobRefused
     if isinstance(error, REFUSALS) and delivery.attempt == 1:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
-        reply = JobRefused(job_id=delivery.request_id, code=error.code, detail=str(error), needed_mj=needed_mj)
+        reply = JobRefused(job_id=job_id, code=error.code, detail=detail, needed_mj=needed_mj)
     else:
-        reply = JobFailed(job_id=delivery.request_id, code=error.code, detail=str(error))
-    return Completion(replies=(system.event(reply, delivery, reply=True),))
+        reply = JobFailed(job_id=job_id, code=error.code, detail=detail, energy=energy)
+    asked = _payload(delivery)
+    recorded: tuple[Event, ...] = ()
+    if isinstance(asked, JobRequested):
+        outcome: Literal["refused", "failed"] = "refused" if isinstance(reply, JobRefused) else "failed"
+        reason = f"{error.code}: {detail}"
+        fact = facts.ended_badly(delivery, system.name, asked.spec.kind, outcome, reason=reason, energy=energy)
+        recorded = (system.fact(fact, delivery),)
+    return Completion(replies=(system.event(reply, delivery, reply=True),), facts=recorded)

@@ -47,14 +47,13 @@ log = structlog.get_logger()
 async def answer(delivery: Delivery, system: System) -> Completion:
     """One job: reserve, run in the child, settle, keep what it made, register it."""
     spec = body(delivery, JobRequested).spec
-    started_ms = facts.now_ms()
     with tempfile.TemporaryDirectory(prefix="nvp-job-") as scratch:
         async with joules.window(system, delivery, part=PART, parts=1) as energy:
             params = await _parameters(spec, Path(scratch), system)
             done = await _run(delivery, spec.kind, params, energy, system)
             reading = energy.charge(done.cost)
-            run = facts.RunFacts(delivery, system.name, spec.kind, started_ms, reading, done.values["environment"])
-            seconds = (facts.now_ms() - started_ms) / 1000
+            run = facts.RunFacts(delivery, system.name, spec.kind, reading, done.values["environment"])
+            seconds = (facts.now_ms() - delivery.received_ms) / 1000
             match spec:
                 case TrainSpec():
                     return await _keep_ensemble(delivery, spec, done, run, reading, seconds, system)

@@ -108,15 +108,24 @@ def environment(
 
 
 def run(
-    account: str, job_id: str, *, attempt: int, kind: str, started_ms: int, ended_ms: int, outcome: str, part: str = ""
+    account: str,
+    job_id: str,
+    *,
+    attempt: int,
+    kind: str,
+    started_ms: int,
+    ended_ms: int,
+    outcome: Literal["completed", "refused", "failed"],
+    reason: str | None = None,
+    part: str = "",
 ) -> NodeFact:
-    """One attempt at a job of ``account``. Recorded once, when it ended.
+    """One attempt at a job of ``account``. Recorded once, when it ended; ``reason`` where that was not well.
 
     A job that makes several models has a run for each (``part`` names the member), so that
     configuration, seed and joules are each model's own.
     """
     return node("Run", content_id("run", [account, job_id, attempt, part]), kind=kind, job_id=job_id, part=part,
-                attempt=attempt, started_ms=started_ms, ended_ms=ended_ms, outcome=outcome)
+                attempt=attempt, started_ms=started_ms, ended_ms=ended_ms, outcome=outcome, reason=reason)
 
 
 def metric_series(

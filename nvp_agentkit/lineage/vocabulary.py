@@ -59,7 +59,7 @@ LABELS: dict[str, dict[str, Type]] = {
     "Environment": {"image": TEXT, "python": NAME, "platform": NAME, "cpu": TEXT, "threads": INT,
                     "jax": NAME, "device": NAME},
     "Run": {"kind": NAME, "job_id": NAME, "part": NAME, "attempt": INT, "started_ms": INT, "ended_ms": INT,
-            "outcome": NAME},
+            "outcome": NAME, "reason": TEXT},
     "MetricSeries": {"name": NAME, "split": NAME, "unit": NAME, "n": INT, "last": FLOAT, "best": FLOAT,
                      "best_step": INT, "uri": TEXT, "digest": DIGEST},
     "EnergyReading": {"mj": INT, "lo_mj": INT, "hi_mj": INT, "method": NAME, "sensor": NAME, "domain": NAME,

@@ -37,6 +37,7 @@ class Delivery:
     entry_id: str
     event: Event
     attempt: int
+    received_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000, compare=False)
     lost: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
 
     @cached_property

@@ -44,9 +44,14 @@ async def outcomes_of(handle: Handle, deliveries: list[Delivery]) -> Sequence[Ou
         failed = error
     except AWAY as error:
         failed = StoreUnavailable(f"a store went away during the work: {error}")
-    except Exception as error:  # a worker's defect becomes an answer and a dead letter, never a dead worker
-        log.exception("handler failed on %s", ", ".join(f"{one.account}/{one.request_id}" for one in deliveries))
-        failed = NvpError(f"{type(error).__name__}: {error}; this is a defect, the worker's log has its trace")
+    except Exception as error:  # noqa: BLE001 - it becomes an answer and a dead letter, never a dead worker
+        failed = defect(error, ", ".join(f"{one.account}/{one.request_id}" for one in deliveries))
     if failed.retryable or len(deliveries) == 1:
         return [failed] * len(deliveries)
     return [(await outcomes_of(handle, [delivery]))[0] for delivery in deliveries]
+
+
+def defect(error: Exception, where: str) -> NvpError:
+    """What is said of an error that nobody foresaw; its trace goes into the log."""
+    log.error("failed on %s", where, exc_info=error)
+    return NvpError(f"{type(error).__name__}: {error}; this is a defect, the worker's log has its trace")

@@ -172,13 +172,13 @@ async def test_a_budget_that_does_not_even_pay_for_the_beginning_is_refused_with
 
 
 async def test_a_simulation_that_does_not_fit_its_budget_stops_and_is_charged_no_more_than_that(bench) -> None:
-    failed = await work(bench, bench.simulation(trajectories=16, frames=400, budget_mj=9000))
+    failed = await work(bench, bench.simulation(trajectories=16, frames=400, budget_mj=12_000))
     assert isinstance(failed, JobFailed)
     assert failed.code == "budget_exhausted"
     assert "simulating plasma_physics: stopped at" in failed.detail  # by itself, between two steps
     assert "raise `budget_j`" in failed.detail
     balance = await bench.balance()
-    assert 0 < balance.spent_mj <= 9000
+    assert 0 < balance.spent_mj <= 12_000
     assert balance.overdraft_mj == 0
 
 
@@ -189,6 +189,7 @@ async def test_a_job_is_ended_at_its_deadline_and_pays_what_it_used(bench) -> No
     assert failed.code == "deadline_exceeded"
     balance = await bench.balance()
     assert 0 < balance.spent_mj < 900_000
+    assert failed.energy.mj == balance.spent_mj
     assert balance.reserved_mj == 0
 
 
@@ -214,7 +215,8 @@ async def test_a_job_whose_child_was_killed_is_done_by_the_next_attempt_within_t
     again = await work(bench, bench.delivery(delivery.payload, suffix="jobs", event=delivery.event, attempt=2))
     assert isinstance(again, JobCompleted)
     balance = await bench.balance()
-    assert (balance.spent_mj, balance.reserved_mj) == (paid.spent_mj + again.energy.mj, 0)
+    assert (balance.spent_mj, balance.reserved_mj) == (again.energy.mj, 0)
+    assert again.energy.mj > paid.spent_mj  # the bill is of both attempts
 
 
 @pytest.fixture
@@ -263,6 +265,25 @@ async def test_a_job_that_another_worker_took_over_stops_at_its_next_step(bench)
     with pytest.raises(BudgetExhausted, match="another worker has this job now"):
         await working
     assert (await bench.balance()).spent_mj < 900_000
+
+
+async def test_a_job_that_made_nothing_is_on_record_with_what_it_used(bench, rain: np.ndarray) -> None:
+    hostile = await brought(bench, npy(rain[0]))
+    too_long = bench.simulation(trajectories=16, frames=400, budget_mj=12_000)
+    for delivery, outcome, labels in (
+        (hostile, "refused", {"Run", "Agent", "CodeVersion"}),
+        (too_long, "failed", {"Run", "Agent", "CodeVersion", "EnergyReading", "EnergyAccount"}),
+    ):
+        with pytest.raises(NvpError) as caught:
+            await training.answer(delivery, bench.system)
+        (fact,) = refusals.job(bench.system, delivery, caught.value).facts
+        nodes = {node.label: node for node in fact.payload.nodes}
+        assert set(nodes) == labels
+        run = nodes["Run"].properties
+        assert (run["outcome"], run["kind"]) == (outcome, delivery.payload.spec.kind)
+        assert run["reason"] == f"{caught.value.code}: {caught.value}"
+        assert run["started_ms"] <= run["ended_ms"]
+    assert nodes["EnergyReading"].properties["mj"] == (await bench.balance()).spent_mj
 
 
 def test_a_job_that_failed_after_an_attempt_was_paid_says_failed_and_not_refused(bench) -> None:

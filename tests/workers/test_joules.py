@@ -17,6 +17,7 @@ from nvp_agentkit.errors import (
     ConflictingFact,
     InsufficientJoules,
     InvalidField,
+    NvpError,
     StoreUnavailable,
 )
 from nvp_agentkit.messages import JobRequested, Reading, SimulateSpec, new_event
@@ -79,10 +80,14 @@ async def test_an_account_that_cannot_pay_is_refused_before_the_work(bench, wind
             pytest.fail("work was begun")
 
 
-@pytest.mark.parametrize("end", [BudgetExhausted("half way"), ZeroDivisionError("a defect")])
-async def test_work_that_fails_for_good_pays_what_it_used_until_then(bench, window, end) -> None:
-    with pytest.raises(type(end)):
+@pytest.mark.parametrize(
+    ("end", "code"), [(BudgetExhausted("half way"), "budget_exhausted"), (ZeroDivisionError("by zero"), "internal")]
+)
+async def test_work_that_fails_for_good_pays_what_it_used_until_then_and_says_so(bench, window, end, code) -> None:
+    with pytest.raises(NvpError, match=str(end)) as caught:
         await attempt(window, A_SECOND, end)
+    assert (caught.value.code, caught.value.retryable) == (code, False)
+    assert caught.value.energy.mj == 4000
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (4000, 0)
 
@@ -136,7 +141,8 @@ async def test_a_second_attempt_continues_from_what_the_first_one_paid(bench, wi
     async with window() as energy:
         assert energy.before_mj == 4000  # to the millijoule: the first one left in order
         assert energy.share_mj == GRANTED_MJ - 4000
-        energy.charge(A_SECOND)
+        reading = energy.charge(A_SECOND)
+    assert (reading.mj, reading.cpu_ms) == (8000, 2000)  # of both: what is said is what is paid
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (8000, 0)
 
