@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.app import app
 from nvp_agentkit.settings import Settings
-from nvp_agentkit.workers.main import kind_of
+from nvp_agentkit.workers.main import serve_of
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -59,7 +59,7 @@ def test_every_worker_of_the_stack_is_a_service_and_no_other_is(ours: dict[str, 
     assert set(services) == {"redis", "neo4j", *ours}
     for name in deployment.WORKERS:
         assert ours[name]["command"] == ["worker", name]
-        assert kind_of(name)
+        assert serve_of(name)
     assert ours["keys"]["command"] == ["keys"]
     commands: Any = typer.main.get_command(app)
     assert {"worker", "keys"} <= set(commands.commands)
@@ -87,19 +87,24 @@ def test_every_worker_has_a_health_check_and_writes_what_that_looks_at(ours: dic
         assert [str(folder)] == ours[name]["tmpfs"]  # a new one with each start: no word of an earlier life
 
 
-def test_what_waits_waits_for_health_and_signers_for_their_keys(ours: dict[str, Any]) -> None:
+def test_what_waits_waits_for_health_and_for_the_keys(ours: dict[str, Any]) -> None:
     for name in deployment.WORKERS:
-        waits = {other: how["condition"] for other, how in ours[name]["depends_on"].items()}
-        assert waits.pop("keys", "service_completed_successfully") == "service_completed_successfully"
-        assert waits == {"redis": "service_healthy", "neo4j": "service_healthy"}
-    signers = {name for name in ours if "keys" in ours[name]["depends_on"]}
-    assert signers == {"inference", "shadow-1", "shadow-2", "tally"}
+        assert {other: how["condition"] for other, how in ours[name]["depends_on"].items()} == {
+            "redis": "service_healthy",
+            "neo4j": "service_healthy",
+            "keys": "service_completed_successfully",
+        }
+
+
+def test_each_container_sees_its_own_private_key_and_no_other(ours: dict[str, Any]) -> None:
+    own = {"inference": "voter-0", "shadow-1": "voter-1", "shadow-2": "voter-2", "tally": "tally"}
+    keys = Settings(data_dir=Path("/nvp")).keys_dir
     for name in deployment.WORKERS:
-        mounts = [one for one in ours[name]["volumes"] if isinstance(one, dict)]
-        keys = [one for one in mounts if one["target"] == Settings(data_dir="/nvp").keys_dir.as_posix()]
-        assert len(keys) == (name in signers)
-        assert all(one["read_only"] for one in keys)
-        assert ("/dev/null:/nvp/keys/root.key:ro" in ours[name]["volumes"]) == (name in signers)
+        mounts = ours[name]["volumes"]
+        (folder,) = [one for one in mounts if isinstance(one, dict) and one["target"] == str(keys)]
+        assert folder["read_only"] is True
+        hidden = {signer for signer in ("root", *deployment.SIGNERS) if f"/dev/null:{keys / signer}.key:ro" in mounts}
+        assert {"root", *deployment.SIGNERS} - hidden == ({own[name]} if name in own else set()), name
 
 
 def test_our_containers_may_do_little_and_can_be_many(ours: dict[str, Any]) -> None:

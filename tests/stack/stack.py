@@ -22,6 +22,10 @@ from nvp_agentkit.settings import Settings
 
 NAME = "nvp-test-stack"
 OTHER_UID = 10001  # root's containers would be root: then the stack belongs to somebody else
+# Who may still read the interpreter and the checkout, wherever root keeps them.
+READ = "+dac_read_search"
+AS_OTHER = ["setpriv", f"--reuid={OTHER_UID}", f"--regid={OTHER_UID}", "--clear-groups", "--inh-caps", READ,
+            "--ambient-caps", READ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,15 +119,13 @@ class Stack:
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a program on this machine as the stack's owner, with the variables of .env."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("NVP_")}
-        owner = {} if os.getuid() == self.uid else {"user": self.uid, "group": self.uid, "extra_groups": ()}
-        return subprocess.Popen(  # type: ignore[call-overload]
-            command,
+        return subprocess.Popen(
+            [*([] if os.getuid() == self.uid else AS_OTHER), *command],
             cwd=self.project,
             env={**environment, **self.values, "HOME": str(self.project), "PYTHONDONTWRITEBYTECODE": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            **owner,
         )
 
     def _as_owner(self, *command: str, timeout_s: float = 600) -> str:

@@ -22,14 +22,13 @@ from nvp_agentkit.streams import names
 from nvp_agentkit.streams.connect import connect
 
 ACCOUNT = "demo"
-SIGNERS = ("inference", "shadow-1", "shadow-2", "tally")
+OWN_KEY = {"inference": ["voter-0"], "shadow-1": ["voter-1"], "shadow-2": ["voter-2"], "tally": ["tally"]}
 SIZE = 32
 PROBE = """\
 id -u
 touch /probe 2>&1 | grep -c Read-only
-ls /nvp/keys | wc -l
-if [ -e /nvp/keys/root.key ]; then wc -c < /nvp/keys/root.key; fi
 grep CapEff /proc/1/status
+find /nvp/keys -name '*.key' -size +0
 """
 
 
@@ -47,12 +46,18 @@ def rights(stack: Stack) -> str:
     for one in stack.containers():
         if one.service not in WORKERS:
             continue
-        uid, read_only, keys, *root_key, capabilities = stack.inside(one, PROBE).splitlines()
+        uid, read_only, capabilities, *keys = stack.inside(one, PROBE).splitlines()
         assert (uid, read_only) == (str(stack.uid), "1"), one.service
-        assert (int(keys) > 0) == (one.service in SIGNERS), one.service
-        assert root_key == (["0"] if one.service in SIGNERS else []), one.service
         assert int(capabilities.split()[1], 16) == 0, one.service
-    return f"uid {stack.uid}, read-only root, no capability; keys for those that sign, the root key for none"
+        assert keys == [f"/nvp/keys/{name}.key" for name in OWN_KEY.get(one.service, [])], (one.service, keys)
+    return f"uid {stack.uid}, read-only root, no capability, no private key but its own"
+
+
+def first(stack: Stack) -> str:
+    """An account, and a forecast before anything was trained."""
+    stack.nvp("account", "create", "ace-1", "--limit-j", "50")
+    (answer,) = _answers(stack.ask("ace-1", 1, SIZE, SIZE))
+    return f"by {answer['model']} in {answer['seconds']} s, nothing trained"
 
 
 def demo(stack: Stack) -> str:
@@ -145,7 +150,7 @@ def down(stack: Stack) -> str:
     return f"nothing left after {time.monotonic() - began:.1f} s"
 
 
-STEPS: tuple[Callable[[Stack], str], ...] = (up, rights, demo, scale, kill, sick, restart, stop)
+STEPS: tuple[Callable[[Stack], str], ...] = (up, rights, first, demo, scale, kill, sick, restart, stop)
 
 
 def memory(stack: Stack) -> list[str]:
