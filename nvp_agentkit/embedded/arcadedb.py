@@ -20,7 +20,6 @@ USER = "root"
 DATABASE = "nvp"
 READY_S = 60.0  # 3-5 s on an idle machine, several times that on a busy one
 HEAP_MB = 256
-LOCALE = {"LC_ALL": "C.UTF-8"}  # in the C locale Java reads a path with an umlaut as another one
 
 JVM = (
     f"-Xmx{HEAP_MB}m", "-Xms32m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=48m",
@@ -57,7 +56,7 @@ def _launch(folder: Path, port: int) -> Server:
     password = place.password_in(folder / "password")
     log = folder / "arcadedb.log"
     log.write_bytes(b"")
-    process = children.launch(_command(folder, port), env=LOCALE, log=log, folder=folder, cwd=folder)
+    process = children.launch(_command(folder, port), env={}, log=log, folder=folder, cwd=folder)
     return Server("arcadedb", process, port, password, log)
 
 

@@ -86,7 +86,12 @@ async def test_a_disk_without_room_is_refused_before_anything_starts(on_disk: Se
     stack = Stack(on_disk)
     await stack.start()
     await stack.stop()
+    empty = disk.path / "empty"
+    empty.mkdir()
+    (empty / "lock").touch()
     disk.fill()
+    with pytest.raises(StackError, match=r"disk/empty: No space left on device.*--data-dir"):
+        lock.acquire(empty)
     with pytest.raises(StackError, match=r"disk/nvp has 0\.0 MB left, a store needs 16 MB"):
         await Stack(on_disk, on_event=lambda event: pytest.fail("something was started")).start()
     assert "has 0.0 MB left" in up(on_disk.data_dir)

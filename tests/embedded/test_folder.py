@@ -14,6 +14,7 @@ from neo4j import AsyncGraphDatabase
 from redis.asyncio import Redis
 
 from nvp_agentkit import __version__
+from nvp_agentkit.artifacts.folder import PARTIAL, Folder
 from nvp_agentkit.embedded import control, generation, leftovers, lock
 from nvp_agentkit.embedded.stack import Stack
 from nvp_agentkit.embedded.stackfile import StackFile, read_stack
@@ -181,7 +182,7 @@ def test_a_version_that_cannot_be_read_is_not_guessed(tmp_path: Path, text: str)
 
 
 def test_what_killed_processes_left_in_it_is_cleared(tmp_path: Path) -> None:
-    cache, partial, scratch = tmp_path / "compile-cache", tmp_path / "artifacts" / "partial", tmp_path / "tmp"
+    cache, partial, scratch = tmp_path / "compile-cache", tmp_path / "artifacts" / PARTIAL, tmp_path / "tmp"
     for folder in (cache, partial, scratch / "nvp-job-1"):
         folder.mkdir(parents=True)
     program = zlib.compress(os.urandom(5000))
@@ -197,3 +198,17 @@ def test_what_killed_processes_left_in_it_is_cleared(tmp_path: Path) -> None:
     assert sorted(path.name for path in cache.iterdir()) == ["jit_of-zstandard-cache", "jit_whole-cache"]
     assert [path.name for path in partial.iterdir()] == ["young"]
     assert list(scratch.iterdir()) == []
+
+
+def test_an_object_lies_among_the_partial_ones_until_it_is_whole(tmp_path: Path, monkeypatch) -> None:
+    seen: list[set[str]] = []
+    fsync = os.fsync
+
+    def look(descriptor: int) -> None:
+        seen.append({path.parent.name for path in tmp_path.rglob("*") if path.is_file()})
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", look)
+    Folder(tmp_path).write("sha256/ab/cdef", b"whole")
+    assert seen[0] == {PARTIAL}
+    assert seen[-1] == {"ab"}

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from redis.asyncio import Redis
 
@@ -142,6 +143,8 @@ async def test_a_worker_that_ends_is_started_again(half_stack: Settings) -> None
         await stack.ready(timeout_s=30)
         async with Redis.from_url(stack.settings.redis_url) as redis:
             pid = int(await redis.hget("nvp:{registry}:worker:a", "pid"))
+        scratch = ("TMPDIR", str(half_stack.data_dir / "tmp"))  # what a killed worker leaves is cleared at a start
+        assert scratch in psutil.Process(pid).environ().items()
         os.kill(pid, signal.SIGKILL)
         await until(lambda: states() == [*ONCE, "restarting", *ONCE])
         assert len(lock.left_over(half_stack.data_dir)) == 3  # the dead worker's child went with it
