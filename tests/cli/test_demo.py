@@ -96,7 +96,7 @@ def test_the_demo_plays_all_acts_on_the_folder_of_an_interrupted_one(data_dir: P
     assert process.returncode == 0, said
     assert "Traceback" not in said
     for expected in ("voter-0 (champion)", "valid: ", "insufficient_joules:", "budget_too_small:", "invalid_field:",
-                     "on record of them, voter-2: ", "a plain mean of the three votes", "answers: 1; ", "(attempt 2)",
+                     "voter-2 dissents ", "a plain mean of the votes", "answers: 1; ", "(attempt 2)",
                      "certified, asked by ace:demo", "Whole demo:"):  # fmt: skip
         assert expected in said
     assert (data_dir / "demo" / "forecast.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The demo's eighth act: where the answer came from, asked of the graph."""
+"""The demo's seventh act: where the answer came from, asked of the graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def remember(
     nvp: AgentClient, settings: Settings, answer: Shown, trained: JobCompleted, console: Console
 ) -> None:
     """Print the decision with its votes, and all that the champion was made of."""
-    title(console, 8, "Where it came from, asked of the graph")
+    title(console, 7, "Where it came from, asked of the graph")
     champion = trained.members[0].model_id
     async with Graph.connect(settings) as graph:
         found = await with_all_votes(nvp, graph, answer.forecast.request_id, len(trained.members))

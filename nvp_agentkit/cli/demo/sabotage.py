@@ -1,7 +1,8 @@
-"""Acts six and seven: a voter lies and is outvoted, a worker is killed and its job is done once."""
+"""The demo's sixth act: a worker is killed and its job is done once, a voter lies and is outvoted."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -25,6 +26,7 @@ from nvp_agentkit.cli.inspect import VERDICTS
 from nvp_agentkit.client import AgentClient, Forecast
 from nvp_agentkit.client.job import Job
 from nvp_agentkit.embedded.supervisor import Supervisor
+from nvp_agentkit.embedded.worker import WorkerSpec
 from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.kernel import cpu_s_beside
 from nvp_agentkit.energy.ledger import Ledger
@@ -38,19 +40,16 @@ from nvp_agentkit.streams import names
 from nvp_agentkit.streams.health import workers
 
 LIAR = 2
-VOTER = f"voter-{LIAR}"
+VOTER, HONEST, SABOTEUR = f"voter-{LIAR}", f"shadow-{LIAR}", f"saboteur-{LIAR}"
 QUESTIONS = 6
 JOB_BUDGET_J = 60.0
 JOB = {"trajectories": 8, "frames": 81, "size": 32}  # two seconds of work: time enough to die in
-TITLES = {
-    6: f"A voter lies: {VOTER} scales its forecasts by 1.5 and signs that",
-    7: "A worker dies in mid-work: kill -9",
-}
+TITLE = "Sabotage: a worker is killed, a voter lies"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What these acts are played on: a stack of the demo's own."""
+    """What the act is played on: a stack of the demo's own."""
 
     nvp: AgentClient
     redis: Redis
@@ -66,32 +65,84 @@ class Stage:
 
 
 def leave_out(console: Console) -> None:
-    """Both acts on a stack that is somebody else's."""
-    for number, text in TITLES.items():
-        title(console, number, text)
-        console.print("   left out: others may be at work on this stack, and `nvp demo` breaks none but its own")
+    """The act on a stack that is somebody else's."""
+    title(console, 6, TITLE)
+    console.print("   left out: others may be at work on this stack, and `nvp demo` breaks none but its own")
 
 
-async def lie(stage: Stage, dataset: Dataset, trained: JobCompleted) -> None:
-    """Act six: one of three processes signs forecasts that are wrong, with its real key."""
-    title(stage.console, 6, TITLES[6])
+async def play(stage: Stage, dataset: Dataset, trained: JobCompleted, seed: int) -> float:
+    """Act six. Returns the CPU-seconds of the compute child that was killed: no rusage will tell them."""
+    title(stage.console, 6, TITLE)
     frames = await held_out(stage.nvp, dataset, trained, questions=QUESTIONS)
     before = await _ask_all(stage.nvp, dataset, frames)
-    await stage.running.replace(f"shadow-{LIAR}", deployment.saboteur(LIAR, "scale", stage.settings))
-    await stage.running.ready(timeout_s=deployment.READY_S)
+    # Beside each other, for both take the time that a process needs to start.
+    lying = asyncio.create_task(_replace(stage, HONEST, deployment.saboteur(LIAR, "scale", stage.settings)))
+    try:
+        unseen_cpu_s = await _kill(stage, seed)
+        await lying
+    finally:
+        lying.cancel()
+        await asyncio.gather(lying, return_exceptions=True)
+    stage.say(f"{SABOTEUR} in the place of {HONEST} scales its forecasts by 1.5 and signs that with the key of {VOTER}")
     after = await _ask_all(stage.nvp, dataset, frames)
-    await stage.running.replace(f"saboteur-{LIAR}", deployment.worker(f"shadow-{LIAR}", stage.settings))
-    ballots = await _on_record(stage, after)
-    said = Counter(VERDICTS[votes[VOTER].dissent] if VOTER in votes else "is silent" for votes in ballots.values())
-    told = ", ".join(f"{VOTER} {what} {count} times" for what, count in said.items())
-    stage.say(f"asked {len(frames) - CONTEXT} times, certified {len(after)} times; on record of these: {told}")
-    cases = [
-        Case(frames[at + CONTEXT], before[at], after[at], await _arrays(stage.nvp, after[at], ballots[at]))
-        for at in before.keys() & after.keys()
-        if VOTER in ballots[at]
-    ]
-    if cases:
-        _say_errors(stage, cases)
+    await _say_what_came_of_the_lie(stage, frames, before, after)
+    await stage.running.replace(SABOTEUR, deployment.worker(HONEST, stage.settings))
+    return unseen_cpu_s
+
+
+async def _replace(stage: Stage, name: str, spec: WorkerSpec) -> None:
+    await stage.running.replace(name, spec)
+    await stage.running.ready(timeout_s=deployment.READY_S)
+
+
+async def _ask_all(nvp: AgentClient, dataset: Dataset, frames: Frames) -> dict[int, Forecast]:
+    """What follows each window of ``frames``, by the window's place, as far as the voters agree on it."""
+    answers = {}
+    for at in range(len(frames) - CONTEXT):
+        with suppress(QuorumAbstained):
+            answers[at] = await ask(nvp, dataset, frames[at : at + CONTEXT])
+    return answers
+
+
+async def _kill(stage: Stage, seed: int) -> float:
+    """Kill -9 of the worker that has a job in its hands, and what becomes of the job."""
+    job = await stage.nvp.simulate(DOMAIN, budget_j=JOB_BUDGET_J, seed=seed, **JOB)
+    (victim,) = [one.pid for one in await workers(stage.redis) if one.name == "training"]
+    line = await _first_step(job)
+    unseen_cpu_s = cpu_s_beside(victim)
+    os.kill(victim, signal.SIGKILL)
+    killed_s = time.monotonic()
+    stage.say(f"{line.phase}, step {line.step} of {line.steps}: kill -9 {victim}")
+    done = await job.result()
+    stage.say(f"the job is done {time.monotonic() - killed_s:.1f} s after that")
+    await _say_what_was_done_once(stage, job, done)
+    return unseen_cpu_s
+
+
+async def _first_step(job: Job) -> JobProgressed:
+    async for line in job:
+        if line.step:
+            return line
+    raise NvpError("the job ended before its worker could be killed")
+
+
+async def _say_what_was_done_once(stage: Stage, job: Job, done: JobCompleted) -> None:
+    grant = await Ledger(stage.redis).grant(stage.nvp.account, job.id)
+    if done.dataset is None or grant is None:
+        raise NvpError("the job ended without a dataset, or was never paid for")
+    replies: Any = await stage.redis.xrange(names.replies(stage.nvp.account))
+    answers = sum(fields[b"replyto"] == job.id.encode() for _, fields in replies)
+    await stage.nvp.recorded()
+    async with Graph.connect(stage.settings) as graph:
+        origin = await queries.ancestry(graph, f"dataset:{done.dataset.digest}")
+    runs = [run for run in origin.labelled("Run") if run["job_id"] == job.id]
+    attempts = ", ".join(f"attempt {run['attempt']}" for run in runs)
+    stage.say(f"answers: {answers}; runs in the graph that made its dataset: {len(runs)} ({attempts})")
+    stage.say(
+        f"charged {joules(grant.paid_mj)} of {joules(grant.granted_mj)} granted: "
+        f"{joules(grant.paid_mj - done.energy.mj)} for the attempt that was killed, {joules(done.energy.mj)} "
+        "for the one that ended"
+    )
 
 
 @dataclass(frozen=True)
@@ -104,13 +155,19 @@ class Case:
     votes: dict[str, NDArray[Any]]
 
 
-async def _ask_all(nvp: AgentClient, dataset: Dataset, frames: Frames) -> dict[int, Forecast]:
-    """What follows each window of ``frames``, by the window's place, as far as the voters agree on it."""
-    answers = {}
-    for at in range(len(frames) - CONTEXT):
-        with suppress(QuorumAbstained):
-            answers[at] = await ask(nvp, dataset, frames[at : at + CONTEXT])
-    return answers
+async def _say_what_came_of_the_lie(
+    stage: Stage, frames: Frames, before: dict[int, Forecast], after: dict[int, Forecast]
+) -> None:
+    ballots = await _on_record(stage, after)
+    said = Counter(VERDICTS[votes[VOTER].dissent] if VOTER in votes else "is silent" for votes in ballots.values())
+    told = ", ".join(f"{VOTER} {what} {count} times" for what, count in said.items())
+    stage.say(f"asked {len(frames) - CONTEXT} times, certified {len(after)} times; on record of these: {told}")
+    cases = [
+        Case(frames[at + CONTEXT], before[at], after[at], await _arrays(stage.nvp, after[at], ballots[at]))
+        for at in before.keys() & after.keys()
+    ]
+    if heard := [case for case in cases if VOTER in case.votes]:
+        _say_errors(stage, heard)
 
 
 async def _on_record(stage: Stage, answers: dict[int, Forecast]) -> dict[int, dict[str, Ballot]]:
@@ -153,46 +210,3 @@ def _say_errors(stage: Stage, cases: list[Case]) -> None:
 
 def _rms(errors: Iterable[NDArray[Any]]) -> float:
     return float(np.sqrt(np.nanmean(np.square(np.stack(list(errors))))))
-
-
-async def kill(stage: Stage, seed: int) -> float:
-    """Act seven: kill -9 of the worker that has a job in its hands. CPU-seconds of the compute child that died too."""
-    title(stage.console, 7, TITLES[7])
-    job = await stage.nvp.simulate(DOMAIN, budget_j=JOB_BUDGET_J, seed=seed, **JOB)
-    (victim,) = [one.pid for one in await workers(stage.redis) if one.name == "training"]
-    line = await _first_step(job)
-    unseen_cpu_s = cpu_s_beside(victim)
-    os.kill(victim, signal.SIGKILL)
-    killed_s = time.monotonic()
-    stage.say(f"{line.phase}, step {line.step} of {line.steps}: kill -9 {victim}")
-    done = await job.result()
-    stage.say(f"done {time.monotonic() - killed_s:.1f} s after the kill")
-    await stage.running.ready(timeout_s=deployment.READY_S)
-    await _say_what_was_done_once(stage, job, done)
-    return unseen_cpu_s
-
-
-async def _first_step(job: Job) -> JobProgressed:
-    async for line in job:
-        if line.step:
-            return line
-    raise NvpError("the job ended before its worker could be killed")
-
-
-async def _say_what_was_done_once(stage: Stage, job: Job, done: JobCompleted) -> None:
-    grant = await Ledger(stage.redis).grant(stage.nvp.account, job.id)
-    if done.dataset is None or grant is None:
-        raise NvpError("the job ended without a dataset, or was never paid for")
-    replies: Any = await stage.redis.xrange(names.replies(stage.nvp.account))
-    answers = sum(fields[b"replyto"] == job.id.encode() for _, fields in replies)
-    await stage.nvp.recorded()
-    async with Graph.connect(stage.settings) as graph:
-        origin = await queries.ancestry(graph, f"dataset:{done.dataset.digest}")
-    runs = [run for run in origin.labelled("Run") if run["job_id"] == job.id]
-    attempts = ", ".join(f"attempt {run['attempt']}" for run in runs)
-    stage.say(f"answers: {answers}; runs in the graph that made the dataset: {len(runs)} ({attempts})")
-    stage.say(
-        f"charged {joules(grant.paid_mj)} of {joules(grant.granted_mj)} granted: "
-        f"{joules(grant.paid_mj - done.energy.mj)} for the attempt that was killed, {joules(done.energy.mj)} "
-        "for the one that ended"
-    )

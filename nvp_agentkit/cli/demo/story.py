@@ -98,7 +98,7 @@ async def tell(options: Options, console: Console) -> Played | None:
 
 
 async def _play(options: Options, settings: Settings, running: Supervisor | None, console: Console) -> Played:
-    """Acts two to eight."""
+    """Acts two to seven."""
     redis = await connect(settings)
     try:
         await _account(redis, settings, options.budget_j)
@@ -113,8 +113,7 @@ async def _play(options: Options, settings: Settings, running: Supervisor | None
             await acts.refusals(nvp, redis, dataset, options, console)
             if running is not None and options.settings.embedded:
                 stage = sabotage.Stage(nvp, redis, running, console)
-                await sabotage.lie(stage, dataset, trained)
-                unseen_cpu_s = await sabotage.kill(stage, options.seed)
+                unseen_cpu_s = await sabotage.play(stage, dataset, trained, options.seed)
             else:
                 sabotage.leave_out(console)
             await lineage.remember(nvp, settings, answer, trained, console)
@@ -173,7 +172,7 @@ async def _account(redis: Redis, settings: Settings, budget_j: float) -> None:
 
 
 def _closing(console: Console, options: Options, *, own: bool) -> None:
-    acts.title(console, 9, "Next")
+    acts.title(console, 8, "Next")
     folder = options.settings.data_dir
     if options.keep:
         console.print(f"   nvp verify {acts.shown(folder / 'demo' / 'certificate.json')}", soft_wrap=True)
