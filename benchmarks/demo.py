@@ -29,6 +29,7 @@ LONGEST_S, QUICK_S = 600.0, 50.0
 QUICK_SHAPE, QUICK_BUDGET_J = (6, 16, 32, 32), 170
 LEAST_SKILL = 0.001  # above zero, in the three decimals that are printed
 GRACE_S = 15.0
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,18 @@ class Run:
     """One demo: seconds to the certified answer and to the end, peak memory, skill on held-out trajectories."""
 
     certified_s: float | None
-    whole_s: float
+    whole_s: float | None
     pss_gb: float | None
     skill: float | None
 
 
 def measure(*, quick: bool) -> dict[str, Figure]:
-    """Cold, then warm; ``quick`` is one cold run on a small made-up field, whose skill says nothing."""
+    """Cold, then warm; ``quick`` is a cold run on a small made-up field (its skill says nothing) up to the answer."""
     with tempfile.TemporaryDirectory(prefix="nvp-") as folder:
         cold_dir, warm_dir = Path(folder) / "c", Path(folder) / "w"
         if quick:
             options = ("--data", str(_small_field(Path(folder))), "--budget-j", str(QUICK_BUDGET_J))
-            figures = _figures({"cold": play(cold_dir, *options, limit_s=QUICK_S)})
+            figures = _figures({"cold": play(cold_dir, *options, limit_s=QUICK_S, to_the_end=False)})
             return figures | {"skill": replace(figures["skill"], floor=None)}
         cold = play(cold_dir, limit_s=LONGEST_S)
         shutil.copytree(cold_dir / "compile-cache", warm_dir / "compile-cache")
@@ -69,7 +70,7 @@ def _small_field(folder: Path) -> Path:
 def _figures(runs: dict[str, Run]) -> dict[str, Figure]:
     floors = {"cold": (240.0, None), "warm": (120.0, 60.0)}
     figures = {f"{name}_s": Figure(run.certified_s, "s", *floors[name]) for name, run in runs.items()}
-    figures |= {f"{name}_whole_s": Figure(run.whole_s, "s") for name, run in runs.items()}
+    figures |= {f"{name}_whole_s": Figure(run.whole_s, "s") for name, run in runs.items() if run.whole_s is not None}
     peaks, skills = [run.pss_gb for run in runs.values()], [run.skill for run in runs.values()]
     figures["peak_pss_gb"] = Figure(None if None in peaks else max(peaks), "GB", floor=3.0)  # type: ignore[type-var]
     worst = None if None in skills else min(skills)  # type: ignore[type-var]
@@ -77,8 +78,8 @@ def _figures(runs: dict[str, Run]) -> dict[str, Figure]:
     return figures
 
 
-def play(data_dir: Path, *options: str, limit_s: float) -> Run:
-    """One ``nvp demo`` on ``data_dir``, its output passed on.
+def play(data_dir: Path, *options: str, limit_s: float, to_the_end: bool = True) -> Run:
+    """One ``nvp demo`` on ``data_dir``, its output passed on; interrupted at the certified answer if so wished.
 
     Raises:
         BrokenError: it failed or took longer than ``limit_s``.
@@ -101,17 +102,19 @@ def play(data_dir: Path, *options: str, limit_s: float) -> Run:
                     said.append(line)
                     if certified_s is None and line.strip().startswith(VALID):
                         certified_s = round(time.monotonic() - began, 1)
+                        if not to_the_end:
+                            process.send_signal(signal.SIGINT)
                 status = process.wait(GRACE_S)
         finally:
             late.cancel()
             _end(process)
     whole_s = round(time.monotonic() - began, 1)
-    if status:
+    if status not in ((0,) if to_the_end else (0, INTERRUPTED)):
         last = said[-1].strip() if said else "nothing said"
         raise BrokenError(f"nvp demo ended with status {status} after {whole_s} s (limit {limit_s:.0f} s): {last}")
     skill = SKILL.search(" ".join("".join(said).split()))
     pss_gb = None if memory.peak_gb is None else round(memory.peak_gb, 2)
-    return Run(certified_s, whole_s, pss_gb, float(skill[1]) if skill else None)
+    return Run(certified_s, whole_s if to_the_end else None, pss_gb, float(skill[1]) if skill else None)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

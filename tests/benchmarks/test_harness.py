@@ -152,6 +152,7 @@ def test_a_process_that_is_gone_holds_nothing() -> None:
 
 SAYS = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 print("   held out by trajectory: champion's skill over the best trivial forecast (advection)")
 print("+0.250; 90% interval covers 91%")
 print("   valid: 3 of 3 agree")
@@ -181,6 +182,13 @@ def test_a_demo_is_read_as_it_speaks(pretend: Any, tmp_path: Path) -> None:
     assert told.certified_s is not None
     assert told.whole_s >= told.certified_s + 0.9
     assert told.pss_gb is not None
+
+
+def test_a_quick_demo_is_interrupted_at_its_answer(pretend: Any, tmp_path: Path) -> None:
+    pretend("time.sleep(60)")
+    told = demo.play(tmp_path / "data", limit_s=20.0, to_the_end=False)
+    assert told.certified_s is not None
+    assert told.whole_s is None
 
 
 def test_a_demo_sees_no_store_of_ours(pretend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
