@@ -1,4 +1,4 @@
-"""What killed processes leave in a data folder: scratch files, artifacts and compiled programs written by half.
+"""What killed processes leave in a data folder: scratch files, and what they had written by half.
 
 Processes they leave are `lock.sweep`'s.
 """
@@ -22,6 +22,8 @@ def clear(folder: Path) -> None:
         for path in (folder / store / "partial").glob("*"):
             if time.time() - path.stat().st_mtime > ABANDONED_S:
                 path.unlink(missing_ok=True)
+    for path in (folder / "valkey").glob("**/temp-*"):  # an append-only file on its way to be written anew
+        path.unlink(missing_ok=True)
     for path in (folder / "compile-cache").glob("*-cache"):
         if _is_cut(path):
             path.unlink(missing_ok=True)

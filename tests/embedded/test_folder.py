@@ -191,6 +191,10 @@ def test_what_killed_processes_left_in_it_is_cleared(tmp_path: Path) -> None:
     for name, data in files.items():
         (cache / f"jit_{name}-cache").write_bytes(data)
     (scratch / "nvp-job-1" / "data.safetensors").write_bytes(b"half")
+    streams = tmp_path / "valkey" / "appendonlydir"
+    streams.mkdir(parents=True)
+    for name in ("appendonly.aof.manifest", "temp-appendonly.aof.manifest", "../temp-rewriteaof-7.aof"):
+        (streams / name).touch()
     for name, age_s in (("old", 2 * leftovers.ABANDONED_S), ("young", 0)):
         (partial / name).write_bytes(b"half")
         os.utime(partial / name, (0, time.time() - age_s))
@@ -198,6 +202,7 @@ def test_what_killed_processes_left_in_it_is_cleared(tmp_path: Path) -> None:
     assert sorted(path.name for path in cache.iterdir()) == ["jit_of-zstandard-cache", "jit_whole-cache"]
     assert [path.name for path in partial.iterdir()] == ["young"]
     assert list(scratch.iterdir()) == []
+    assert [path.name for path in (tmp_path / "valkey").rglob("*.*")] == ["appendonly.aof.manifest"]
 
 
 def test_an_object_lies_among_the_partial_ones_until_it_is_whole(tmp_path: Path, monkeypatch) -> None:
