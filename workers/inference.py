@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvp_agentkit.artifacts import inline_array
-from nvp_agentkit.artifacts.arrays import INLINE_BYTES
 from nvp_agentkit.messages import ArrayRef, PredictionCompleted, PredictionRequested
+from nvp_agentkit.messages.values import INLINE_BYTES
 from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from nvp_agentkit.artifacts import content
 from nvp_agentkit.errors import DigestMismatch, InvalidField
-from nvp_agentkit.messages.values import ArrayRef
+from nvp_agentkit.messages.values import INLINE_BYTES, ArrayRef, digest_of
 
 FloatArray = NDArray[np.float32] | NDArray[np.float16]
 
-INLINE_BYTES = 16 * 1024  # larger arrays travel by reference
 _LITTLE_ENDIAN = {"float32": "<f4", "float16": "<f2"}
 
 
@@ -44,7 +43,7 @@ def inline_array(array: FloatArray, units: str = "1") -> ArrayRef:
         shape=array.shape,
         dtype=array.dtype.name,
         units=units,
-        digest=content.digest_of(raw),
+        digest=digest_of(raw),
         inline=base64.b64encode(raw).decode(),
     )
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from nvp_agentkit.errors import DigestMismatch, InvalidInput
+from nvp_agentkit.messages.values import digest_of
 
 _URI = re.compile(r"artifact:(sha256/([0-9a-f]{2})/([0-9a-f]{62}))")
-
-
-def digest_of(data: bytes | memoryview) -> str:
-    """``sha256:...`` of the bytes."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def name_of(digest: str) -> str:

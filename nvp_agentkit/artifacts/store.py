@@ -11,7 +11,7 @@ from nvp_agentkit.artifacts import arrays, content
 from nvp_agentkit.artifacts.bucket import Bucket
 from nvp_agentkit.artifacts.folder import Folder
 from nvp_agentkit.errors import InvalidInput, UnknownName
-from nvp_agentkit.messages.values import ArrayRef, ObjectRef
+from nvp_agentkit.messages.values import ArrayRef, ObjectRef, digest_of
 from nvp_agentkit.settings import Settings
 
 MAX_OBJECT_BYTES = 2 * 1024**3
@@ -90,7 +90,7 @@ class Artifacts:
         return await asyncio.to_thread(self._local_path, ref)
 
     def _put(self, data: bytes, media_type: str) -> ObjectRef:
-        digest = content.digest_of(data)
+        digest = digest_of(data)
         self._backend.write(content.name_of(digest), data)
         return ObjectRef(uri=content.uri_of(digest), digest=digest, bytes=len(data), media_type=media_type)
 

@@ -33,6 +33,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.checks import check_field, millijoules
 from nvp_agentkit.messages.envelope import TYPE_OF
+from nvp_agentkit.messages.values import INLINE_BYTES
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.accounts import require
 from nvp_agentkit.streams.connect import connect, store_errors
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
     from nvp_agentkit.artifacts import Artifacts
 
-INLINE_BYTES = 16 * 1024
 PREDICTION_DEADLINE_S = 60.0
 JOB_DEADLINE_S = 3600.0
 SINGLE = (PredictionCompleted, PredictionRefused)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName, VerificationFailed
 from nvp_agentkit.messages import TRIVIAL, Reading
+from nvp_agentkit.messages.values import digest_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,8 +67,6 @@ class Certificate:
     @property
     def digest(self) -> str:
         """``sha256:...`` of the certificate's bytes."""
-        from nvp_agentkit.artifacts.content import digest_of
-
         return digest_of(self.raw)
 
     def members(self) -> dict[str, NDArray[np.float32]]:

@@ -15,14 +15,11 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.messages import AccountName
-
-_NAME: TypeAdapter[str] = TypeAdapter(AccountName)
+from nvp_agentkit.messages.checks import check_account_name
 
 CONNECTION = ("+auth", "+hello", "+ping", "+reset", "+select", "+client|setname")
 READING = ("+xread", "+xrange", "+xrevrange", "+xlen", "+xinfo|stream", "+get", "+mget", "+hget", "+hmget", "+hgetall",
@@ -98,9 +95,6 @@ async def _save(redis: Redis) -> bool:
 
 
 def _check(account: str) -> None:
-    try:
-        _NAME.validate_python(account)
-    except ValidationError as error:
-        raise InvalidInput(f"account {account!r}: 1 to 63 of a-z, 0-9 and '-', not beginning with '-'") from error
+    check_account_name(account)
     if account == "default":
         raise InvalidInput("account 'default': that is the server owner's own user; choose another name")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nvp_agentkit.errors import VerificationFailed
+from nvp_agentkit.messages.values import digest_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -29,10 +29,6 @@ def canonical_json(value: Any) -> bytes:
 def canonical_model(model: BaseModel) -> bytes:
     """A message's canonical bytes. Fields that are None are left out: a later optional field changes no digest."""
     return canonical_json(model.model_dump(mode="json", by_alias=True, exclude_none=True))
-
-
-def digest_of(raw: bytes) -> str:
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
 def array_digest(array: np.ndarray, dtype: str = "float32") -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from nvp_agentkit.ensemble.canonical import canonical_model, digest_of, to_base64, unbase64
+from nvp_agentkit.ensemble.canonical import canonical_model, to_base64, unbase64
 from nvp_agentkit.errors import VerificationFailed
 from nvp_agentkit.messages import Digest, Payload
+from nvp_agentkit.messages.values import digest_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -10,8 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nvp_agentkit.ensemble.canonical import canonical_model, digest_of
+from nvp_agentkit.ensemble.canonical import canonical_model
 from nvp_agentkit.messages import ArrayRef, DomainName, ObjectRef, Payload
+from nvp_agentkit.messages.values import digest_of
 
 FEWEST_VOTERS = 3  # two voters can differ, but not tell which of them is broken
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nvp_agentkit.ensemble.agreement import Answer, Difference
 from nvp_agentkit.ensemble.ballots import Ballots, admit, tabulate
-from nvp_agentkit.ensemble.canonical import digest_of, inline_array, is_array
+from nvp_agentkit.ensemble.canonical import inline_array, is_array
 from nvp_agentkit.ensemble.certificate import STATEMENT_TYPE, Measured, Predicate, parse_statement
 from nvp_agentkit.ensemble.decision import SUMMARY_TOLERANCE, decide
 from nvp_agentkit.ensemble.dsse import decode
@@ -20,6 +20,7 @@ from nvp_agentkit.ensemble.record import AgreementRule
 from nvp_agentkit.ensemble.votes import Vote
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName, VerificationFailed
 from nvp_agentkit.messages import ArrayRef
+from nvp_agentkit.messages.values import digest_of
 
 Fetch = Callable[[ArrayRef], np.ndarray]
 ROUNDING = 1e-6

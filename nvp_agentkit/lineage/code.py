@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import nvp_agentkit
 from nvp_agentkit.lineage import nodes
 from nvp_agentkit.messages import NodeFact
+from nvp_agentkit.messages.values import digest_of
 
 PACKAGE = Path(nvp_agentkit.__file__).parent
 
@@ -25,7 +25,7 @@ def running_code() -> NodeFact:
         return nodes.code_version(version)
     commit = (_git("rev-parse", "HEAD") or b"").decode().strip()
     changes = (_git("diff", "HEAD") or b"") + (_git("ls-files", "--others", "--exclude-standard") or b"")
-    digest = f"sha256:{hashlib.sha256(changes).hexdigest()}" if changes else None
+    digest = digest_of(changes) if changes else None
     return nodes.code_version(version, commit=commit or None, dirty=bool(changes), changes=digest)
 
 

@@ -6,7 +6,6 @@ are idempotent (``IF NOT EXISTS``), so a crash between a statement and its recor
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nvp_agentkit.errors import StackError
 from nvp_agentkit.lineage.transaction import Transaction
+from nvp_agentkit.messages.values import digest_of
 
 if TYPE_CHECKING:
     from nvp_agentkit.lineage.graph import Graph
@@ -30,7 +30,7 @@ class Migration:
 
     @property
     def digest(self) -> str:
-        return f"sha256:{hashlib.sha256(self.text.encode()).hexdigest()}"
+        return digest_of(self.text.encode())
 
     @property
     def statements(self) -> list[str]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter, ValidationError
+
 from nvp_agentkit.errors import InvalidField, InvalidInput
+from nvp_agentkit.messages.values import AccountName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,11 +19,27 @@ if TYPE_CHECKING:
 
     from nvp_agentkit.messages.values import ArrayRef
 
+_ACCOUNT: TypeAdapter[str] = TypeAdapter(AccountName)
+
 MIN_SIDE = 16
 MAX_FRAMES = 16
 MIN_BUDGET_J = 0.001
 MAX_BUDGET_J = 1e12
 MAX_DEADLINE_S = 30 * 86_400.0  # reservations, claims and markers are kept until then
+
+
+def check_account_name(account: str) -> None:
+    """Refuse what is no account's name: it could reach another account's keys.
+
+    Raises:
+        InvalidInput: other characters, or too many.
+    """
+    try:
+        _ACCOUNT.validate_python(account)
+    except ValidationError as error:
+        raise InvalidInput(
+            f"account {account!r}: a name has 1 to 63 of a-z, 0-9 and '-', and does not begin with '-'"
+        ) from error
 
 
 def check_shape(shape: tuple[int, ...], *, max_cells: int) -> None:

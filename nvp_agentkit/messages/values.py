@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Annotated, Literal, Self
 
@@ -13,6 +14,12 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Millijoules = Annotated[int, Field(ge=0, le=2**53)]
 
 BYTES_PER_CELL = {"float32": 4, "float16": 2}
+INLINE_BYTES = 16 * 1024  # larger arrays travel by reference
+
+
+def digest_of(data: bytes | memoryview) -> str:
+    """``sha256:...`` of the bytes, as a `Digest`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 class Payload(BaseModel):

@@ -6,15 +6,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 
-from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from nvp_agentkit.errors import InvalidInput, UnknownAccount
-from nvp_agentkit.messages import AccountName
+from nvp_agentkit.errors import UnknownAccount
+from nvp_agentkit.messages.checks import check_account_name
 from nvp_agentkit.streams import names
-
-_NAME: TypeAdapter[str] = TypeAdapter(AccountName)
 
 
 async def register(redis: Redis, account: str, *, owner: str) -> None:
@@ -23,12 +20,7 @@ async def register(redis: Redis, account: str, *, owner: str) -> None:
     Raises:
         InvalidInput: the name is no account name.
     """
-    try:
-        _NAME.validate_python(account)
-    except ValidationError as error:
-        raise InvalidInput(
-            f"account {account!r}: a name has 1 to 63 of a-z, 0-9 and '-', and does not begin with '-'"
-        ) from error
+    check_account_name(account)
     await create_groups(redis, {names.key(account, suffix): groups for suffix, groups in names.GROUPS.items()})
     record = json.dumps({"owner": owner, "created_ms": time.time_ns() // 1_000_000})
     await redis.hsetnx(names.ACCOUNTS, account, record)

@@ -28,9 +28,10 @@ from nvp_agentkit.ensemble import (
     make_vote,
     sign_vote,
 )
-from nvp_agentkit.ensemble.canonical import array_digest, digest_of, to_base64
+from nvp_agentkit.ensemble.canonical import array_digest, to_base64
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.messages import ArrayRef, ObjectRef, Reading, VoteCast
+from nvp_agentkit.messages.values import digest_of
 
 REQUEST = "request-1"
 FIELD = digest_of(b"the field that was asked about")

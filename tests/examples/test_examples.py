@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from nvp_agentkit.artifacts.content import digest_of
 from nvp_agentkit.client import SyncAgentClient
+from nvp_agentkit.messages.values import digest_of
 from nvp_agentkit.settings import Settings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
