@@ -205,7 +205,7 @@ class Killing:
             await self._witness.answered(within_s=READY_WITHIN_S)
         ended = self._supervisor is None
         after_s = time.monotonic() - self._began
-        pids = [pid for pid, kind in tethered(self._folder).items() if kind == plan.victim]
+        pids = self._children(plan.victim)
         if pids:
             os.kill(pids[int(plan.which * len(pids))], signal.SIGKILL)
         else:
@@ -217,6 +217,12 @@ class Killing:
         self.outcome.kills += 1
         self.outcome.promises += self._witness.promises - before
         return plan.victim if pids else "supervisor", after_s
+
+    def _children(self, kind: str) -> list[int]:
+        """Of a stack whose stores are up: one that loses a store before that gives up, in words."""
+        if not (self._folder / "stack.json").exists():
+            return []
+        return [pid for pid, found in tethered(self._folder).items() if found == kind]
 
     async def _see_all_gone(self) -> None:
         began = time.monotonic()
