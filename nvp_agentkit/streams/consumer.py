@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from nvp_agentkit.messages import Payload
-from nvp_agentkit.streams.claims import claim
+from nvp_agentkit.streams.claims import repeats
 from nvp_agentkit.streams.completion import Completion, Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
@@ -164,12 +164,11 @@ class Consumer:
         """Without what only repeats an earlier entry: that is answered, or will be, as the earlier one."""
         if not self._unique:
             return deliveries
-        mine = await claim(self._redis, deliveries)
-        repeats = [delivery for delivery, first in zip(deliveries, mine, strict=True) if not first]
-        for one in repeats:
+        repeated = await repeats(self._redis, deliveries)
+        for one in repeated:
             log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
-        await self._settle([Settlement(one.account, one.stream, one.entry_id, Completion()) for one in repeats])
-        return [delivery for delivery, first in zip(deliveries, mine, strict=True) if first]
+        await self._settle([Settlement(one.account, one.stream, one.entry_id, Completion()) for one in repeated])
+        return [one for one in deliveries if one not in repeated]
 
     async def _outcomes(self, deliveries: list[Delivery]) -> Sequence[Outcome] | None:
         """What the handler says; None when it was still at it as the drain ended, and was cut off."""
