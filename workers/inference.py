@@ -33,7 +33,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     async with joules.window(system, delivery, part=VOTER, parts=1) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
         prediction = await models.predict(
-            served, frames, deadline=deadline_of(delivery), on_cost=energy.charge
+            served, frames, deadline=deadline_of(delivery), on_cost=energy.spent
         )
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)

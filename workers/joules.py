@@ -118,9 +118,15 @@ class Window:
         self._own = own.model_copy(update={"mj": self.used_mj, "hi_mj": max(own.hi_mj, self.used_mj)})
         return add([*self._earlier, self._own])
 
+    def spent(self, cost: Cost) -> None:
+        """Charge a first part of the work, whatever becomes of the rest."""
+        self.charge(cost)
+        self._begun.set()
+
     def forgive(self) -> None:
-        """Take back what this attempt used, as far as it is not settled."""
-        self.used_mj, self._own = 0, None
+        """Take back what it cost to find out that the answer is no; not what was begun."""
+        if not self._begun.is_set():
+            self.used_mj, self._own = 0, None
 
     @property
     def reading(self) -> Reading | None:

@@ -77,7 +77,7 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     job_id, detail = delivery.request_id, str(error)
     energy = error.energy if isinstance(error.energy, Reading) else None
     reply: JobFailed | JobRefused
-    if isinstance(error, REFUSALS) and delivery.attempt == 1:
+    if isinstance(error, REFUSALS) and delivery.attempt == 1 and energy is None:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
         reply = JobRefused(job_id=job_id, code=error.code, detail=detail, needed_mj=needed_mj)
     else:

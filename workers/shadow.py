@@ -47,7 +47,7 @@ async def _answer(
     async with joules.window(system, delivery, part=signer.name, parts=len(served.record.members)) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a vote of {signer.name}")
         prediction = await models.predict(
-            served, frames, deadline=deadline_of(delivery), on_cost=energy.charge
+            served, frames, deadline=deadline_of(delivery), on_cost=energy.spent
         )
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)

@@ -25,6 +25,7 @@ from nvp_agentkit.messages import (
     LineageRecorded,
     ObjectRef,
     Payload,
+    Reading,
     SimulateSpec,
     TrainSpec,
     decode,
@@ -290,7 +291,12 @@ def test_a_job_that_failed_after_an_attempt_was_paid_says_failed_and_not_refused
     """`JobRefused` promises that nothing was spent."""
     delivery = bench.simulation(attempt=2)
     assert isinstance(bench.said(refusals.job(bench.system, delivery, InvalidInput("late"))), JobFailed)
+    late = InvalidInput("late")
+    late.energy = Reading(mj=1, lo_mj=1, hi_mj=1, method="modelled", sensor="cpu-time")
     first = bench.simulation()
+    failed = bench.said(refusals.job(bench.system, first, late))
+    assert isinstance(failed, JobFailed)
+    assert failed.energy == late.energy
     assert isinstance(bench.said(refusals.job(bench.system, first, InvalidInput("early"))), JobRefused)
     for begun in (DeadlineExceeded("late"), NvpError("a defect"), ComputeFailed("five times")):
         assert isinstance(bench.said(refusals.job(bench.system, first, begun)), JobFailed)

@@ -43,12 +43,10 @@ def window(bench):
     return opened
 
 
-async def attempt(window, cost: Cost, end: BaseException, *, settled: bool = False) -> None:
+async def attempt(window, cost: Cost, end: BaseException) -> None:
     """Work that costs ``cost`` and ends so."""
     async with window() as energy:
         energy.charge(cost)
-        if settled:
-            await energy.settle()
         raise end
 
 
@@ -234,10 +232,15 @@ async def test_what_does_not_fit_is_refused_with_the_figure_that_would(bench, wi
     assert caught.value.needed_mj == 12_000
 
 
-async def test_a_refusal_after_progress_was_charged_keeps_to_what_was_charged(bench, window) -> None:
-    with pytest.raises(InvalidField):
-        await attempt(window, A_SECOND, InvalidField("found out late"), settled=True)
-    assert (await bench.balance()).spent_mj == 4000
+async def test_a_refusal_after_the_work_has_begun_pays_what_it_used(bench, window) -> None:
+    async def begun() -> None:
+        async with window() as energy:
+            energy.spent(A_SECOND)
+            raise InvalidField("found out late")
+
+    with pytest.raises(InvalidField) as caught:
+        await begun()
+    assert (await bench.balance()).spent_mj == caught.value.energy.mj == 4000
 
 
 def test_readings_of_unlike_sensors_add_up_and_say_so() -> None:
