@@ -46,6 +46,6 @@ def read_stack(data_dir: Path) -> StackFile:
         found = None
     except ValidationError as error:
         raise StackError(f"{path} was written by another version; `nvp down` and `nvp up` write it anew") from error
-    if found is None or lock.holder(data_dir) is None:
+    if found is None or found.pid != lock.holder(data_dir):
         raise StackNotRunning(f"no stack runs on data folder {data_dir}; `nvp up` starts one")
     return found

@@ -97,18 +97,18 @@ async def test_two_stacks_run_side_by_side(half_stack: Settings, tmp_path: Path)
 
 
 async def test_a_killed_stacks_address_leads_nobody_astray_while_the_next_one_starts(half_stack: Settings) -> None:
+    folder = half_stack.data_dir
     stale = {"version": "0", "pid": 1, "started_ms": 0, "redis_url": "redis://127.0.0.1:1", "neo4j_uri": "bolt://x",
              "neo4j_user": "u", "neo4j_password": None, "neo4j_database": "d", "artifacts_url": "a"}  # fmt: skip
-    half_stack.data_dir.mkdir(parents=True)
-    (half_stack.data_dir / "stack.json").write_text(StackFile(**stale).model_dump_json())
-
-    def look() -> None:
-        with pytest.raises(StackNotRunning):
-            read_stack(half_stack.data_dir)
-
-    stack = Stack(half_stack, prepare=look)
+    folder.mkdir(parents=True)
+    (folder / "stack.json").write_text(StackFile(**stale).model_dump_json())
+    held = lock.acquire(folder)
+    with pytest.raises(StackNotRunning):
+        read_stack(folder)
+    held.release()
+    stack = Stack(half_stack, prepare=lambda: pytest.fail("still there") if (folder / "stack.json").exists() else None)
     await stack.start()
-    assert read_stack(half_stack.data_dir).pid == os.getpid()
+    assert read_stack(folder).pid == os.getpid()
     await stack.stop()
 
 
