@@ -113,9 +113,10 @@ async def _kill(stage: Stage, seed: int) -> float:
     os.kill(victim, signal.SIGKILL)
     killed_s = time.monotonic()
     stage.say(f"{line.phase}, step {line.step} of {line.steps}: kill -9 {victim}")
-    done = await job.result()
+    # The story from its beginning: the last attempt starts, at step 0, from what was charged for the one before.
+    dead_mj = [told.used_mj async for told in job if told.step == 0][-1]
     stage.say(f"the job is done {time.monotonic() - killed_s:.1f} s after that")
-    await _say_what_was_done_once(stage, job, done)
+    await _say_what_was_done_once(stage, job, dead_mj)
     return unseen_cpu_s
 
 
@@ -126,7 +127,8 @@ async def _first_step(job: Job) -> JobProgressed:
     raise NvpError("the job ended before its worker could be killed")
 
 
-async def _say_what_was_done_once(stage: Stage, job: Job, done: JobCompleted) -> None:
+async def _say_what_was_done_once(stage: Stage, job: Job, dead_mj: int) -> None:
+    done = await job.result()
     grant = await Ledger(stage.redis).grant(stage.nvp.account, job.id)
     if done.dataset is None or grant is None:
         raise NvpError("the job ended without a dataset, or was never paid for")
@@ -140,8 +142,7 @@ async def _say_what_was_done_once(stage: Stage, job: Job, done: JobCompleted) ->
     stage.say(f"answers: {answers}; runs in the graph that made its dataset: {len(runs)} ({attempts})")
     stage.say(
         f"charged {joules(grant.paid_mj)} of {joules(grant.granted_mj)} granted: "
-        f"{joules(grant.paid_mj - done.energy.mj)} for the attempt that was killed, {joules(done.energy.mj)} "
-        "for the one that ended"
+        f"{joules(dead_mj)} for the attempt that was killed, {joules(grant.paid_mj - dead_mj)} for the one that ended"
     )
 
 
