@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test test-stack test-wheel env lint types contracts wheel check schemas docs clean help
+.PHONY: demo test test-stack test-wheel env lint types contracts wheel check schemas docs real-stores stores-table clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,8 @@ help:
 	@echo "make check   what CI runs: lint, types, contracts, tests, wheel"
 	@echo "make schemas write schemas/ anew from the code"
 	@echo "make docs    write docs/cli.md anew from the code"
+	@echo "make real-stores   get redis-server and Neo4j, on which the tests of streams, ledger and graph then run too"
+	@echo "make stores-table  run those tests on every server and write docs/stores.md"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -66,6 +68,13 @@ schemas: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m nvp_agentkit.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+
+# Fetched once, into .cache/neo4j; needs no .venv. Tests use what is there and say what is not.
+real-stores:
+	@$(PYTHON) tests/stores/fetch.py
+
+stores-table: $(VENV)/.dev
+	@$(BIN)/python -m tests.stores.table
 
 check: lint types contracts test
 

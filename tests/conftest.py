@@ -1,5 +1,6 @@
 """The stores under test are real: an embedded Valkey and an embedded ArcadeDB, started once, when first asked for.
 
+What the product asks of a store is tested on redis-server and two releases of Neo4j as well (`tests.stores.servers`).
 ``NVP_TEST_REDIS_URL`` and ``NVP_TEST_NEO4J_URI`` (with ``_USER``, ``_PASSWORD``, ``_DATABASE``) point the same
 tests at any other server. Each test works under an account of its own; what it leaves behind is checked.
 """
@@ -11,7 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,9 +22,12 @@ from hypothesis import HealthCheck
 from neo4j import GraphDatabase
 from redis.asyncio import Redis
 
-from nvp_agentkit.embedded import arcadedb as embedded_arcadedb
+from nvp_agentkit.embedded import children
 from nvp_agentkit.embedded import valkey as embedded_valkey
+from nvp_agentkit.embedded.server import Server
 from nvp_agentkit.settings import Settings
+from tests.stores.servers import GRAPHS, STREAMS, Graph, Missing, graph_at, in_contract
+from tests.stores.servers import redis_program as program_of
 
 # Keys of an account that stay for good (tests of other rules override the fixture `kept_keys`).
 KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "watermark"})
@@ -46,45 +50,73 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow and not item.path.is_relative_to(TOUR))
 
 
-@dataclass(frozen=True)
-class Graph:
-    """How to reach the graph under test."""
-
-    uri: str
-    user: str
-    password: str
-    database: str
-
-
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a stream server that serves the whole session."""
-    if outside := os.environ.get("NVP_TEST_REDIS_URL"):
-        yield outside
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A contract test runs on each server of the kind it asks for; those of one server stay together."""
+    if not in_contract(metafunc.definition.path):
         return
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
-        server = loop.run(embedded_valkey.start(tmp_path_factory.mktemp("valkey"), appendfsync="no"))
-        yield embedded_valkey.url(server)
-        loop.run(server.stop())
+    for fixture, variable, servers in (
+        ("valkey", "NVP_TEST_REDIS_URL", STREAMS),
+        ("redis_program", "", STREAMS),
+        ("arcadedb", "NVP_TEST_NEO4J_URI", GRAPHS),
+    ):
+        if fixture in metafunc.fixturenames and not os.environ.get(variable):
+            first, *others = servers
+            each = [first, *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in others)]
+            metafunc.parametrize(fixture, each, indirect=True, scope="session")
+
+
+@contextmanager
+def _real() -> Iterator[None]:
+    """A server that is not here skips the test, and fails it where ``NVP_REQUIRE_REAL=1`` says that it has to be."""
+    try:
+        yield
+    except Missing as missing:
+        (pytest.fail if os.environ.get("NVP_REQUIRE_REAL") == "1" else pytest.skip)(str(missing))
 
 
 @pytest.fixture(scope="session")
-def arcadedb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """``started(name)``: that server, started when first asked for, killed when the session ends."""
+    running: dict[str, Server] = {}
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
+
+        def one(name: str) -> Server:
+            if name not in running:
+                with _real():
+                    running[name] = loop.run((STREAMS | GRAPHS)[name](tmp_path_factory.mktemp(name)))
+            return running[name]
+
+        yield one
+        for server in running.values():
+            loop.run(children.end(server.process, grace_s=0))
+
+
+@pytest.fixture(scope="session")
+def valkey(request: pytest.FixtureRequest, started: Callable[[str], Server]) -> str:
+    """The URL of a stream server that serves the whole session: the embedded one unless the contract asks for more."""
+    outside = os.environ.get("NVP_TEST_REDIS_URL")
+    return outside or embedded_valkey.url(started(getattr(request, "param", "valkey")))
+
+
+@pytest.fixture(scope="session")
+def redis_program(request: pytest.FixtureRequest) -> str:
+    """The stream server's executable, for tests that start and kill one of their own."""
+    with _real():
+        return program_of(getattr(request, "param", "valkey"))
+
+
+@pytest.fixture(scope="session")
+def arcadedb(request: pytest.FixtureRequest, started: Callable[[str], Server]) -> Graph:
     """A graph server that serves the whole session; `graph` is the same one, emptied."""
     if outside := os.environ.get("NVP_TEST_NEO4J_URI"):
-        yield Graph(
+        return Graph(
             outside,
             os.environ.get("NVP_TEST_NEO4J_USER", "neo4j"),
             os.environ.get("NVP_TEST_NEO4J_PASSWORD", ""),
             os.environ.get("NVP_TEST_NEO4J_DATABASE", "neo4j"),
         )
-        return
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
-        server = loop.run(embedded_arcadedb.start(tmp_path_factory.mktemp("arcadedb")))
-        yield Graph(
-            embedded_arcadedb.uri(server), embedded_arcadedb.USER, server.password, embedded_arcadedb.DATABASE
-        )
-        loop.run(server.stop())
+    name = getattr(request, "param", "arcadedb")
+    return graph_at(name, started(name))
 
 
 @pytest.fixture

@@ -38,9 +38,12 @@ set-proc-title no
 
 
 async def start(
-    folder: Path, *, port: int | None = None, appendfsync: Literal["everysec", "always", "no"] = "always"
-) -> Server:
+    folder: Path, *, port: int | None = None, appendfsync: Literal["everysec", "always", "no"] = "always",
+    program: str | None = None,
+) -> Server:  # fmt: skip
     """Start Valkey on ``folder``; returns when it has answered a PING. Call it from the main thread.
+
+    ``program`` is the executable of a Valkey or Redis server, by default what `binary` finds.
 
     What survives: with ``always`` every acknowledged write survives whatever happens to the process, the machine or
     its disk; a server whose disk is full ends. ``everysec`` answers while a write waits for a slow fsync, and answers
@@ -52,8 +55,9 @@ async def start(
         MissingExtra: there is no server to start.
     """
     return await server.start(
-        "valkey", port, lambda free: _launch(folder.resolve(), free, appendfsync), _answers, timeout_s=READY_S
-    )
+        "valkey", port, lambda free: _launch(folder.resolve(), free, appendfsync, program or binary()), _answers,
+        timeout_s=READY_S,
+    )  # fmt: skip
 
 
 def url(valkey: Server) -> str:
@@ -61,7 +65,7 @@ def url(valkey: Server) -> str:
     return f"redis://:{quote(valkey.password, safe='')}@{place.LOOPBACK}:{valkey.port}/0"
 
 
-def _launch(folder: Path, port: int, appendfsync: str) -> Server:
+def _launch(folder: Path, port: int, appendfsync: str, program: str) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     password = place.password_in(folder / "password")
     _set_owner(folder / "users.acl", password)
@@ -69,7 +73,7 @@ def _launch(folder: Path, port: int, appendfsync: str) -> Server:
     (folder / "valkey.conf").write_text(configuration)
     log = folder / "valkey.log"
     log.write_bytes(b"")
-    process = children.launch([binary(), "valkey.conf"], env={}, log=log, folder=folder, cwd=folder)
+    process = children.launch([program, "valkey.conf"], env={}, log=log, folder=folder, cwd=folder)
     return Server("valkey", process, port, password, log)
 
 

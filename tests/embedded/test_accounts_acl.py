@@ -81,13 +81,13 @@ async def test_a_new_password_ends_the_old_one(redis: Redis, account: str) -> No
     assert not await remove_user(redis, account)
 
 
-async def test_users_survive_a_restart_of_the_embedded_server(tmp_path: Path) -> None:
-    server = await valkey.start(tmp_path)
+async def test_users_survive_a_restart_of_the_server(tmp_path: Path, redis_program: str) -> None:
+    server = await valkey.start(tmp_path, program=redis_program)
     async with Redis.from_url(valkey.url(server)) as owner:
         login = await create_user(owner, "ace-1")
     assert login.kept
     await server.stop()
-    server = await valkey.start(tmp_path)
+    server = await valkey.start(tmp_path, program=redis_program)
     try:
         async with client_of(Redis.from_url(valkey.url(server)), "ace-1", login.password) as client:
             await client.xadd("nvp:{ace-1}:jobs", {"event": b"x"})

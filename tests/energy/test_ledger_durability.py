@@ -12,8 +12,8 @@ from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.energy.names import OPEN
 
 
-async def test_an_acknowledged_reservation_survives_a_kill_of_the_server(tmp_path: Path) -> None:
-    server = await valkey.start(tmp_path / "valkey", appendfsync="always")
+async def test_an_acknowledged_reservation_survives_a_kill_of_the_server(tmp_path: Path, redis_program: str) -> None:
+    server = await valkey.start(tmp_path / "valkey", appendfsync="always", program=redis_program)
     async with Redis.from_url(valkey.url(server)) as redis:
         ledger = Ledger(redis)
         await ledger.create("ace-1", 10_000)
@@ -24,7 +24,7 @@ async def test_an_acknowledged_reservation_survives_a_kill_of_the_server(tmp_pat
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
 
-    server = await valkey.start(tmp_path / "valkey", appendfsync="always")
+    server = await valkey.start(tmp_path / "valkey", appendfsync="always", program=redis_program)
     async with Redis.from_url(valkey.url(server)) as redis:
         ledger = Ledger(redis)
         assert await ledger.balance("ace-1") == before

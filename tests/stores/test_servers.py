@@ -1,0 +1,50 @@
+"""Each server is the one it is called: otherwise the contract would be run on one of them several times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from neo4j import GraphDatabase
+from redis.asyncio import Redis
+
+from tests.stores import fetch
+from tests.stores.servers import Graph
+
+CALLED = {
+    "valkey": "Valkey ",
+    "redis-server": "Redis ",
+    "arcadedb": "ArcadeDB ",
+    **{f"neo4j-{release.split('.')[0]}": f"Neo4j {release}" for release in fetch.RELEASES},
+}
+
+
+@pytest.fixture
+def called(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """What the server's words begin with, by the fixture that started it."""
+
+    def one(fixture: str) -> str:
+        if not hasattr(request.node, "callspec"):
+            pytest.skip("a server from outside may be any")
+        return CALLED[request.node.callspec.params[fixture]]
+
+    return one
+
+
+async def test_a_stream_server_is_the_one_it_is_called(
+    redis: Redis, called: Callable[[str], str], record_property: Callable[[str, str], None]
+) -> None:
+    told = await redis.info("server")
+    said = f"Valkey {told['valkey_version']}" if "valkey_version" in told else f"Redis {told['redis_version']}"
+    record_property("says", said)
+    assert said.startswith(called("valkey"))
+
+
+def test_a_graph_server_is_the_one_it_is_called(
+    arcadedb: Graph, called: Callable[[str], str], record_property: Callable[[str, str], None]
+) -> None:
+    with GraphDatabase.driver(arcadedb.uri, auth=(arcadedb.user, arcadedb.password)) as driver:
+        agent = driver.get_server_info().agent  # Neo4j/5.26.20, Neo4j/5.26.0 compatible (ArcadeDB 26.10.2)
+    said = agent.rpartition("(")[2].rstrip(")").replace("/", " ")
+    record_property("says", said)
+    assert said.startswith(called("arcadedb"))
