@@ -74,7 +74,7 @@ real-stores:
 	@$(PYTHON) tests/stores/fetch.py
 
 stores-table: $(VENV)/.dev
-	@$(BIN)/python -m tests.stores.table
+	@$(BIN)/python -m tests.stores.table $(ARGS)
 
 check: lint types contracts test
 
