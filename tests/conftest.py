@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -65,25 +64,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(fixture, each, indirect=True, scope="session")
 
 
-@contextmanager
-def _real() -> Iterator[None]:
-    """A server that is not here skips the test, and fails it where ``NVP_REQUIRE_REAL=1`` says that it has to be."""
-    try:
-        yield
-    except Missing as missing:
-        (pytest.fail if os.environ.get("NVP_REQUIRE_REAL") == "1" else pytest.skip)(str(missing))
-
-
 @pytest.fixture(scope="session")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+def started(
+    tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], None]
+) -> Iterator[Callable[[str], Server]]:
     """``started(name)``: that server, started when first asked for, killed when the session ends."""
     running: dict[str, Server] = {}
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
 
         def one(name: str) -> Server:
             if name not in running:
-                with _real():
+                try:
                     running[name] = loop.run((STREAMS | GRAPHS)[name](tmp_path_factory.mktemp(name)))
+                except Missing as missing:
+                    unavailable(str(missing))
             return running[name]
 
         yield one
@@ -99,10 +93,12 @@ def valkey(request: pytest.FixtureRequest, started: Callable[[str], Server]) -> 
 
 
 @pytest.fixture(scope="session")
-def redis_program(request: pytest.FixtureRequest) -> str:
+def redis_program(request: pytest.FixtureRequest, unavailable: Callable[[str], None]) -> str:
     """The stream server's executable, for tests that start and kill one of their own."""
-    with _real():
+    try:
         return program_of(getattr(request, "param", "valkey"))
+    except Missing as missing:
+        unavailable(str(missing))
 
 
 @pytest.fixture(scope="session")

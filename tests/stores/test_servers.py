@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from neo4j import GraphDatabase
 from redis.asyncio import Redis
 
 from tests.stores import fetch
-from tests.stores.servers import Graph
+from tests.stores.servers import TESTS, Graph
 
 CALLED = {
     "valkey": "Valkey ",
@@ -48,3 +52,15 @@ def test_a_graph_server_is_the_one_it_is_called(
     said = agent.rpartition("(")[2].rstrip(")").replace("/", " ")
     record_property("says", said)
     assert said.startswith(called("arcadedb"))
+
+
+@pytest.mark.parametrize(("required", "says"), [("", "1 passed, 1 skipped"), ("1", "1 passed, 1 error")])
+def test_a_server_that_is_not_here_is_skipped_unless_it_is_required(required: str, says: str, tmp_path: Path) -> None:
+    one = "tests/stores/test_servers.py::test_a_stream_server_is_the_one_it_is_called"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", one],
+        env=os.environ | {"PATH": str(tmp_path), "NVP_REQUIRE_REAL": required, "NVP_TEST_REDIS_URL": ""},
+        cwd=TESTS.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert says in done.stdout
+    assert "no redis-server on PATH; `make real-stores` gets it" in done.stdout
