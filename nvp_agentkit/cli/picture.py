@@ -127,7 +127,7 @@ def _panels(last: Field, forecast: Forecast, truth: Field | None, there: NDArray
 
 def _bounds(values: Field) -> tuple[float, float]:
     low, high = (float(bound) for bound in np.percentile(values, (CLIP, 100 - CLIP)))
-    return low, high
+    return (low, high) if high > low else (float(values.min()), float(values.max()))  # hardly a cell is another
 
 
 def _canvas(plt: Any, panels: int, shape: tuple[int, ...]) -> tuple[Figure, list[Axes]]:

@@ -208,11 +208,21 @@ def test_cells_without_a_value_are_grey(forecast: Forecast, tmp_path: Path) -> N
     assert GREY in colours(drawn(tmp_path, forecast, (32, 32), valid=valid))
 
 
-def colours(path: Path) -> set[tuple[int, ...]]:
+def colours(path: Path, least: int = 1000) -> set[tuple[int, ...]]:
+    """The colours of at least so many pixels."""
     with Image.open(path) as image:
         found = image.convert("RGB").getcolors(1 << 20)
     assert found is not None
-    return {colour for number, colour in found if number > 1000}
+    return {colour for number, colour in found if number >= least}
+
+
+def test_one_wet_cell_in_a_dry_field_is_seen(forecast: Forecast, tmp_path: Path) -> None:
+    dry = np.zeros((16, 20), np.float32)
+    dry[3, 4] = 5
+    draw(tmp_path / "one.png", dry, Forecast(**{**vars(forecast), "mean": dry}), title="rain", truth=dry)
+    path = tmp_path / "one.png"
+    assert any(min(colour[:2]) > 245 > 200 > colour[2] for colour in colours(path, 500))  # the yellow end of the scale
+    assert any(max(colour) < 10 for colour in colours(path, 50_000))  # and its black end for all else
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0])
