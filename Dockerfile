@@ -2,11 +2,13 @@
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY nvp_agentkit/__init__.py nvp_agentkit/
 # A layer for what it depends on, kept until a version changes; then the product alone.
-RUN python -m venv /opt/nvp \
+COPY pyproject.toml constraints.txt ./
+COPY nvp_agentkit/__init__.py nvp_agentkit/
+RUN touch README.md LICENSE \
+ && python -m venv /opt/nvp \
  && /opt/nvp/bin/pip install -c constraints.txt '.[model,graph,observability]'
+COPY README.md LICENSE ./
 COPY nvp_agentkit nvp_agentkit
 COPY workers workers
 COPY schemas schemas

@@ -139,10 +139,10 @@ class Stack:
         """What `nvp` on this machine says."""
         return self._as_owner(sys.executable, "-m", "nvp_agentkit.cli", *arguments)
 
-    def ask(self, account: str, count: int, height: int, width: int) -> subprocess.Popen[str]:
-        """Start an agent that wants so many forecasts."""
+    def ask(self, account: str, count: int, height: int, width: int, *, budget_j: int = 1) -> subprocess.Popen[str]:
+        """Start an agent that wants so many forecasts, for so much each."""
         agent = str(Path(__file__).with_name("agent.py"))
-        return self.start(sys.executable, agent, account, str(count), str(height), str(width))
+        return self.start(sys.executable, agent, account, *map(str, (count, height, width, budget_j)))
 
 
 def wait_for(what: str, look: Callable[[], object], *, within_s: float) -> Any:
