@@ -1,6 +1,6 @@
 """Which version wrote a data folder, and what brings an older one up to date.
 
-``DATA_DIR/version`` holds the number of the folder's format and the version of nvp that wrote it last. A folder of
+``DATA_DIR/version`` holds the number of the folder's format and the version of nvp that brought it there. A folder of
 stores without that file is of format 1. Formats only ever go up, one step at a time; each step may be interrupted
 anywhere and run again.
 """
