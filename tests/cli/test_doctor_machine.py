@@ -224,10 +224,13 @@ def test_processes_of_a_dead_stack_are_broken(tmp_path: Path) -> None:
     assert "nvp up" in found.remedy
 
 
+KEEPER = 4242
+
+
 @pytest.fixture
 def stack_file(tmp_path: Path) -> Path:
     written = StackFile(
-        version=__version__, pid=1, started_ms=1, redis_url="redis://", neo4j_uri="bolt://", neo4j_user="u",
+        version=__version__, pid=KEEPER, started_ms=1, redis_url="redis://", neo4j_uri="bolt://", neo4j_user="u",
         neo4j_password="p", neo4j_database="d", artifacts_url="a",
     )  # fmt: skip
     path = tmp_path / "stack.json"
@@ -237,24 +240,25 @@ def stack_file(tmp_path: Path) -> Path:
 
 
 def test_the_file_of_a_running_stack_is_well(stack_file: Path) -> None:
-    assert [one.state for one in folder.stack_file(stack_file, runs=True)] == ["ok"]
+    assert [one.state for one in folder.stack_file(stack_file, KEEPER)] == ["ok"]
 
 
 @pytest.mark.parametrize(
-    ("harm", "runs", "state", "remedy"),
+    ("harm", "holder", "state", "remedy"),
     [
-        (lambda path: None, False, "warning", "`nvp up` writes it anew"),
-        (lambda path: path.chmod(0o644), True, "broken", "chmod 600"),
-        (lambda path: path.write_text(path.read_text().replace(__version__, "0.0.1")), True, "broken", "`nvp down`"),
-        (lambda path: path.write_text("{}"), True, "broken", "`nvp down`"),
-        (lambda path: path.write_text(path.read_text()[:40]), False, "broken", "`nvp up`"),
+        (lambda path: None, None, "warning", "`nvp up` writes it anew"),
+        (lambda path: None, KEEPER + 1, "warning", "`nvp logs stack`"),
+        (lambda path: path.chmod(0o644), KEEPER, "broken", "chmod 600"),
+        (lambda path: path.write_text(path.read_text().replace(__version__, "0.0.1")), KEEPER, "broken", "`nvp down`"),
+        (lambda path: path.write_text("{}"), KEEPER, "broken", "`nvp down`"),
+        (lambda path: path.write_text(path.read_text()[:40]), None, "broken", "`nvp up`"),
     ],
 )
 def test_a_stack_file_that_is_stale_open_foreign_or_damaged(
-    harm: Callable[[Path], object], runs: bool, state: str, remedy: str, stack_file: Path
+    harm: Callable[[Path], object], holder: int | None, state: str, remedy: str, stack_file: Path
 ) -> None:
     harm(stack_file)
-    found = next(folder.stack_file(stack_file, runs=runs))
+    found = next(folder.stack_file(stack_file, holder))
     assert found.state == state
     assert remedy in found.remedy
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -155,7 +156,7 @@ async def test_a_running_stack_whose_stores_are_away_is_told_where_to_look(tmp_p
     write_private(
         tmp_path / "stack.json",
         StackFile(
-            version=__version__, pid=1, started_ms=1, redis_url=f"redis://{nowhere}", neo4j_uri=f"bolt://{nowhere}",
+            version=__version__, pid=os.getpid(), started_ms=1, redis_url=f"redis://{nowhere}", neo4j_uri=f"bolt://{nowhere}",
             neo4j_user="root", neo4j_password="any", neo4j_database="nvp", artifacts_url=str(tmp_path),
         ).model_dump_json(),
     )  # fmt: skip

@@ -81,22 +81,23 @@ def stack(data_dir: Path) -> Iterator[Finding]:
         yield broken("stack", f"its keeper is dead, processes are left: {pids}", "`nvp up` ends them and starts anew")
     else:
         yield ok("stack", "none runs on this folder; `nvp up` starts one")
-    yield from stack_file(data_dir / "stack.json", runs=holder is not None)
+    yield from stack_file(data_dir / "stack.json", holder)
 
 
-def stack_file(path: Path, *, runs: bool) -> Iterator[Finding]:
-    """What clients find the stack by. ``runs``: its keeper holds the folder's lock."""
+def stack_file(path: Path, holder: int | None) -> Iterator[Finding]:
+    """What clients find the stack by; ``holder`` is the process that holds the folder's lock."""
     from pydantic import ValidationError
 
     from nvp_agentkit.embedded.stackfile import StackFile
 
-    again = "`nvp down`, then `nvp up`" if runs else "`nvp up` writes it anew"
+    again = "`nvp up` writes it anew" if holder is None else "`nvp down`, then `nvp up`"
+    wait = "wait, or see `nvp logs stack`"
     try:
         mode = path.stat().st_mode & 0o777
-        version = StackFile.model_validate_json(path.read_text()).version
+        found = StackFile.model_validate_json(path.read_text())
     except FileNotFoundError:
-        if runs:
-            yield warning("stack.json", "not there yet: the stores are coming up", "wait, or see `nvp logs stack`")
+        if holder is not None:
+            yield warning("stack.json", "not there yet: the stores are coming up", wait)
         return
     except OSError as error:
         yield broken("stack.json", f"{path}: {error.strerror}", f"run nvp as the folder's owner, {ELSEWHERE}")
@@ -106,12 +107,14 @@ def stack_file(path: Path, *, runs: bool) -> Iterator[Finding]:
         return
     if mode & 0o077:
         yield broken("stack.json", f"mode {mode:04o}, so that others can read its passwords", f"chmod 600 {path}")
-    if version != __version__:
-        yield broken("stack.json", f"of version {version}, this is {__version__}", again)
-    elif not runs:
+    if found.version != __version__:
+        yield broken("stack.json", f"of version {found.version}, this is {__version__}", again)
+    elif holder is None:
         yield warning("stack.json", "left by a stack that was killed", again)
+    elif found.pid != holder:
+        yield warning("stack.json", f"of process {found.pid}, which is gone: the stores are coming up", wait)
     else:
-        yield ok("stack.json", f"version {version}")
+        yield ok("stack.json", f"version {found.version}")
 
 
 def _nearest(folder: Path) -> Path:
