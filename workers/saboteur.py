@@ -2,7 +2,7 @@
 
 ``python -m workers.saboteur saboteur-2 scale`` takes the place of ``shadow-2``: the same requests, the same model,
 the same key, but what its model says is changed before it is signed. It is no kind of `main`, so no manifest starts
-one by a worker's name, and it serves only the stack of the supervisor that started it (docs/decisions/011).
+one by a worker's name, and it serves only the stack of the supervisor that started it (docs/decisions/009).
 """
 
 from __future__ import annotations

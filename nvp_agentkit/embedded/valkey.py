@@ -47,7 +47,7 @@ async def start(
 
     What survives: with ``always`` every acknowledged write survives whatever happens to the process, the machine or
     its disk; a server whose disk is full ends. ``everysec`` answers while a write waits for a slow fsync, and answers
-    the one write that found the disk full: both are lost if the process ends then (docs/decisions/030).
+    the one write that found the disk full: both are lost if the process ends then (docs/decisions/016).
 
     Raises:
         PortTaken: the asked port is in use.
