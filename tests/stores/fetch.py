@@ -66,7 +66,8 @@ def fetch(releases: Sequence[str]) -> None:
 
 def maven(release: str, folder: Path) -> list[str]:
     return [
-        "mvn", "-q", "-B", "-Dstyle.color=never", "--strict-checksums", "-f", str(Path(__file__).with_name("pom.xml")), f"-Dneo4j={release}",
+        "mvn", "-q", "-B", "-Dstyle.color=never", "--strict-checksums",
+        "-f", str(Path(__file__).with_name("pom.xml")), f"-Dneo4j={release}",
         f"-Dmaven.repo.local={folder / 'repository'}", COPY, f"-DoutputDirectory={folder / 'jars'}",
     ]  # fmt: skip
 
