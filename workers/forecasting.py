@@ -285,5 +285,12 @@ class ModelHost:
 
 
 def _fitted(served: Served, frames: Frames) -> Frames:
-    """The newest frames, as many as the model looks at: older ones change nothing and are no shape of their own."""
-    return frames if served.record.frames is None else frames[-served.record.frames[0] :]
+    """As many frames as the model looks at: older ones change nothing, missing ones are the oldest again.
+
+    Neither is a shape of its own, to be compiled at the cost of who asks.
+    """
+    if served.record.frames is None:
+        return frames
+    context = served.record.frames[0]
+    missing = np.repeat(frames[:1], max(context - len(frames), 0), axis=0)
+    return np.concatenate([missing, frames[-context:]])

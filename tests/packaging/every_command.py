@@ -14,8 +14,13 @@ def leaves(command, words=()):
     for name, child in getattr(command, "commands", {}).items():
         yield from leaves(child, (*words, name))
     if not hasattr(command, "commands"):
-        arguments = [one for one in command.params if one.param_type_name == "argument" and one.required]
-        yield [*words, *(PLAUSIBLE.get(one.name, "x") for one in arguments)]
+        needed = [one for one in command.params if one.required]
+        yield [*words, *(word for one in needed for word in given(one))]
+
+
+def given(needed):
+    value = PLAUSIBLE.get(needed.name, "x")
+    return [value] if needed.param_type_name == "argument" else [needed.opts[0], value]
 
 
 def outcome(words):

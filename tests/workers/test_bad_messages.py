@@ -57,7 +57,7 @@ async def test_garbage_and_unknown_events_are_dead_letters_with_a_reason_and_the
 ) -> None:
     unknown = json.loads(bench.delivery(request_of()).event.encode()) | {"type": "nvp.tea.requested.v1", "id": "tea"}
     misplaced = bench.delivery(JobRequested(spec=SimulateSpec(domain="alchemy"))).event
-    neighbour = bench.delivery(request_of(domain="alchemy")).event
+    neighbour = bench.delivery(request_of(domain="alchemy", model="gold")).event
     await put(bench, b"\xff\x00 garbage")
     await put(bench, b"{}")
     await put(bench, b"nothing we read", field="note")
@@ -112,7 +112,7 @@ async def test_a_budget_that_is_none_makes_no_event(bench, working, request_of, 
 
 
 async def test_no_budget_at_all_is_answered(bench, working, request_of) -> None:
-    asked = bench.delivery(request_of(domain="alchemy"), budget_mj=None).event
+    asked = bench.delivery(request_of(domain="alchemy", model="gold"), budget_mj=None).event
     await put(bench, asked.encode())
     assert (await answer(bench, asked.id, PredictionRefused)).code == "unknown_model"
     job = bench.simulation(budget_mj=None).event
