@@ -161,8 +161,8 @@ class AgentClient:
     ) -> Job:
         """Bring in a file of your own: npz or npy, (T, H, W) or (N, T, H, W); NaN is a mask.
 
-        The file goes to the artifact store as it is; it is opened in a worker's compute child, which has
-        no network and no credentials.
+        The file goes to the artifact store as it is; it is opened in a worker's compute child, which is
+        given no credentials and opens no connection.
         """
         source, _ = Path(path), millijoules(budget_j)
         try:

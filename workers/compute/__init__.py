@@ -1,1 +1,1 @@
-"""A worker's compute child: the process that holds JAX and nothing else (no network, no credentials)."""
+"""A worker's compute child: the process that holds JAX and is given no credentials and no store."""

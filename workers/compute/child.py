@@ -1,7 +1,7 @@
 """The compute child: ``python -m ...compute.child PIPE_FD ARENA_FD ARENA_BYTES PARENT_PID``.
 
-Reads calls from the pipe, runs them in its main thread, answers. It has no network, no credentials, no
-Redis; it dies with its front.
+Reads calls from the pipe, runs them in its main thread, answers. It is given no credentials and opens no
+connection; it dies with its front.
 """
 
 from __future__ import annotations
