@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import engine
@@ -30,15 +31,17 @@ class Protocol:
         self._lines = begun
         self.failed = False
 
-    def step(self, name: str, work: object, *arguments: object) -> bool:
+    def step(self, name: str, work: Callable[..., str], *arguments: object) -> bool:
         began = time.monotonic()
         try:
-            seen, mark = work(*arguments), "ok"  # type: ignore[operator]
+            seen, mark = work(*arguments), "ok"
+        except steps.Skipped as why:
+            seen, mark = str(why), "skip"
         except Exception as error:  # noqa: BLE001 - any failure is a line, and the rest is cleaned up
             seen, mark, self.failed = f"{type(error).__name__}: {error}".strip(), "FAILED", True
             traceback.print_exc()
         self.add(f"{mark:<6} {name:<8} {time.monotonic() - began:6.1f} s  {seen.partition(chr(10))[0]}")
-        return mark == "ok"
+        return mark != "FAILED"
 
     def add(self, line: str) -> None:
         self._lines.append(line)
