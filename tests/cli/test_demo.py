@@ -71,7 +71,8 @@ def with_cache(data_dir: Path, compile_cache: Path) -> Path:
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc")
 def test_ctrl_c_at_any_moment_ends_everything_within_ten_seconds(data_dir: Path) -> None:
-    for moment in ("1 A stack", "arcadedb", "2 Plasma", "3 Train", "kill -9 "):
+    # The act of sabotage would cost a whole training here; a replacement interrupted is in tests/embedded.
+    for moment in ("1 A stack", "arcadedb", "2 Plasma", "3 Train"):
         with demo(data_dir, *SMALL) as process:
             assert process.stdout is not None
             for line in process.stdout:
