@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Show the whole path, from an equation to a certified forecast.
 
-    Simulate, train under a joule budget, forecast by quorum, verify, trace: about a minute and a half. Starts a
+    Simulate, train under a joule budget, forecast by quorum, verify, trace: about two minutes. Starts a
     stack of its own on the data folder and ends it, or uses the one that runs there.
 
     [dim]Examples:[/dim] nvp demo  ·  nvp demo --data rain.npz:rain_mm_h --units mm/h
