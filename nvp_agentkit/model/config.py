@@ -68,11 +68,6 @@ class NVPConfig:
         if len(self.boundary) != 2 or any(side not in BOUNDARIES for side in self.boundary):
             raise InvalidInput(f"boundary is {self.boundary}; give (y, x) of {', '.join(BOUNDARIES)}")
 
-    @property
-    def width(self) -> int:
-        """Channels of the finest level: the figure by which members of an ensemble are told apart."""
-        return self.encoder_features[0]
-
     def to_json(self) -> str:
         """Canonical: sorted keys, no blanks; equal configurations give equal text."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))

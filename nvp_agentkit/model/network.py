@@ -29,6 +29,8 @@ from nvp_agentkit.model.layers import ResidualBlock, depth_to_space, gradients, 
 SMALLEST_SIDE = 16
 LOG_VAR_RANGE = (-14.0, 6.0)  # of the variance in units of the field's own variance
 FIRST_LOG_VAR = -4.0  # an untrained network's: a step changes roughly an eighth of a standard deviation
+# Layers that see, or make, the four cells of a block as channels, cell by cell.
+FOLDED_IN, FOLDED_OUT = "down_", "up_"
 LARGEST_STEP = 0.25  # displacement in one frame, as a share of the shorter side
 
 
@@ -51,7 +53,7 @@ class Encoder(nn.Module):
         levels = []
         for level, features in enumerate(self.config.encoder_features):
             if level:
-                x = nn.Dense(features)(space_to_depth(x, 2))
+                x = nn.Dense(features, name=f"{FOLDED_IN}{level}")(space_to_depth(x, 2))
             x = ResidualBlock(features, self.config.boundary)(x)
             levels.append(x)
         return levels
@@ -68,8 +70,8 @@ class Decoder(nn.Module):
         widths = self.config.decoder_features or self.config.encoder_features[::-1]
         for step, (features, beside) in enumerate(zip(widths, levels[::-1], strict=True)):
             if step:
-                x = depth_to_space(nn.Dense(4 * features)(x), 2)
-            x = ResidualBlock(features, self.config.boundary)(x + nn.Dense(x.shape[-1])(beside))
+                x = depth_to_space(nn.Dense(4 * features, name=f"{FOLDED_OUT}{step}")(x), 2)
+            x = ResidualBlock(features, self.config.boundary)(x + nn.Dense(x.shape[-1], name=f"beside_{step}")(beside))
         return x
 
 

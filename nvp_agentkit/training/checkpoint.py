@@ -12,7 +12,6 @@ import numpy as np
 from safetensors.numpy import save
 
 from nvp_agentkit.errors import InvalidFile
-from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.model.storage import parse, read_bounded, write_atomically
 from nvp_agentkit.training.config import TrainingConfig
 from nvp_agentkit.training.step import TrainingState, first_state
@@ -34,7 +33,7 @@ def load_checkpoint(config: TrainingConfig, path: str | Path) -> TrainingState:
     written, tensors = parse(read_bounded(Path(path)), key="nvp-checkpoint")
     if written != config.to_dict():
         raise InvalidFile("a checkpoint of another configuration; resume with the one it was written with")
-    empty = first_state(config, initial_variables(config.model_config, config.seed))
+    empty = first_state(config, config.first_variables())
     wanted = _named(empty)
     if tensors.keys() != wanted.keys() or any(tensors[n].shape != leaf.shape for n, leaf in wanted.items()):
         raise InvalidFile("a checkpoint of another architecture than its configuration says")

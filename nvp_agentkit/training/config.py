@@ -9,6 +9,8 @@ from typing import Any
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.state import Variables, initial_variables
+from nvp_agentkit.model.width import count_within, initial_variables_within
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class TrainingConfig:
 
     Args:
         model_config: the network.
+        features: channels of each level that this member has of the network's; None: all (`model.width`).
         seed: first weights and the order of the data.
         batch_size: windows a step.
         learning_rate: peak; reached after ``warmup_steps``, then half a cosine down over the budget.
@@ -33,6 +36,7 @@ class TrainingConfig:
     """
 
     model_config: NVPConfig = field(default_factory=NVPConfig)
+    features: tuple[int, ...] | None = None
     seed: int = 0
     batch_size: int = 8
     learning_rate: float = 6e-3
@@ -54,6 +58,22 @@ class TrainingConfig:
             raise InvalidInput(f"ema_decay is {self.ema_decay}; give a number in [0, 1)")
         if self.weight_decay < 0 or self.variance_weight < 0:
             raise InvalidInput("weight_decay and variance_weight must not be negative")
+
+    @property
+    def width(self) -> int:
+        """Channels of the finest level: the figure by which members of an ensemble are told apart."""
+        return (self.features or self.model_config.encoder_features)[0]
+
+    @property
+    def parameters(self) -> int:
+        """Number of values that train."""
+        return count_within(self.model_config, self.features or self.model_config.encoder_features)
+
+    def first_variables(self) -> Variables:
+        """Fresh weights, equal for equal recipes."""
+        if self.features is None:
+            return initial_variables(self.model_config, self.seed)
+        return initial_variables_within(self.model_config, self.features, self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the model's recipe and the lineage."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import Floats, Normalization
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.predict import Mask, normalise, origins
+from nvp_agentkit.training.config import TrainingConfig
 
 ORIGIN_BYTES = 2**28  # of origins kept: 682 windows of 128x128
 HALO = 8  # cells inside a crop's edge that carry no loss: what flows in there cannot be known
@@ -42,13 +43,18 @@ class Examples:
     def __init__(self, data: SequenceSet, config: NVPConfig, units: Normalization, crop: int) -> None:
         self.context = config.context_frames
         self.count = windows(data, self.context)
-        self._data, self._units = data, units
+        self.data, self.units = data, units
         self._rolls = [side == "periodic" for side in config.boundary]
         self._sides = [min(crop, side) for side in data.grid]
         self._config = config
         self._origins: dict[int, Floats] = {}
         self._room = ORIGIN_BYTES // (24 * math.prod(data.grid))
         self.step_variance = self._step_variance()
+
+    @classmethod
+    def of(cls, data: SequenceSet, config: TrainingConfig) -> Self:
+        """As ``config`` wants them, in units fitted to ``data``."""
+        return cls(data, config.model_config, Normalization.fit(data.values, data.mask), config.crop)
 
     def batch(self, seed: int, step: int, size: int) -> Batch:
         """The ``step``-th batch; a set smaller than ``size`` repeats."""
@@ -64,11 +70,11 @@ class Examples:
         return shown[..., :-1], valid[..., :-1], origin, shown[..., -1], valid[..., -1] * weight
 
     def _normalised(self, index: int) -> tuple[Floats, Floats]:
-        trajectory, start = divmod(index, self._data.frames - self.context)
+        trajectory, start = divmod(index, self.data.frames - self.context)
         span = (trajectory, slice(start, start + self.context + 1))
-        values = np.asarray(self._data.values[span])[None]
-        mask = np.isfinite(values) if self._data.mask is None else np.asarray(self._data.mask[span], bool)[None]
-        shown, valid = normalise(values, mask, self._units)
+        values = np.asarray(self.data.values[span])[None]
+        mask = np.isfinite(values) if self.data.mask is None else np.asarray(self.data.mask[span], bool)[None]
+        shown, valid = normalise(values, mask, self.units)
         return shown[0], valid[0]
 
     def _origin(self, index: int, shown: Floats) -> Floats:
@@ -82,7 +88,7 @@ class Examples:
     def _place(self, arrays: list[Floats], rng: np.random.Generator) -> tuple[list[Floats], Floats]:
         """Roll along periodic axes, cut the crop, and weigh its halo with nothing."""
         weight = np.ones(self._sides, np.float32)
-        for axis, (full, side) in enumerate(zip(self._data.grid, self._sides, strict=True)):
+        for axis, (full, side) in enumerate(zip(self.data.grid, self._sides, strict=True)):
             first = int(rng.integers(full if self._rolls[axis] else full - side + 1))
             if self._rolls[axis]:
                 arrays = [np.roll(array, -first, axis) for array in arrays]
@@ -96,10 +102,10 @@ class Examples:
 
     def _step_variance(self) -> float:
         """Mean square of the step from frame to frame, normalised: persistence's loss is then about 1."""
-        values = np.asarray(self._data.values)
-        change = (values[:, 1:] - values[:, :-1]) / np.float32(self._units.scale)
-        if self._data.mask is not None:
-            change = change[np.asarray(self._data.mask)[:, 1:] & np.asarray(self._data.mask)[:, :-1]]
+        values = np.asarray(self.data.values)
+        change = (values[:, 1:] - values[:, :-1]) / np.float32(self.units.scale)
+        if self.data.mask is not None:
+            change = change[np.asarray(self.data.mask)[:, 1:] & np.asarray(self.data.mask)[:, :-1]]
         return max(float(np.mean(np.square(change, dtype=np.float64))) if change.size else 1.0, 1e-12)
 
 

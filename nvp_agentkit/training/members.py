@@ -1,7 +1,8 @@
 """The ensemble's recipe: a champion and members that differ in seed, data order and width.
 
 Voters that share every choice share every mistake. These share data and method, nothing random and no width,
-and the champion, whose answer is the one forecast that `predict` pays for, gets the largest part.
+and the champion, whose answer is the one forecast that `predict` pays for, gets the largest part. Narrower members are
+trained and served in the champion's shape (`model.width`): one program is compiled for all.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.training.config import TrainingConfig
+from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.pacing import Pacer, WindowPacer
 from nvp_agentkit.training.trainer import Progress, TrainedModel, Trainer
 
-WIDTHS = ((32, 64), (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))
+WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
 CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
 
 
@@ -45,10 +47,10 @@ def ensemble(data: SequenceSet, *, members: int = 3, seed: int = 0) -> tuple[Mem
     network = network_for(data.meta, masked=data.mask is not None)
     total = CHAMPION_WEIGHT + members - 1
     recipes = []
-    for place, widths in enumerate(WIDTHS[:members]):
-        model = replace(network, encoder_features=widths)
+    for place, features in enumerate(WIDTHS[:members]):
         share = (1.0 if place else CHAMPION_WEIGHT) / total
-        recipes.append(MemberRecipe(f"voter-{place}", TrainingConfig(model, seed=1000 * seed + place), share))
+        config = TrainingConfig(network, features, seed=1000 * seed + place)
+        recipes.append(MemberRecipe(f"voter-{place}", config, share))
     return tuple(recipes)
 
 
@@ -63,17 +65,20 @@ def train_members(
 ) -> list[TrainedModel]:
     """Train all members one after the other within one allowance, each in its part of it.
 
+    Recipes are of one network and crop, as `ensemble` makes them: they share programs and examples.
+
     A member that the allowance no longer reaches is untrained, which is persistence; its ``kept_step`` is 0.
     """
     trained: list[TrainedModel] = []
     start, steps = 0.0, 0
+    examples = Examples.of(train, recipes[0].config)
     for place, recipe in enumerate(recipes):
         window = WindowPacer(pacer, start, start + recipe.share, steps)
 
         def tell(progress: Progress, place: int = place) -> None:
             on_progress(replace(progress, member=place))
 
-        done = Trainer(recipe.config).fit(train, validation, window, tell, baselines=baselines)
+        done = Trainer(recipe.config).fit(train, validation, window, tell, baselines=baselines, examples=examples)
         trained.append(done)
         start, steps = start + recipe.share, steps + done.steps
     return trained

@@ -74,10 +74,10 @@ def train_step(
 ) -> tuple[TrainingState, jax.Array]:
     """The state after one batch at learning rate ``rate``, and its loss; ``state`` is used up.
 
-    Compiled once a network and batch shape: seeds share it.
+    Compiled once a network and batch shape: seeds and widths share it.
     """
     knobs = Knobs(np.float32(rate), np.float32(scale), np.uint32(config.seed))
-    after, loss = _step(replace(config, seed=0), state, batch, knobs)
+    after, loss = _step(replace(config, seed=0, features=None), state, batch, knobs)
     return after, loss
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,11 @@ import numpy as np
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model.bundle import ModelBundle, Normalization
-from nvp_agentkit.model.calibration import calibrate
-from nvp_agentkit.model.predict import predict_next
-from nvp_agentkit.model.state import Variables, initial_variables, unpack
+from nvp_agentkit.model.bundle import ModelBundle
+from nvp_agentkit.model.state import Variables, unpack
 from nvp_agentkit.training.config import TrainingConfig
-from nvp_agentkit.training.evaluate import evaluate
-from nvp_agentkit.training.examples import Examples, all_windows
+from nvp_agentkit.training.evaluate import Forecasts
+from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.pacing import Pacer
 from nvp_agentkit.training.start import fitted_start
 from nvp_agentkit.training.step import TrainingState, first_state, train_step
@@ -43,9 +41,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What a run made. ``kept_step`` is the step whose weights are kept: 0 means that none beat the start."""
+    """What a run made.
+
+    Attributes:
+        forecasts: of the kept weights on the validation set, calibrated as the bundle is.
+        kept_step: the step whose weights are kept: 0 means that none beat the start.
+    """
 
     bundle: ModelBundle
+    forecasts: Forecasts
     steps: int
     kept_step: int
     stopped_by: Literal["pacer", "max_steps"]
@@ -68,6 +72,7 @@ class Trainer:
         *,
         baselines: Mapping[str, float] | None = None,
         resume: TrainingState | None = None,
+        examples: Examples | None = None,
     ) -> TrainedModel:
         """Train until ``pacer`` or ``max_steps`` says stop; a step is never begun against the pacer's word.
 
@@ -78,6 +83,7 @@ class Trainer:
             on_progress: told of every step (each has finished: the device is waited for) and validation.
             baselines: VRMSE of trivial forecasters on ``validation``; with them progress shows skill.
             resume: the state of an earlier run with this configuration.
+            examples: those of a run on the same data, with all that it has already found out about them.
 
         Returns:
             The best weights of those validated (the untrained network, which is the best trivial forecaster
@@ -86,15 +92,25 @@ class Trainer:
         Raises:
             InvalidField: trajectories too short, grids that differ, no valid cell.
         """
-        run = _Run(self.config, train, validation, pacer, tell=on_progress, baselines=baselines, resume=resume)
+        known = examples or Examples.of(train, self.config)
+        run = _Run(self.config, known, validation, pacer, tell=on_progress, baselines=baselines, resume=resume)
         return run.result()
+
+
+class _Seen(NamedTuple):
+    """Weights that were validated, and what they forecast."""
+
+    vrmse: float
+    step: int
+    bundle: ModelBundle
+    forecasts: Forecasts
 
 
 class _Run:
     def __init__(
         self,
         config: TrainingConfig,
-        train: SequenceSet,
+        examples: Examples,
         validation: SequenceSet,
         pacer: Pacer,
         *,
@@ -102,38 +118,38 @@ class _Run:
         baselines: Mapping[str, float] | None,
         resume: TrainingState | None,
     ) -> None:
-        if train.grid != validation.grid:
-            raise InvalidField(f"training fields are {train.grid} cells, validation {validation.grid}; give one grid")
+        data = examples.data
+        if data.grid != validation.grid:
+            raise InvalidField(f"training fields are {data.grid} cells, validation {validation.grid}; give one grid")
         self.config, self.validation, self.pacer, self.tell = config, validation, pacer, tell
         self.baselines = dict(baselines or {})
-        units = Normalization.fit(train.values, train.mask)
-        self.examples = Examples(train, config.model_config, units, config.crop)
+        self.examples = examples
         self.state = _own_copy(resume) if resume is not None else self._first()
         self.step = int(self.state.step)
         self.history: list[Progress] = []
-        self.best: tuple[float, int, Variables] = (math.inf, self.step, self._averaged())
         self.bundle = ModelBundle(
-            config.model_config, self.best[2], units, domain=train.meta.domain, recipe=config.to_dict()
+            config.model_config, self._averaged(), examples.units, domain=data.meta.domain, recipe=config.to_dict()
         )
+        self.best = self._validated()
 
     def _first(self) -> TrainingState:
-        fresh = initial_variables(self.config.model_config, self.config.seed)
-        return first_state(self.config, fitted_start(self.config, fresh, self.examples))
+        return first_state(self.config, fitted_start(self.config, self.config.first_variables(), self.examples))
 
     def result(self) -> TrainedModel:
-        self._validate()
         stopped_by = self._train()
         self.tell(Progress("calibrating", self.step, self._fraction()))
-        error, kept_step, variables = self.best
-        bundle = self._calibrated(replace(self.bundle, variables=variables))
-        score = evaluate(bundle, self.validation, self.baselines)
-        metrics = {"validation_vrmse": error, "steps": float(self.step), "kept_step": float(kept_step)}
+        calibration = self.best.forecasts.calibration()
+        forecasts = self.best.forecasts.calibrated(calibration)
+        score = forecasts.score(calibration, self.baselines)
+        kept_step = self.best.step
+        metrics = {"validation_vrmse": score.vrmse, "steps": float(self.step), "kept_step": float(kept_step)}
         metrics |= {f"validation_coverage_{100 * level:.0f}": share for level, share in score.coverage.items()}
         if score.skill is not None:
             metrics["validation_skill"] = score.skill
         # A number that is none (a constant validation field has no VRMSE) is left out: it could not be stored.
-        bundle = replace(bundle, metrics={name: value for name, value in metrics.items() if math.isfinite(value)})
-        return TrainedModel(bundle, self.step, kept_step, stopped_by, tuple(self.history), self.state)
+        kept = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        bundle = replace(self.best.bundle, calibration=calibration, metrics=kept)
+        return TrainedModel(bundle, forecasts, self.step, kept_step, stopped_by, tuple(self.history), self.state)
 
     def _train(self) -> Literal["pacer", "max_steps"]:
         seen = self._quarter()
@@ -172,22 +188,24 @@ class _Run:
         return unpack(self.config.model_config, np.array(self.state.average))
 
     def _validate(self) -> None:
-        if self.history and self.history[-1].phase == "validating" and self.history[-1].step == self.step:
+        """Keep the weights as they are now if they forecast the validation set better than those kept so far."""
+        if self.history[-1].phase == "validating" and self.history[-1].step == self.step:
             return
-        variables = self._averaged()
-        score = evaluate(replace(self.bundle, variables=variables), self.validation, self.baselines)
-        if score.vrmse < self.best[0]:
-            self.best = (score.vrmse, self.step, variables)
+        seen = self._validated()
+        if seen.vrmse < self.best.vrmse:
+            self.best = seen
+
+    def _validated(self) -> _Seen:
+        bundle = replace(self.bundle, variables=self._averaged())
+        forecasts = Forecasts.of(bundle, self.validation)
+        score = forecasts.score(bundle.calibration, self.baselines)
         found = Progress("validating", self.step, self._fraction(), vrmse=_finite(score.vrmse))
         self._report(replace(found, skill=_finite(score.skill), baseline=score.baseline))
+        return _Seen(score.vrmse if math.isfinite(score.vrmse) else math.inf, self.step, bundle, forecasts)
 
     def _report(self, progress: Progress) -> None:
         self.history.append(progress)
         self.tell(progress)
-
-    def _calibrated(self, bundle: ModelBundle) -> ModelBundle:
-        frames, seen, target, there = all_windows(self.validation, bundle.config.context_frames)
-        return replace(bundle, calibration=calibrate(*predict_next(bundle, frames, seen), target, there))
 
 
 def _finite(value: float | None) -> float | None:

@@ -7,7 +7,9 @@ import pytest
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta
+from nvp_agentkit.model.state import pack
 from nvp_agentkit.training import MemberRecipe, StepPacer, WindowPacer, ensemble, train_members
+from nvp_agentkit.training.step import _step
 
 from .conftest import SMALL, drifting, masked
 
@@ -16,7 +18,10 @@ def test_members_differ_in_seed_and_width_and_share_the_whole():
     recipes = ensemble(drifting(1, 0), members=7)
     assert [recipe.voter for recipe in recipes] == [f"voter-{place}" for place in range(7)]
     assert len({recipe.config.seed for recipe in recipes}) == 7
-    assert len({recipe.config.model_config.encoder_features for recipe in recipes}) == 7
+    assert len({recipe.config.features for recipe in recipes}) == 7
+    assert len({recipe.config.parameters for recipe in recipes}) == 7
+    assert len({recipe.config.width for recipe in recipes[:3]}) == 3
+    assert len({recipe.config.model_config for recipe in recipes}) == 1  # so that its programs are compiled once
     assert sum(recipe.share for recipe in recipes) == pytest.approx(1)
     assert recipes[0].share == max(recipe.share for recipe in recipes)
 
@@ -52,6 +57,19 @@ def test_members_divide_one_allowance(train, validation):
     last = [max(progress.fraction for progress in told if progress.member == member) for member in range(3)]
     assert last == pytest.approx([1, 1, 1])
     assert not np.array_equal(trained[0].state.weights, trained[1].state.weights)
+
+
+def test_members_of_unlike_width_share_one_program_and_stay_as_narrow_as_they_began(train, validation):
+    wide = replace(SMALL, model_config=replace(SMALL.model_config, latent_dim=9))
+    recipes = [MemberRecipe("voter-0", wide, 0.5), MemberRecipe("voter-1", replace(wide, features=(6, 5), seed=1), 0.5)]
+    before = _step._cache_size()
+    trained = train_members(recipes, train, validation, StepPacer(8))
+    assert _step._cache_size() == before + 1
+    absent = pack(recipes[1].config.first_variables()) == 0
+    learnt = np.asarray(trained[1].state.weights)
+    assert np.count_nonzero(learnt) <= recipes[1].config.parameters < np.count_nonzero(trained[0].state.weights)
+    assert np.any(learnt[absent])  # zero kernels learn; it is channels that are absent
+    assert trained[1].steps == 4
 
 
 def test_a_no_reaches_every_member(train, validation):

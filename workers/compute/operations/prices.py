@@ -13,52 +13,58 @@ from nvp_agentkit.training import TrainingConfig
 from nvp_agentkit.training.examples import windows
 
 # CPU-seconds on two busy cores, compile cache empty, default network, 16x16 to 128x128; idle cores take 0.8 of it.
-BEGIN_CPU_S = 3.5  # of a member, before its first step: weights, a first score, the forward compiled
-COMPILE_CPU_S = 6.5  # of its first step
+OPENING_CPU_S = 3.5  # the forward pass compiled, with the first member
+COMPILE_CPU_S = 6.5  # the first step of all
+BEGIN_CPU_S = 0.5  # of a member: weights, the best trivial forecast it can be
 STEP_CPU_S_PER_CELL = 1.6e-6
 PASS_CPU_S_PER_CELL = 1.0e-6  # one forecast of every window of a held-out set
 BASELINES_CPU_S, BASELINES_CPU_S_PER_CELL = 0.5, 6.0e-6
-CLOSING_PASSES = 5  # of a member: last validation, calibration, its score, the test score, the rule
+CLOSING_PASSES = 2  # of a member: the last validation, the score on the test set
+SAVING_CPU_S = 0.25  # with calibration and the agreement rule
 MEMORY = 1.12  # a gigabyte held takes 0.4 W beside the cores'
-SAVING_MJ = 1000
+BUSY = 1.4  # times what compiling takes on a machine where much else goes on: a budget must survive that
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Millijoules. ``begin`` and ``compile`` are each member's, ``baselines`` and ``closing`` the whole job's."""
+    """Millijoules. ``begin`` and ``pass`` are each member's, all others the whole job's."""
 
-    begin_mj: float
+    opening_mj: float
     compile_mj: float
+    begin_mj: float
     step_mj: float
+    pass_mj: float
     baselines_mj: float
     closing_mj: float
     epoch_steps: int
 
     @classmethod
-    def of(cls, parts: Split, config: TrainingConfig, *, members: int, watts_per_core: float) -> Self:
+    def of(cls, parts: Split, config: TrainingConfig, *, watts_per_core: float) -> Self:
         """The forecast for an ensemble on this data."""
         mj = 1000 * watts_per_core * MEMORY
         context = config.model_config.context_frames
         held_out = max(_cells(parts.validation, context), _cells(parts.test, context))
-        baselines_mj = mj * (BASELINES_CPU_S + BASELINES_CPU_S_PER_CELL * held_out)
-        passes_mj = mj * members * CLOSING_PASSES * PASS_CPU_S_PER_CELL * held_out
+        pass_mj = mj * PASS_CPU_S_PER_CELL * held_out
         step_cells = config.batch_size * math.prod(min(config.crop, side) for side in parts.train.grid)
         return cls(
-            begin_mj=mj * (BEGIN_CPU_S + PASS_CPU_S_PER_CELL * held_out),
+            opening_mj=mj * OPENING_CPU_S,
             compile_mj=mj * COMPILE_CPU_S,
+            begin_mj=mj * BEGIN_CPU_S + pass_mj,
             step_mj=mj * STEP_CPU_S_PER_CELL * step_cells,
-            baselines_mj=baselines_mj,
-            closing_mj=baselines_mj + passes_mj + SAVING_MJ,
+            pass_mj=pass_mj,
+            baselines_mj=mj * (BASELINES_CPU_S + BASELINES_CPU_S_PER_CELL * held_out),
+            closing_mj=mj * SAVING_CPU_S,
             epoch_steps=-(-windows(parts.train, context) // config.batch_size),
         )
 
     def least_mj(self, members: int, champions_share: float) -> int:
-        """What it takes to begin every member and show the champion all data once within its share of the steps."""
+        """What it takes to begin and judge every member, and show the champion all data once within its share."""
         epoch_mj = cheapest_useful_mj(
             compile_mj=0, step=StepCost(forecast_mj=self.step_mj), steps=self.epoch_steps, reserve_mj=0
         )
-        fixed_mj = self.baselines_mj + members * (self.begin_mj + self.compile_mj) + self.closing_mj
-        return math.ceil(fixed_mj + epoch_mj / champions_share)
+        each_mj = self.begin_mj + CLOSING_PASSES * self.pass_mj
+        once_mj = 2 * self.baselines_mj + BUSY * (self.opening_mj + self.compile_mj) + self.closing_mj
+        return math.ceil(once_mj + members * each_mj + epoch_mj / champions_share)
 
 
 def _cells(data: SequenceSet, context: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split, split
 from nvp_agentkit.fields.storage import open_sequences
-from nvp_agentkit.model import count_parameters, predict_next, save_model
+from nvp_agentkit.model import save_model
 from nvp_agentkit.training import MemberRecipe, Progress, TrainedModel, ensemble, evaluate, train_members
-from nvp_agentkit.training.examples import all_windows
 
 from ..child import Arrays, Call
-from ..spending import SharedAllowance
+from .allowance import EnsembleAllowance
 from .machine import environment
 from .prices import Prices
 
@@ -40,7 +38,7 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     parts = split(open_sequences(Path(params["path"])))
     recipes = ensemble(parts.train, members=params["members"], seed=params["seed"])
     watts = float(params["watts_per_core"])
-    prices = Prices.of(parts, recipes[0].config, members=len(recipes), watts_per_core=watts)
+    prices = Prices.of(parts, recipes[0].config, watts_per_core=watts)
     least_mj = prices.least_mj(len(recipes), recipes[0].share)
     outcome = f"an ensemble of {len(recipes)} whose champion sees all data once"
     require_useful(call.spending.granted_mj, least_mj, outcome)
@@ -48,9 +46,13 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     told.say(phase="baselines", step=0)
     context = recipes[0].config.model_config.context_frames
     validation = score_baselines(parts.train, parts.validation, context=context)
-    allowance = _allowance(call, prices, members=len(recipes))
-    told.begins = allowance.begins
-    trained = train_members(recipes, parts.train, parts.validation, allowance, told, baselines=validation)
+    allowance = EnsembleAllowance(call.spending, prices, members=len(recipes), stop=call.stop_reason)
+
+    def progressed(progress: Progress) -> None:
+        allowance.told(progress)
+        told(progress)
+
+    trained = train_members(recipes, parts.train, parts.validation, allowance, progressed, baselines=validation)
     told.say(phase="judging", step=sum(one.steps for one in trained))
     test = score_baselines(parts.train, parts.test, context=context)
     members = [
@@ -73,21 +75,6 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     return values, [] if mask is None else [mask.astype(np.uint8)]
 
 
-def _allowance(call: Call, prices: Prices, *, members: int) -> SharedAllowance:
-    """The budget as training may use it, once the baselines have been scored on the validation set."""
-    # Judging scores them once more: for what that has just been seen to cost, if it is more than was forecast.
-    more_mj = max(1.2 * call.spending.used_mj - prices.baselines_mj, 0)
-    return SharedAllowance(
-        call.spending,
-        members=members,
-        begin_mj=prices.begin_mj,
-        compile_mj=prices.compile_mj,
-        step_mj=prices.step_mj,
-        reserve_mj=round(prices.closing_mj + more_mj),
-        stop=call.stop_reason,
-    )
-
-
 @dataclass
 class _Story:
     """Progress, told at most four times a second, with the last known skill on every line."""
@@ -99,12 +86,10 @@ class _Story:
     steps_before: int = 0
     member: int = -1
     step: int = 0
-    begins: Callable[[int], None] = lambda step: None
 
     def __call__(self, progress: Progress) -> None:
         if progress.member != self.member:
             self.steps_before, self.member = self.steps_before + self.step, progress.member
-            self.begins(self.steps_before)
         self.step = progress.step
         if progress.skill is not None:
             self.skill, self.baseline = progress.skill, progress.baseline
@@ -134,9 +119,9 @@ def _member(
         "voter": recipe.voter,
         "model_id": save_model(trained.bundle, path),
         "path": str(path),
-        "parameters": count_parameters(trained.bundle.variables),
+        "parameters": recipe.config.parameters,
         "seed": recipe.config.seed,
-        "width": max(recipe.config.model_config.encoder_features),
+        "width": recipe.config.width,
         "vrmse": score.vrmse,
         "skill": score.skill,
         "coverage": {f"{100 * level:.0f}": share for level, share in score.coverage.items()},
@@ -148,12 +133,10 @@ def _rule(trained: list[TrainedModel], parts: Split, mask: np.ndarray | None) ->
     """The agreement rule, from honest members on the validation set; None where there are too few of them."""
     if len(trained) < FEWEST_FOR_A_RULE:
         return None
-    context = trained[0].bundle.config.context_frames
-    frames, seen, truth, there = all_windows(parts.validation, context)
-    answers = [predict_next(one.bundle, frames, seen) for one in trained]
-    means, log_vars = (np.stack(arrays) for arrays in zip(*answers, strict=True))
+    means, log_vars = (np.stack([getattr(one.forecasts, name) for one in trained]) for name in ("mean", "log_var"))
+    came, there = trained[0].forecasts.came, trained[0].forecasts.there
     valid = there if mask is None or there is None else there & mask
-    rule = calibrate_rule(means, log_vars, truth, units=parts.train.meta.units, mask=valid)
+    rule = calibrate_rule(means, log_vars, came, units=parts.train.meta.units, mask=valid)
     return rule.model_dump(mode="json")
 
 
