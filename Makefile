@@ -42,7 +42,7 @@ test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-wheel: $(VENV)/.dev
-	@tests/packaging/demo_from_the_wheel.sh --size 32 --budget-j 200
+	@tests/packaging/demo_from_the_wheel.sh --size 32 --budget-j 130
 
 test-stack: $(VENV)/.dev
 	@$(BIN)/python tests/stack $(if $(INSTALL),--install) $(ARGS)

@@ -26,7 +26,7 @@ from benchmarks.verdict import BrokenError, Figure
 VALID = "valid:"
 SKILL = re.compile(r"skill over the best trivial forecast \([^)]*\) ([+-]\d+\.\d+)")
 LONGEST_S, QUICK_S = 600.0, 50.0
-QUICK_SHAPE, QUICK_BUDGET_J = (6, 16, 32, 32), 170
+QUICK_SHAPE, QUICK_BUDGET_J = (6, 16, 32, 32), 130
 LEAST_SKILL = 0.001  # above zero, in the three decimals that are printed
 GRACE_S = 15.0
 INTERRUPTED = 130

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 DEMO = [sys.executable, "-m", "nvp_agentkit.cli", "demo"]
-SMALL = ["--size", "32", "--budget-j", "180"]
+SMALL = ["--size", "32", "--budget-j", "130"]
 ENDED_S = 10.0
 
 
@@ -120,7 +120,7 @@ def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: 
     field[rng.random(field.shape) < 0.02] = np.nan
     field[:, :4, :4] = np.nan
     np.savez(tmp_path / "field.npz", waves=field, other=np.zeros(3))
-    options = ("--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "180")
+    options = ("--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "130")
     data_dir = with_cache(tmp_path / "nvp", compile_cache)
     run = subprocess.run(
         [*DEMO, *options, "--json"],
@@ -131,5 +131,5 @@ def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: 
     assert "valid: " in run.stderr
     told = json.loads(run.stdout)
     assert Path(told["certificate"]).is_file()
-    assert 0 < told["training_mj"] <= min(180_000, told["charged_mj"])
+    assert 0 < told["training_mj"] <= min(130_000, told["charged_mj"])
     assert f"{told['skill']:+.3f}" in run.stderr

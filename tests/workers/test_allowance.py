@@ -1,0 +1,78 @@
+"""An ensemble's allowance with real CPU-seconds: prices that were forecast wrongly are learnt in time to end well."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from nvp_agentkit.training import Progress, WindowPacer
+from nvp_agentkit.workers.compute.operations.allowance import EnsembleAllowance
+from nvp_agentkit.workers.compute.operations.prices import CLOSING_PASSES, Prices
+from nvp_agentkit.workers.compute.spending import Spending
+
+WATTS = 4.0
+STEP_S, PASS_S, COMPILE_S = 0.005, 0.04, 0.15
+TRUE = Prices(
+    opening_mj=1000 * WATTS * COMPILE_S, compile_mj=1000 * WATTS * COMPILE_S, begin_mj=1000 * WATTS * PASS_S,
+    step_mj=1000 * WATTS * STEP_S, pass_mj=1000 * WATTS * PASS_S, baselines_mj=0.0, closing_mj=10.0, epoch_steps=10,
+)  # fmt: skip
+MEMBERS = 3
+
+
+def burn(cpu_s: float) -> None:
+    until = time.process_time() + cpu_s
+    while time.process_time() < until:
+        pass
+
+
+def trained(allowance: EnsembleAllowance) -> list[int]:
+    """Steps of each member, with three validations on the way, as `train_members` has it; then the judging."""
+    steps, before = [], 0
+    for member in range(MEMBERS):
+        window = WindowPacer(allowance, member / MEMBERS, (member + 1) / MEMBERS, before)
+        burn(PASS_S + (0 if member else COMPILE_S))
+        allowance.told(Progress("validating", 0, 0.0, member=member))
+        step, seen = 0, 0
+        while window.may_continue(step):
+            burn(STEP_S if before + step else COMPILE_S)
+            step += 1
+            allowance.told(Progress("training", step, 0.0, member=member))
+            if int(3 * window.fraction_used(step)) > seen:
+                seen += 1
+                burn(PASS_S)
+                allowance.told(Progress("validating", step, 0.0, member=member))
+        burn(PASS_S)
+        allowance.told(Progress("validating", step, 0.0, member=member))
+        steps.append(step)
+        before += step
+    burn(MEMBERS * (CLOSING_PASSES - 1) * PASS_S)
+    return steps
+
+
+@pytest.mark.parametrize(
+    "forecast",
+    [
+        TRUE,
+        replace(TRUE, pass_mj=TRUE.pass_mj / 5, begin_mj=TRUE.begin_mj / 5),
+        replace(TRUE, step_mj=TRUE.step_mj / 5),
+        replace(TRUE, compile_mj=TRUE.compile_mj / 2),
+        replace(TRUE, pass_mj=2 * TRUE.pass_mj, step_mj=4 * TRUE.step_mj, compile_mj=1.5 * TRUE.compile_mj),
+    ],
+    ids=["as forecast", "passes five times dearer", "steps five times dearer", "compiling twice as dear", "cheaper"],
+)
+def test_a_training_ends_judged_within_its_joules_whatever_was_forecast(forecast: Prices) -> None:
+    spending = Spending(6_000, WATTS)
+    allowance = EnsembleAllowance(spending, forecast, members=MEMBERS)
+    steps = trained(allowance)
+    assert 0.8 * spending.granted_mj < spending.used_mj <= spending.granted_mj
+    assert allowance.stopped_by == "budget_exhausted"
+    assert min(steps) >= 10  # of about 30: no member eats another's part
+
+
+def test_a_reason_from_outside_ends_it_at_the_next_step() -> None:
+    reasons = iter([None, None, "another worker has this job now"])
+    allowance = EnsembleAllowance(Spending(10**6, WATTS), TRUE, members=1, stop=lambda: next(reasons))
+    assert [allowance.may_continue(step) for step in range(3)] == [True, True, False]
+    assert allowance.stopped_by == "another worker has this job now"
