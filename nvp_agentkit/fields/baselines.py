@@ -2,6 +2,8 @@
 
 - persistence: nothing changes;
 - linear_extrapolation: every cell changes as it just did;
+- climatology: every cell is at its mean over the training data;
+- damped_persistence: the last map, drawn towards climatology by a fitted factor;
 - advection: the last map drifts on along the optical flow;
 - lagrangian_increment: advection, and a fitted share of what the moving value just gained.
 
@@ -11,7 +13,8 @@ radar rain ``advection`` in one place and ``persistence`` in another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -19,11 +22,45 @@ import numpy as np
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.advection import Advected, advect
 from nvp_agentkit.fields.masking import fill_invalid
-from nvp_agentkit.fields.metrics import vrmse
+from nvp_agentkit.fields.metrics import rmse, vrmse
 from nvp_agentkit.fields.sequence import FieldMeta, Floats, Mask, SequenceSet
 
-NAMES = ("persistence", "linear_extrapolation", "advection", "lagrangian_increment")
-FIT_WINDOWS = 64  # spread over the training data; the one fitted number moves by less than 0.02 beyond
+NAMES = (
+    "persistence",
+    "linear_extrapolation",
+    "climatology",
+    "damped_persistence",
+    "advection",
+    "lagrangian_increment",
+)
+FIT_WINDOWS = 64  # spread over the training data; the fitted share moves by less than 0.02 beyond
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What they have learnt from training data; as it is made, nothing.
+
+    Attributes:
+        share: of the Lagrangian increment.
+        climatology: (H, W), mean of every cell; None: not known, and nobody who needs it forecasts.
+        damping: share of the last map's departure from climatology that lasts.
+        sigma: by forecaster, RMS of what it missed in training, the field's unit.
+    """
+
+    share: float = 0.0
+    climatology: Floats | None = None
+    damping: float = 1.0
+    sigma: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, train: SequenceSet, context: int = 2) -> Self:
+        """Fitted by least squares on at most `FIT_WINDOWS` windows of ``train``; climatology on all of it."""
+        windows = list(_windows(train, context))
+        chosen = windows[:: max(1, len(windows) // FIT_WINDOWS)]
+        seen = [Seen(Glance.at(one.frames, train.meta, one.mask), one.target, one.target_mask) for one in chosen]
+        climatology = _mean_map(train)
+        fit = cls(fitted_share(seen), climatology, _fitted_damping(seen, climatology))
+        return replace(fit, sigma=_missed(seen, fit, train.meta))
 
 
 class Glance(NamedTuple):
@@ -35,25 +72,46 @@ class Glance(NamedTuple):
 
     @classmethod
     def at(cls, frames: Floats, meta: FieldMeta, mask: Mask | None = None) -> Self:
-        """Look at ``frames`` (K, H, W), oldest first; of one frame alone all of them make persistence."""
+        """Look at ``frames`` (K, H, W), oldest first; one frame alone is a field that stands still."""
         filled = fill_invalid(frames, mask)
         before, now = filled[max(-2, -len(filled))], filled[-1]
         return cls(before, now, advect(before, now, meta.boundary))
 
-    def forecasts(self, meta: FieldMeta, share: float = 0.0) -> dict[str, Floats]:
-        """The next map by each forecaster; ``share`` is of the Lagrangian increment, see `fitted_share`."""
+    def forecasts(self, meta: FieldMeta, fit: Fit | None = None) -> dict[str, Floats]:
+        """The next map by each forecaster, in the order of `NAMES`."""
+        fit = fit or Fit()
         value, increment = self.moved
-        maps = (self.now, 2 * self.now - self.before, value, value + np.float32(share) * increment)
-        return {name: np.maximum(one, 0) if meta.positive else one for name, one in zip(NAMES, maps, strict=True)}
+        told = {"persistence": self.now, "linear_extrapolation": 2 * self.now - self.before}
+        if fit.climatology is not None:
+            told["climatology"] = fit.climatology
+            told["damped_persistence"] = fit.climatology + np.float32(fit.damping) * (self.now - fit.climatology)
+        told |= {"advection": value, "lagrangian_increment": value + np.float32(fit.share) * increment}
+        return {name: np.maximum(one, 0) if meta.positive else one for name, one in told.items()}
 
 
-def fitted_share(seen: Iterable[tuple[Glance, Floats, Mask | None]]) -> float:
-    """Least squares of what advection missed on the increment; what came (H, W) counts where it was observed."""
+class Seen(NamedTuple):
+    """A glance, the map that came (H, W), and where that was observed (None: everywhere)."""
+
+    glance: Glance
+    came: Floats
+    there: Mask | None
+
+
+def fitted_share(seen: Iterable[Seen]) -> float:
+    """Least squares of what advection missed on the increment."""
+    return _least_squares((one.glance.moved.increment, one.came - one.glance.moved.value, one.there) for one in seen)
+
+
+def _fitted_damping(seen: Iterable[Seen], climatology: Floats) -> float:
+    return _least_squares((one.glance.now - climatology, one.came - climatology, one.there) for one in seen)
+
+
+def _least_squares(pairs: Iterable[tuple[Floats, Floats, Mask | None]]) -> float:
+    """The factor of each first that comes closest to each second, where observed."""
     across = along = 0.0
-    for glance, came, there in seen:
-        value, increment = glance.moved
-        counted = increment if there is None else increment * there
-        across += float(np.vdot(counted, came - value))
+    for cause, effect, there in pairs:
+        counted = cause if there is None else cause * there
+        across += float(np.vdot(counted, effect))
         along += float(np.vdot(counted, counted))
     return across / along if along > 0 else 0.0
 
@@ -74,21 +132,36 @@ def score_baselines(train: SequenceSet, test: SequenceSet, context: int = 2) -> 
         raise InvalidField(f"{test.frames} frames hold no window of {context} + 1; bring a longer sequence")
     truth = np.stack([window.target for window in windows])
     masks = [window.target_mask for window in windows if window.target_mask is not None]
-    share = _share_of(train, context)
-    told = [Glance.at(one.frames, test.meta, one.mask).forecasts(test.meta, share) for one in windows]
+    fit = Fit.on(train, context)
+    told = [Glance.at(one.frames, test.meta, one.mask).forecasts(test.meta, fit) for one in windows]
     there = np.stack(masks) if masks else None
     return {name: vrmse(np.stack([one[name] for one in told]), truth, there) for name in NAMES}
 
 
-def best(scores: dict[str, float]) -> str:
+def best(scores: Mapping[str, float]) -> str:
     """The name of the strongest."""
     return min(scores, key=scores.__getitem__)
 
 
-def _share_of(train: SequenceSet, context: int) -> float:
-    windows = list(_windows(train, context))
-    chosen = windows[:: max(1, len(windows) // FIT_WINDOWS)]
-    return fitted_share((Glance.at(one.frames, train.meta, one.mask), one.target, one.target_mask) for one in chosen)
+def _mean_map(data: SequenceSet) -> Floats:
+    """(H, W); a cell that was never observed is filled from around."""
+    total, count = np.zeros(data.grid), np.zeros(data.grid)
+    for one in data:  # a trajectory at a time: arrays may be memory-mapped
+        there = np.ones(one.values.shape, np.bool_) if one.mask is None else one.mask
+        total += np.where(there, one.values, 0).sum(0, dtype=np.float64)
+        count += there.sum(0)
+    mean = np.asarray(total / np.maximum(count, 1), np.float32)
+    (filled,) = fill_invalid(mean[None], count[None] > 0)
+    return np.asarray(filled, np.float32)
+
+
+def _missed(seen: Iterable[Seen], fit: Fit, meta: FieldMeta) -> dict[str, float]:
+    told = [(one.glance.forecasts(meta, fit), one) for one in seen]
+    if not told or not any(one.there is None or one.there.any() for _, one in told):
+        return {}
+    came = np.stack([one.came for _, one in told])
+    there = np.stack([np.ones(one.came.shape, np.bool_) if one.there is None else one.there for _, one in told])
+    return {name: rmse(np.stack([maps[name] for maps, _ in told]), came, there) for name in NAMES}
 
 
 class _Window(NamedTuple):

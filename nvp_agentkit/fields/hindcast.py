@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from nvp_agentkit.errors import UnknownModel
-from nvp_agentkit.fields.baselines import NAMES, Glance, best, fitted_share
+from nvp_agentkit.fields.baselines import Fit, Glance, Seen, best, fitted_share
 from nvp_agentkit.fields.metrics import rmse
 from nvp_agentkit.fields.sequence import Boundary, FieldMeta, Floats
 
+NAMES = ("persistence", "linear_extrapolation", "advection", "lagrangian_increment")  # the others need a past
 FRAMES_USED = 3  # two to forecast the last from. The share fitted on three more moved no score by 0.001
 UNTRIED = {1: "persistence", 2: "advection"}  # by frames known, where none can be tried
 LARGEST = float(np.finfo(np.float32).max)
@@ -49,17 +50,17 @@ def trivial_forecast(frames: Floats, name: str | None = None) -> TrivialForecast
     peak = float(np.abs(shown).max()) or 1.0
     shown = shown / np.float32(peak)  # in [-1, 1]: nothing overflows on the way
     meta = FieldMeta("", boundary=(_edge(shown, 1), _edge(shown, 2)), positive=bool(shown.min() >= 0))
-    share = 0.0
+    fit = Fit()
     if len(shown) == FRAMES_USED:
         tried, last = Glance.at(shown[:-1], meta), shown[-1]
-        share = fitted_share([(tried, last, None)])
-        missed = {one: rmse(told, last) for one, told in tried.forecasts(meta, share).items()}
+        fit = Fit(fitted_share([Seen(tried, last, None)]))
+        missed = {one: rmse(told, last) for one, told in tried.forecasts(meta, fit).items()}
         chosen = name or best(missed)  # of one frame the order by RMSE is that by VRMSE
         sigma = missed[chosen]
     else:
         chosen = name or UNTRIED[len(shown)]
         sigma = float(shown.std()) if len(shown) == 1 else rmse(*shown)
-    told = np.float64(peak) * Glance.at(shown, meta).forecasts(meta, share)[chosen]
+    told = np.float64(peak) * Glance.at(shown, meta).forecasts(meta, fit)[chosen]
     mean = np.clip(told, -LARGEST, LARGEST).astype(np.float32)
     log_var = 2 * (np.log(max(sigma, SMALLEST_SIGMA)) + np.log(peak))
     return TrivialForecast(chosen, mean, np.full(mean.shape, log_var, np.float32))

@@ -62,6 +62,74 @@ def nrmse(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
     return float(np.sqrt((error**2).sum() / ((real**2).sum() + TINY)))
 
 
+def h1(predicted: Array, truth: Array, mask: Mask | None = None, dx: float = 1.0) -> float:
+    """Relative error of values and slopes together: 0 is perfect, 1 as good as each map's mean.
+
+    sqrt of (sum e^2 + |grad e|^2) over (sum (E - mean)^2 + |grad E|^2), slopes between neighbouring valid cells in the
+    field's unit over that of ``dx``. Blur that costs little VRMSE shows here.
+    """
+    error, real, weight = _checked(predicted, truth, mask)
+    missed = float((error**2).sum()) + _slopes(error, weight, dx)
+    return float(np.sqrt(missed / (_variance(real, weight) + _slopes(real, weight, dx) + TINY)))
+
+
+def _slopes(maps: Array, weight: Array, dx: float) -> float:
+    """Sum of squared differences between neighbours that are both valid, over dx^2."""
+    total = 0.0
+    for axis in (-2, -1):
+        both = np.minimum(*(np.moveaxis(weight, axis, 0)[side] for side in (slice(1, None), slice(None, -1))))
+        total += float((both * np.moveaxis(np.diff(maps, axis=axis), axis, 0) ** 2).sum())
+    return total / dx**2
+
+
+def spectral_error(predicted: Array, truth: Array, *, periodic: bool = True) -> dict[str, float]:
+    """nRMSE in bands of wavenumber (waves across the shorter side): ``k<8``, ``8-32``, ``k>32``; bands it has.
+
+    Args:
+        predicted: maps without holes; a spectrum has no mask.
+        truth: the same.
+        periodic: False tapers the maps (Hann) so that their edges do not look like small scales.
+    """
+    error, real, _ = _checked(predicted, truth, None)
+    bands = _bands(truth.shape[-2:])
+    if not periodic:
+        taper = np.outer(*(np.hanning(side + 2)[1:-1] for side in truth.shape[-2:]))
+        error, real = error * taper, (real - real.mean((-2, -1), keepdims=True)) * taper
+    missed, there = (np.abs(np.fft.fft2(maps)) ** 2 for maps in (error, real))
+    return {
+        name: float(np.sqrt(missed[..., band].sum() / (there[..., band].sum() + TINY))) for name, band in bands.items()
+    }
+
+
+def _bands(grid: tuple[int, ...]) -> dict[str, Mask]:
+    y, x = (np.fft.fftfreq(side, 1 / min(grid)) for side in grid)
+    wave = np.hypot(y[:, None], x[None, :])
+    named = {"k<8": wave < 8, "8-32": (wave >= 8) & (wave <= 32), "k>32": wave > 32}
+    return {name: band for name, band in named.items() if band.any()}
+
+
+def budget_error(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
+    """Mean over maps of |sum E_pred - sum E| / sum |E|: how wrong the total is, 0 is right."""
+    error, real, _ = _checked(predicted, truth, mask)
+    return float(np.mean(np.abs(error.sum((-2, -1))) / (np.abs(real).sum((-2, -1)) + TINY)))
+
+
+def correlation(predicted: Array, truth: Array, mask: Mask | None = None) -> Array:
+    """Pearson's, of each map: (...,) in [-1, 1]; 0 where one of the two is flat."""
+    error, real, weight = _checked(predicted, truth, mask)
+    cells = np.maximum(weight.sum((-2, -1), keepdims=True), 1.0)
+    one, other = ((weight * (maps - maps.sum((-2, -1), keepdims=True) / cells)) for maps in (real + error, real))
+    along = np.sqrt((one**2).sum((-2, -1)) * (other**2).sum((-2, -1)))
+    found: Array = (one * other).sum((-2, -1)) / (along + TINY)
+    return found
+
+
+def correlation_time(predicted: Array, truth: Array, mask: Mask | None = None, *, threshold: float = 0.8) -> int:
+    """Steps of a rollout (T, H, W) before its correlation with the truth first falls below ``threshold``."""
+    below = correlation(predicted, truth, mask) < threshold
+    return int(np.argmax(below)) if below.any() else len(below)
+
+
 def skill(error: float, reference: float) -> float:
     """1 - error / reference: 1 is perfect, 0 as good as the reference, below 0 worse."""
     return 1.0 - error / max(reference, TINY)

@@ -3,6 +3,7 @@
 from nvp_agentkit.model.bundle import Calibration, ModelBundle, Normalization
 from nvp_agentkit.model.calibration import calibrate, coverage
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.forecaster import NetworkForecaster
 from nvp_agentkit.model.layers import ResidualBlock
 from nvp_agentkit.model.network import Decoder, Encoder, NVPModel
 from nvp_agentkit.model.predict import predict_next
@@ -16,6 +17,7 @@ __all__ = [
     "ModelBundle",
     "NVPConfig",
     "NVPModel",
+    "NetworkForecaster",
     "Normalization",
     "ResidualBlock",
     "TrainState",

@@ -7,7 +7,7 @@ import pytest
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields import FieldMeta, SequenceSet, split
 from nvp_agentkit.fields.advection import advect, departure, sample
-from nvp_agentkit.fields.baselines import NAMES, Glance, best, fitted_share, score_baselines
+from nvp_agentkit.fields.baselines import NAMES, Fit, Glance, Seen, best, fitted_share, score_baselines
 from nvp_agentkit.fields.masking import fill_invalid
 from nvp_agentkit.fields.metrics import vrmse
 
@@ -41,7 +41,7 @@ def test_the_lagrangian_increment_learns_that_what_grew_grows_on() -> None:
     assert best(scores) == "lagrangian_increment"
     assert scores["lagrangian_increment"] < 0.5 * scores["advection"]
     (frames,) = data.values
-    seen = [(Glance.at(frames[t - 1 : t + 1], PERIODIC), frames[t + 1], None) for t in range(1, 5)]
+    seen = [Seen(Glance.at(frames[t - 1 : t + 1], PERIODIC), frames[t + 1], None) for t in range(1, 5)]
     assert fitted_share(seen) == pytest.approx(1.3, abs=0.1)
 
 
@@ -94,9 +94,35 @@ def test_a_side_longer_than_opencv_counts_stands_still() -> None:
     np.testing.assert_array_equal(moved.increment, long[1] - long[0])
 
 
-def test_one_frame_of_context_makes_them_all_persistence() -> None:
+def test_one_frame_of_context_stands_still_for_all_who_look_at_motion() -> None:
     scores = score_baselines(drifting(4), drifting(4), context=1)
-    assert set(scores.values()) == {scores["persistence"]}
+    still = ("persistence", "linear_extrapolation", "advection", "lagrangian_increment")
+    assert {scores[name] for name in still} == {scores["persistence"]}
+
+
+def relaxing(frames: int) -> SequenceSet:
+    """Every trajectory returns to one map, by a fifth of what is left each frame, and starts somewhere else."""
+    starts = np.random.default_rng(3).normal(size=(6, 1, 48, 48))
+    values = blobs() + starts * 0.8 ** np.arange(frames)[None, :, None, None]
+    return SequenceSet(values.astype(np.float32), None, PERIODIC)
+
+
+def test_damped_persistence_learns_how_much_of_a_departure_lasts() -> None:
+    data = relaxing(8)
+    fit = Fit.on(data.select(trajectories=slice(0, 5)))
+    assert fit.damping == pytest.approx(0.8, abs=0.05)
+    np.testing.assert_allclose(fit.climatology, data.values[:5].mean((0, 1)), atol=1e-6)
+    scores = score_baselines(data.select(trajectories=slice(0, 5)), data.select(trajectories=slice(5, 6)))
+    assert scores["damped_persistence"] < 0.9 * min(scores["persistence"], scores["climatology"])
+
+
+def test_climatology_is_of_what_was_observed() -> None:
+    clean = relaxing(8)
+    mask = np.random.default_rng(4).random(clean.values.shape) > 0.3
+    rubbish = np.where(mask, clean.values, np.float32(1e4))
+    climatology = Fit.on(SequenceSet(rubbish, mask, PERIODIC)).climatology
+    assert climatology is not None
+    assert np.abs(climatology - clean.values.mean((0, 1))).max() < 1
 
 
 def test_unobserved_cells_are_neither_shown_nor_scored() -> None:

@@ -12,12 +12,12 @@ from nvp_agentkit.fields import metrics
 
 TRUTH = np.random.default_rng(0).gamma(2.0, size=(3, 16, 18)).astype(np.float32)
 NOISE = np.random.default_rng(1).normal(size=TRUTH.shape).astype(np.float32)
-ERRORS = [metrics.rmse, metrics.vrmse, metrics.nrmse]
+ERRORS = [metrics.rmse, metrics.vrmse, metrics.nrmse, metrics.h1]
 SCORES = [metrics.energy_fidelity, metrics.entropy_coherence]
 
 
 def test_a_perfect_forecast_passes_all() -> None:
-    assert [error(TRUTH, TRUTH) for error in ERRORS] == [0, 0, 0]
+    assert [error(TRUTH, TRUTH) for error in ERRORS] == [0, 0, 0, 0]
     assert [score(TRUTH, TRUTH) for score in SCORES] == [1, 1]
 
 
@@ -66,9 +66,52 @@ def test_zeros_do_not_divide_by_zero(metric: metrics.Array) -> None:
 
 @given(st.floats(1e-3, 1e3))
 def test_the_unit_does_not_matter(scale: float) -> None:
-    for metric in (metrics.vrmse, metrics.nrmse, *SCORES):
+    for metric in (metrics.vrmse, metrics.nrmse, metrics.h1, metrics.budget_error, *SCORES):
         expected = metric(TRUTH + NOISE, TRUTH)
         assert metric(scale * (TRUTH + NOISE), scale * TRUTH) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_h1_sees_the_slopes_that_blur_takes_away() -> None:
+    x = np.arange(64) * 2 * np.pi / 64
+    fine, coarse = np.broadcast_to(0.3 * np.cos(16 * x), (64, 64)), np.broadcast_to(np.cos(x), (64, 64))
+    truth = coarse + fine
+    assert metrics.h1(coarse, truth) > 1.5 * metrics.vrmse(coarse, truth)  # what was lost is steep
+    assert metrics.h1(fine, truth) < metrics.vrmse(fine, truth)
+    assert metrics.h1(coarse, truth, dx=1e6) == pytest.approx(metrics.vrmse(coarse, truth), rel=1e-6)
+
+
+def test_a_band_s_error_is_that_of_its_waves_and_of_no_others() -> None:
+    x = np.arange(128) * 2 * np.pi / 128
+    waves = {"k<8": np.cos(3 * x), "8-32": np.cos(20 * x), "k>32": np.cos(50 * x)}
+    truth = np.broadcast_to(sum(waves.values()), (2, 128, 128))
+    for name, wave in waves.items():
+        found = metrics.spectral_error(truth - 0.25 * wave, truth)
+        assert found == pytest.approx({**dict.fromkeys(waves, 0), name: 0.25}, abs=1e-6)
+    assert list(metrics.spectral_error(TRUTH, TRUTH)) == ["k<8", "8-32"]  # 16 cells have no finer waves
+
+
+def test_a_field_that_ends_is_tapered_so_that_its_edges_are_no_small_scales() -> None:
+    ramp = np.broadcast_to(np.linspace(0, 1, 128), (128, 128))
+    fine = ramp + 0.01 * np.cos(np.arange(128) * 2 * np.pi * 50 / 128)
+    assert metrics.spectral_error(ramp, fine, periodic=False)["k>32"] > 0.9
+    assert metrics.spectral_error(ramp, fine)["k>32"] < 0.7  # hidden below the jump from edge to edge
+
+
+def test_the_budget_is_judged_map_by_map() -> None:
+    up_and_down = np.array([1.1, 0.9, 1.0])[:, None, None] * TRUTH
+    assert metrics.budget_error(TRUTH, TRUTH) == 0
+    assert metrics.budget_error(up_and_down, TRUTH) == pytest.approx(0.2 / 3, rel=1e-5)
+
+
+def test_correlation_time_counts_the_steps_before_the_forecast_is_lost() -> None:
+    fading = np.array([0.0, 0.3, 10.0, 0.1])[:, None, None] * np.random.default_rng(2).normal(size=(4, 16, 18))
+    truth = np.broadcast_to(TRUTH[0], (4, 16, 18))
+    found = metrics.correlation(truth + fading, truth)
+    assert found[0] == pytest.approx(1)
+    assert (np.abs(found) <= 1 + 1e-9).all()
+    assert metrics.correlation_time(truth + fading, truth) == 2
+    assert metrics.correlation_time(truth, truth) == 4
+    assert metrics.correlation(np.ones((16, 18)), TRUTH[0]) == 0
 
 
 def test_skill_is_the_share_of_the_reference_error_that_is_gone() -> None:
