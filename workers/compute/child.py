@@ -10,48 +10,18 @@ import json
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nvp_agentkit.embedded.tether import die_with_parent
 from nvp_agentkit.errors import BudgetTooSmall, NvpError
 from nvp_agentkit.observability.stderr import make_lossy
 
 from .arena import Arena
-from .spending import Spending, resident_gb, used_cpu_s
+from .call import Call, Operation
+from .spending import resident_gb, used_cpu_s
 from .wire import BlockingWire, Frame
-
-Arrays = list[NDArray[Any]]
-Operation = Callable[["Call"], tuple[dict[str, Any], Arrays]]
-
-
-class Call:
-    """One call as an operation sees it: parameters, arrays, and the way to tell how it goes."""
-
-    def __init__(self, params: dict[str, Any], arrays: Arrays, wire: BlockingWire) -> None:
-        self.params = params
-        self.arrays = arrays
-        self.spending = Spending(
-            int(params.get("granted_mj", 0)), float(params.get("watts_per_core", 0.0)), int(params.get("margin_mj", 0))
-        )
-        self._wire = wire
-        self._stop: str | None = None
-
-    def progress(self, **told: Any) -> None:
-        """Send one progress frame, with the joules used so far."""
-        reading = self.spending.reading()
-        self._wire.send({"progress": told | {"used_mj": reading.mj, "method": reading.method}})
-
-    def stop_reason(self) -> str | None:
-        """Why the front wants this call to stop at its next step, or None."""
-        while self._wire.pending():
-            frame = self._wire.receive()
-            if frame.get("control") == "stop":
-                self._stop = str(frame["reason"])
-        return self._stop
 
 
 def serve(wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation]) -> None:

@@ -12,7 +12,7 @@ from nvp_agentkit.fields.readers import read_user_file
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.storage import save
 
-from ..child import Arrays, Call
+from ..call import Arrays, Call
 from ..spending import Allowance
 from .machine import environment
 

@@ -12,7 +12,7 @@ import numpy as np
 from nvp_agentkit.errors import ComputeFailed
 from nvp_agentkit.model import ModelBundle, load_model, predict_next
 
-from ..child import Arrays, Call
+from ..call import Arrays, Call
 from ..spending import Spending
 
 _models: OrderedDict[str, ModelBundle] = OrderedDict()

@@ -18,7 +18,7 @@ from nvp_agentkit.fields.storage import open_sequences
 from nvp_agentkit.model import save_model
 from nvp_agentkit.training import MemberRecipe, Progress, TrainedModel, ensemble, evaluate, train_members
 
-from ..child import Arrays, Call
+from ..call import Arrays, Call
 from .allowance import EnsembleAllowance
 from .machine import environment
 from .prices import Prices

@@ -7,7 +7,7 @@ from typing import Any
 from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.fields.hindcast import trivial_forecast
 
-from ..child import Arrays, Call
+from ..call import Arrays, Call
 
 
 def forecast(call: Call) -> tuple[dict[str, Any], Arrays]:
