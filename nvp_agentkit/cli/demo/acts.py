@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from nvp_agentkit.arrayfile import file_and_array
+from nvp_agentkit.cli.demo.options import Options
 from nvp_agentkit.cli.inspect import short
 from nvp_agentkit.cli.screen import progress_bar
 from nvp_agentkit.client import AgentClient, Forecast
@@ -24,9 +24,6 @@ from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import InvalidInput, NvpError
 from nvp_agentkit.messages import JobCompleted, JobProgressed, ObjectRef
-
-if TYPE_CHECKING:
-    from nvp_agentkit.cli.demo.story import Options
 
 DOMAIN = "plasma_physics"
 TRAJECTORIES, FRAMES = 12, 41

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.demo import acts, lineage, sabotage
+from nvp_agentkit.cli.demo.options import Options
 from nvp_agentkit.cli.screen import Board
 from nvp_agentkit.client import AgentClient, Forecast
 from nvp_agentkit.client.place import find
@@ -35,19 +36,6 @@ ACCOUNT = "demo"
 OWNER = "nvp demo"
 LEASE_S = 4.0  # a worker that was killed takes as long to come back; alone in its group it is robbed by nobody
 ROOM_J = 200.0  # beside the training: data, votes, and what the refusals are measured against
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for on the command line."""
-
-    settings: Settings
-    data: str | None
-    units: str
-    budget_j: float
-    size: int
-    seed: int
-    keep: bool
 
 
 @dataclass(frozen=True)
