@@ -19,20 +19,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 
+from nvp_agentkit.domains import spectral
+from nvp_agentkit.domains.runs import Solver
+from nvp_agentkit.domains.spectral import Modes, Spectra
+from nvp_agentkit.domains.stepping import RK4_LIMIT, march, rk4
 from nvp_agentkit.errors import InvalidInput
 
-RK4_LIMIT = 2.78  # |lambda dt| on the negative real axis up to which RK4 is stable
 REFERENCE_DAMPING = 1e-4 * (0.15 * 256 / 3) ** 4  # nu k^4 at the cut-off of the reference task: 2.7
 COURANT_LIMIT = 4.5  # of the fastest point; measured: E is right to 2e-4 at 4.6, off by 3e-2 at 5.2, NaN at 6.2
-
-Spectra = npt.NDArray[np.complex64]
 
 
 @dataclass(frozen=True)
@@ -86,106 +85,56 @@ class Parameters:
                 f"(alpha (1 + 1/k0^2) + kappa) dt is {rate * self.dt:.2f}, limit {RK4_LIMIT}; "
                 f"use dt <= {RK4_LIMIT / rate:.3g}"
             )
-        damping = self.nu * (self.k0 * size / 3) ** 4
-        if damping < 0.5:
-            raise InvalidInput(
-                f"nu={self.nu} leaves the grid scale undamped at size {size}: nu k_cut^4 is {damping:.2g}, limit 0.5; "
-                f"use nu >= {self.nu * 0.5 / damping:.2g}"
-            )
+        spectral.check_damping("nu", self.nu, 4, size, self.k0)
 
 
-def check_courant(speed: float, size: int, parameters: Parameters) -> None:
-    """Refuse a flow that outruns ``dt``; a NaN fails this too."""
-    courant = speed * parameters.k0 * size / 3 * parameters.dt
-    if not courant < COURANT_LIMIT:
-        raise InvalidInput(
-            f"dt={parameters.dt} is too long for the flow at size {size}: Courant number {courant:.2f}, "
-            f"limit {COURANT_LIMIT}; halve dt"
-        )
+def solver(size: int, parameters: Parameters) -> Solver:
+    """Frames ``frame_steps`` steps apart on ``size`` cells a side.
 
-
-class Grid(NamedTuple):
-    """Wavenumbers and factors of one grid, shape (size, size // 2 + 1) each, float32."""
-
-    ikx: jax.Array
-    iky: jax.Array
-    minus_k2: jax.Array
-    inverse_laplacian: jax.Array
-    waves: jax.Array  # 1 where the mode is no zonal mean and no constant
-    keep: jax.Array  # 2/3 rule
-    decay: jax.Array  # exp(-nu k^4 dt / 2)
-
-
-def make_grid(size: int, parameters: Parameters) -> Grid:
-    """Axis 0 is y, axis 1 (halved by the real transform) is x."""
-    whole = np.fft.fftfreq(size, 1 / size)
-    half = np.arange(size // 2 + 1.0)
-    ky, kx = parameters.k0 * whole[:, None], parameters.k0 * half[None, :]
-    k2 = kx**2 + ky**2
-    keep = (np.abs(whole)[:, None] < size / 3) & (half[None, :] < size / 3)
-    inverse = np.divide(-1.0, k2, out=np.zeros_like(k2), where=k2 > 0)
-    shape = k2.shape
-
-    def single(values: npt.NDArray[Any], dtype: type = np.float32) -> jax.Array:
-        return jnp.asarray(np.broadcast_to(values, shape).astype(dtype))
-
-    return Grid(
-        ikx=single(1j * kx, np.complex64),
-        iky=single(1j * ky, np.complex64),
-        minus_k2=single(-k2),
-        inverse_laplacian=single(inverse),
-        waves=single(whole[:, None] != 0),
-        keep=single(keep),
-        decay=single(np.exp(-parameters.nu * k2**2 * parameters.dt / 2)),
+    Raises:
+        InvalidInput: see `Parameters.check`.
+    """
+    parameters.check(size)
+    at = spectral.modes(size, parameters.k0)
+    kx, ky = spectral.wavenumbers(size, parameters.k0)
+    decay = spectral.half_decay(parameters.nu * (kx**2 + ky**2) ** 2, parameters.dt)
+    return Solver(
+        size,
+        advance=partial(advance, parameters, at, decay),
+        observe=partial(observe, at),
+        check=partial(_check_courant, size, parameters),
+        receive=partial(spectral.regrid, size=size),
     )
 
 
-def tendency(grid: Grid, alpha: float, kappa: float, state: jax.Array) -> jax.Array:
+def tendency(at: Modes, parameters: Parameters, state: jax.Array) -> jax.Array:
     """Right-hand side without the hyperviscosity, for one trajectory: (2, size, size // 2 + 1) -> same."""
     zeta, n = state
-    phi = grid.inverse_laplacian * zeta
-    phi_x, phi_y, zeta_x, zeta_y, n_x, n_y = _to_grid(
-        jnp.stack([phi, phi, zeta, zeta, n, n]) * jnp.stack([grid.ikx, grid.iky] * 3)
-    )
-    brackets = jnp.stack([phi_x * zeta_y - phi_y * zeta_x, phi_x * n_y - phi_y * n_x])
-    coupling = alpha * grid.waves * (phi - n)
-    drive = jnp.stack([coupling, coupling - kappa * grid.iky * phi])
-    return grid.keep * (drive - jnp.fft.rfft2(brackets))
-
-
-def energy(grid: Grid, state: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """E = (n^2 + |grad phi|^2) / 2, shape (size, size), and the fastest flow |phi_x| + |phi_y| in it."""
-    phi = grid.inverse_laplacian * state[0]
-    n, phi_x, phi_y = _to_grid(jnp.stack([state[1], grid.ikx * phi, grid.iky * phi]))
-    return (n**2 + phi_x**2 + phi_y**2) / 2, jnp.max(jnp.abs(phi_x) + jnp.abs(phi_y))
-
-
-def _to_grid(spectra: jax.Array) -> jax.Array:
-    size = spectra.shape[-2]
-    return jnp.fft.irfft2(spectra, s=(size, size))
-
-
-def step(grid: Grid, parameters: Parameters, state: jax.Array) -> jax.Array:
-    """One integrating-factor RK4 step of ``dt``: the hyperviscosity is exact."""
-    dt, half = parameters.dt, grid.decay
-    slope = partial(tendency, grid, parameters.alpha, parameters.kappa)
-    k1 = slope(state)
-    k2 = slope(half * (state + dt / 2 * k1))
-    k3 = slope(half * state + dt / 2 * k2)
-    k4 = slope(half * (half * state + dt * k3))
-    return half * (half * (state + dt / 6 * k1) + dt / 3 * (k2 + k3)) + dt / 6 * k4
+    phi = at.inverse_laplacian * zeta
+    by_x, by_y = spectral.slopes(at, jnp.stack([phi, zeta, n]))
+    brackets = jnp.stack([by_x[0] * by_y[f] - by_y[0] * by_x[f] for f in (1, 2)])
+    coupling = jnp.where(at.iky != 0, parameters.alpha * (phi - n), 0)
+    drive = jnp.stack([coupling, coupling - parameters.kappa * at.iky * phi])
+    return at.keep * (drive - jnp.fft.rfft2(brackets))
 
 
 @partial(jax.jit, static_argnames="parameters")
-def next_frame(grid: Grid, parameters: Parameters, states: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """``frame_steps`` steps of all trajectories: states (N, 2, size, size // 2 + 1), E (N, size, size), top speed."""
+def advance(parameters: Parameters, at: Modes, decay: jax.Array, states: jax.Array) -> jax.Array:
+    """``frame_steps`` steps of all trajectories, (N, 2, size, size // 2 + 1) -> same: the hyperviscosity is exact."""
+    slope = partial(tendency, at, parameters)
+    return march(lambda state: rk4(slope, state, parameters.dt, decay), states, parameters.frame_steps)
 
-    def one(state: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        state = jax.lax.fori_loop(0, parameters.frame_steps, lambda _, s: step(grid, parameters, s), state)
-        return state, *energy(grid, state)
 
-    states, maps, speeds = jax.vmap(one)(states)
-    return states, maps, jnp.max(speeds)
+@jax.jit
+def observe(at: Modes, states: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """E = (n^2 + |grad phi|^2) / 2, (N, size, size), and the fastest flow |phi_x| + |phi_y| in it."""
+    n = spectral.to_grid(states[:, 1])
+    phi_x, phi_y = spectral.slopes(at, at.inverse_laplacian * states[:, 0])
+    return (n**2 + phi_x**2 + phi_y**2) / 2, jnp.max(jnp.abs(phi_x) + jnp.abs(phi_y))
+
+
+def _check_courant(size: int, parameters: Parameters, speed: float) -> None:
+    spectral.check_courant(speed, size, parameters.k0, parameters.dt, COURANT_LIMIT)
 
 
 def noise(size: int, parameters: Parameters, seed: int, trajectory: int) -> Spectra:
@@ -196,16 +145,3 @@ def noise(size: int, parameters: Parameters, seed: int, trajectory: int) -> Spec
     n = spectrum * np.exp(-k2) * (k2 > 0)
     n /= np.fft.irfft2(n, s=(size, size)).std()
     return np.stack([-k2 * n, n]).astype(np.complex64)
-
-
-def regrid(states: Spectra, size: int) -> Spectra:
-    """The same fields on a finer grid: (..., old, old // 2 + 1) -> (..., size, size // 2 + 1)."""
-    old = states.shape[-2]
-    if old == size:
-        return states
-    fine = np.zeros((*states.shape[:-2], size, size // 2 + 1), np.complex64)
-    low = old // 3 + 1  # above it dealiasing has left nothing
-    fine[..., :low, :low] = states[..., :low, :low]
-    fine[..., -low:, :low] = states[..., -low:, :low]
-    fine *= np.float32((size / old) ** 2)
-    return fine

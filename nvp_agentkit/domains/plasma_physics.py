@@ -8,114 +8,36 @@ conservation "open".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from typing import NamedTuple
+from functools import partial
 
-import jax.numpy as jnp
-import numpy as np
-
-from nvp_agentkit.domains.hasegawa_wakatani import (
-    REFERENCE_DAMPING,
-    Parameters,
-    Spectra,
-    check_courant,
-    make_grid,
-    next_frame,
-    noise,
-    regrid,
-)
-from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.fields.sequence import FieldMeta, Floats, SequenceSet
+from nvp_agentkit.domains.hasegawa_wakatani import REFERENCE_DAMPING, Parameters, noise, solver
+from nvp_agentkit.domains.runs import Process, Solver
+from nvp_agentkit.fields.sequence import FieldMeta
 
 SPIN_UP_SIZE = 128  # a grid finer than this starts coarse
-CELLS_AT_ONCE = 2**18  # bounds memory: 64 trajectories of 64x64 or 4 of 256x256 step together
-
-Progress = Callable[[int, int], None]
 
 
-def simulate(
-    trajectories: int = 12,
-    frames: int = 41,
-    size: int = 64,
-    seed: int = 0,
-    progress: Progress | None = None,
-    *,
-    parameters: Parameters | None = None,
-) -> SequenceSet:
-    """Energy maps of ``trajectories`` independent runs, values (trajectories, frames, size, size).
-
-    Args:
-        trajectories: runs that differ in their initial noise.
-        frames: delivered per run, `Parameters.frame_steps` steps apart.
-        size: cells a side, even, >= 16.
-        seed: equal seeds give equal bits on one platform.
-        progress: called after every frame's worth of steps with (done, of); what it raises ends the run.
-        parameters: default `Parameters.for_size(size)`.
-
-    Raises:
-        InvalidInput: counts or parameters out of range, or the run became unstable; names the limit.
-    """
-    if trajectories < 1 or frames < 1 or size < 16 or size % 2:
-        raise InvalidInput(
-            f"{trajectories} trajectories, {frames} frames, size {size}: give at least 1, 1 and an even size >= 16"
-        )
+def process(size: int, seed: int, parameters: Parameters | None = None) -> Process:
+    """Trajectories of ``seed`` differ in their initial noise; ``parameters`` default to `Parameters.for_size`."""
     parameters = parameters or Parameters.for_size(size)
-    plan = _plan(frames, size, parameters)
-    for stage in plan:
-        stage.parameters.check(stage.size)
-    batch = min(trajectories, max(1, CELLS_AT_ONCE // size**2))
-    starts = range(0, trajectories, batch)
-    ticks = _ticks(progress, len(starts) * sum(stage.frames for stage in plan))
-    runs = []
-    for start in starts:  # the last batch is as large as the others: one compiled shape
-        states = [noise(plan[0].size, parameters, seed, start + number) for number in range(batch)]
-        runs.append(_run(np.stack(states), plan, ticks))
-    return SequenceSet(np.concatenate(runs)[:trajectories], None, _meta(parameters, size, seed))
+    spin_up = _spin_up(size, parameters)
+    return Process(
+        first=partial(noise, spin_up[0][0].size, parameters, seed),
+        spin_up=spin_up,
+        solver=solver(size, parameters),
+        meta=_meta(parameters, size, seed),
+    )
 
 
-class Stage(NamedTuple):
-    """A stretch of a run on one grid; only the last stage's frames are delivered."""
-
-    size: int
-    parameters: Parameters
-    frames: int
-
-
-def _plan(frames: int, size: int, parameters: Parameters) -> list[Stage]:
-    period = parameters.dt * parameters.frame_steps
+def _spin_up(size: int, parameters: Parameters) -> tuple[tuple[Solver, int], ...]:
+    period, fine = parameters.dt * parameters.frame_steps, solver(size, parameters)
     if size <= SPIN_UP_SIZE:
-        return [Stage(size, parameters, round(parameters.spin_up / period)), Stage(size, parameters, frames)]
+        return ((fine, round(parameters.spin_up / period)),)
     coarse_nu = REFERENCE_DAMPING / (parameters.k0 * SPIN_UP_SIZE / 3) ** 4
     # The reference task's spin-up; one frame's worth of steps is one unit of time.
-    coarse = replace(parameters, nu=coarse_nu, dt=0.04, frame_steps=25)
-    return [
-        Stage(SPIN_UP_SIZE, coarse, round(parameters.spin_up - parameters.refine)),
-        Stage(size, parameters, round(parameters.refine / period)),
-        Stage(size, parameters, frames),
-    ]
-
-
-def _ticks(progress: Progress | None, total: int) -> Iterator[None]:
-    for done in range(1, total + 1):
-        if progress:
-            progress(done, total)
-        yield
-
-
-def _run(states: Spectra, plan: list[Stage], ticks: Iterator[None]) -> Floats:
-    """Energy maps (N, T, size, size) of the plan's last stage."""
-    for stage in plan:
-        grid, current = make_grid(stage.size, stage.parameters), jnp.asarray(regrid(states, stage.size))
-        delivered = []
-        for _ in range(stage.frames):
-            current, maps, speed = next_frame(grid, stage.parameters, current)
-            check_courant(float(speed), stage.size, stage.parameters)
-            if stage is plan[-1]:
-                delivered.append(np.asarray(maps))
-            next(ticks)
-        states = np.asarray(current)
-    return np.stack(delivered, axis=1)
+    coarse = solver(SPIN_UP_SIZE, replace(parameters, nu=coarse_nu, dt=0.04, frame_steps=25))
+    return (coarse, round(parameters.spin_up - parameters.refine)), (fine, round(parameters.refine / period))
 
 
 def _meta(parameters: Parameters, size: int, seed: int) -> FieldMeta:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nvp_agentkit.domains.plasma_physics import simulate
+from nvp_agentkit.domains import get_domain
 from nvp_agentkit.fields import SequenceSet
 
 
 @pytest.fixture(scope="session")
 def turbulence() -> SequenceSet:
-    return simulate(4, 13, 64, seed=0)
+    return get_domain("plasma_physics").simulate(4, 13, 64, seed=0)

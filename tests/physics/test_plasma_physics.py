@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from nvp_agentkit.domains import get_domain
-from nvp_agentkit.domains.hasegawa_wakatani import Parameters, make_grid, next_frame, noise, regrid
-from nvp_agentkit.domains.plasma_physics import simulate
+from nvp_agentkit.domains.hasegawa_wakatani import Parameters, noise, solver
+from nvp_agentkit.domains.spectral import modes, regrid
 from nvp_agentkit.errors import InvalidInput, UnknownDomain
 from nvp_agentkit.fields import SequenceSet
 from nvp_agentkit.fields.metrics import vrmse
 
+simulate = get_domain("plasma_physics").simulate
 SMALL = Parameters.for_size(16)
 QUICK = replace(SMALL, spin_up=4.0)
 
@@ -34,11 +35,11 @@ def growth(parameters: Parameters, kx: float, ky: float) -> complex:
 @pytest.mark.parametrize(("x", "y"), [(0, 1), (0, 3), (2, 2), (1, 4), (3, 1)])
 def test_a_small_wave_grows_and_turns_as_the_dispersion_relation_says(x: int, y: int) -> None:
     parameters = replace(Parameters.for_size(32), frame_steps=25)
-    grid = make_grid(32, parameters)
+    plasma = solver(32, parameters)
     states = jnp.asarray(1e-5 * noise(32, parameters, seed=0, trajectory=0)[None])
     amplitudes = []
     for _ in range(12):
-        states, _, _ = next_frame(grid, parameters, states)
+        states = plasma.advance(states)
         amplitudes.append(complex(states[0, 1, y, x]))
     elapsed = parameters.dt * parameters.frame_steps
     measured = np.log(amplitudes[-1] / amplitudes[-2]) / elapsed
@@ -52,7 +53,7 @@ def test_the_zonal_mean_neither_couples_nor_drifts() -> None:
     parameters = replace(Parameters.for_size(32), nu=1e-2)
     zonal = np.zeros((1, 2, 32, 17), np.complex64)
     zonal[0, 1, 0, 1:4] = 10.0
-    states, _, _ = next_frame(make_grid(32, parameters), parameters, jnp.asarray(zonal))
+    states = solver(32, parameters).advance(jnp.asarray(zonal))
     k4 = (parameters.k0 * np.arange(1, 4)) ** 4
     decay = np.exp(-parameters.nu * k4 * parameters.dt * parameters.frame_steps)
     np.testing.assert_allclose(states[0, 1, 0, 1:4], 10.0 * decay, rtol=1e-5)
@@ -91,7 +92,7 @@ def test_progress_moves_and_may_end_the_run() -> None:
 
 def test_batches_cover_all_trajectories(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = simulate(3, 2, 16, parameters=QUICK).values
-    monkeypatch.setattr("nvp_agentkit.domains.plasma_physics.CELLS_AT_ONCE", 2 * 16**2)
+    monkeypatch.setattr("nvp_agentkit.domains.runs.CELLS_AT_ONCE", 2 * 16**2)
     parts = simulate(3, 2, 16, parameters=QUICK).values
     assert parts.shape == whole.shape
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-4)
@@ -120,7 +121,7 @@ def test_the_default_parameters_are_accepted_at_every_size(size: int) -> None:
 def test_a_finer_grid_shows_the_same_field() -> None:
     parameters = Parameters.for_size(16)
     spectrum = noise(16, parameters, 0, 0)
-    kept = np.asarray(make_grid(16, parameters).keep)
+    kept = np.asarray(modes(16, parameters.k0).keep)
     coarse = np.fft.irfft2(spectrum * kept, s=(16, 16))
     fine = np.fft.irfft2(regrid(spectrum * kept, 32), s=(32, 32))
     np.testing.assert_allclose(fine[:, ::2, ::2], coarse, atol=1e-5)

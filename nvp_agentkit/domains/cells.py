@@ -1,0 +1,43 @@
+"""Fields on cells, not in Fourier space: the same on another grid, and whether they are numbers still."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from nvp_agentkit.domains.stepping import State
+from nvp_agentkit.errors import InvalidInput
+
+
+def regrid(states: State, size: int) -> State:
+    """Leaves (..., old, old) -> (..., size, size): block means to a coarser grid, copies to a finer one.
+
+    Other leaves stay as they are, and so does every leaf on the same grid. Totals over area are kept.
+    """
+    old = max(leaf.shape[-1] for leaf in jax.tree.leaves(states) if _is_map(leaf))
+    return states if old == size else jax.tree.map(lambda leaf: _to(leaf, size) if _is_map(leaf) else leaf, states)
+
+
+def _is_map(leaf: npt.NDArray[Any]) -> bool:
+    return leaf.ndim > 2 and leaf.shape[-2] == leaf.shape[-1]
+
+
+def _to(maps: npt.ArrayLike, size: int) -> npt.NDArray[Any]:
+    given = np.asarray(maps)
+    old = given.shape[-1]
+    if old < size:
+        return given.repeat(size // old, -2).repeat(size // old, -1)
+    factor = old // size
+    blocks = given.reshape(*given.shape[:-2], size, factor, size, factor)
+    means: npt.NDArray[Any] = blocks.mean((-3, -1))
+    return means
+
+
+def check_finite(greatest: float) -> None:
+    """Refuse what has overflowed."""
+    if not math.isfinite(greatest):
+        raise InvalidInput(f"the greatest value became {greatest}; lower the power or shorten dt")

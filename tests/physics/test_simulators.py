@@ -1,0 +1,79 @@
+"""What every simulator promises, whatever its equation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nvp_agentkit.domains import DOMAINS, spectral
+from nvp_agentkit.fields import SequenceSet
+from nvp_agentkit.fields.metrics import vrmse
+from nvp_agentkit.fields.sequence import FieldMeta
+
+SHAPE = (2, 4, 32, 7)  # trajectories, frames, size, seed
+
+
+@pytest.fixture(scope="module", params=sorted(DOMAINS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def made(name: str) -> SequenceSet:
+    return DOMAINS[name].simulate(*SHAPE)
+
+
+def test_a_seed_gives_the_same_bytes_and_trajectories_differ(name: str, made: SequenceSet) -> None:
+    again = DOMAINS[name].simulate(*SHAPE).values
+    assert made.values.tobytes() == again.tobytes()
+    assert not np.array_equal(made.values[0], made.values[1])
+
+
+def test_another_seed_starts_elsewhere(name: str, made: SequenceSet) -> None:
+    first, other = (DOMAINS[name].process(32, seed, None).first(0) for seed in (7, 8))
+    assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+
+
+def test_what_the_meta_declares_holds_for_the_values(name: str, made: SequenceSet) -> None:
+    values, meta = made.values.astype(np.float64), made.meta
+    assert made.values.shape == (2, 4, 32, 32)
+    assert meta.domain == name
+    assert FieldMeta.from_json(meta.to_json()) == meta
+    assert meta.provenance["seed"] == 7
+    assert meta.positive
+    assert np.isfinite(values).all()
+    assert values.min() >= 0
+    totals = values.sum((2, 3))
+    if meta.conservation == "dissipative":
+        assert (np.diff(totals) < 0).all()
+    else:
+        assert meta.conservation == "open"
+
+
+def test_the_next_frame_is_neither_the_last_one_nor_beyond_guessing(made: SequenceSet) -> None:
+    assert 0.05 < vrmse(made.values[:, :-1], made.values[:, 1:]) < 0.7
+
+
+@pytest.mark.parametrize("size", [16, 64, 66, 100, 128, 256, 512])
+def test_default_parameters_are_accepted_at_every_size(name: str, size: int) -> None:
+    process = DOMAINS[name].process(size, 0, None)
+    assert process.solver.size == size
+
+
+def test_a_random_field_is_the_same_on_every_grid() -> None:
+    coarse, fine = (spectral.random_band(size, 2, 5, [1, 2]) for size in (32, 64))
+    np.testing.assert_allclose(spectral.regrid(coarse, 64), fine, rtol=1e-4, atol=1e-2)
+    on_grid = np.fft.irfft2(fine, s=(64, 64))
+    assert on_grid.std() == pytest.approx(1)
+    assert abs(on_grid.mean()) < 1e-6
+
+
+def test_to_a_coarser_grid_and_back_only_the_grid_scale_is_lost() -> None:
+    fine = spectral.random_band(64, 1, 9, [0])
+    coarse = spectral.regrid(fine, 32)
+    kept = np.array(
+        [np.fft.irfft2(one, s=(size, size))[:: size // 32, :: size // 32] for one, size in ((fine, 64), (coarse, 32))]
+    )
+    np.testing.assert_allclose(kept[0], kept[1], atol=1e-5)
+    lost = spectral.regrid(spectral.random_band(64, 16, 20, [0]), 32)
+    assert np.abs(lost).max() < 1e-9
