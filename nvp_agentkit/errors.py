@@ -24,6 +24,7 @@
     |- StoreUnavailable (ConnectionError)  Redis, graph or artifacts away (retryable)
     |- StackError                       the local stack cannot start or is not there
     |  |- PortTaken
+    |  |- StoreEnded                    a store ended while it was being started
     |  |- DataFolderInUse
     |  `- StackNotRunning
     `- MissingExtra (ImportError)       an optional dependency is not installed
@@ -142,6 +143,10 @@ class StackError(NvpError):
 
 class PortTaken(StackError):
     code = "port_taken"
+
+
+class StoreEnded(StackError):
+    code = "store_ended"
 
 
 class DataFolderInUse(StackError):

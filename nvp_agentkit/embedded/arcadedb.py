@@ -38,7 +38,7 @@ async def start(folder: Path, *, port: int | None = None) -> Server:
 
     Raises:
         PortTaken: the asked port is in use.
-        StackError: the server ended by itself; the text holds the end of its log.
+        StoreEnded: the server ended meanwhile; the text holds the end of its log.
         MissingExtra: arcadedb-embedded is not installed.
     """
     return await server.start(

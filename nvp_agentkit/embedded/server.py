@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nvp_agentkit.embedded import children, place
-from nvp_agentkit.errors import PortTaken, StackError
+from nvp_agentkit.errors import PortTaken, StackError, StoreEnded
 
 STOP_S = 5.0  # ArcadeDB takes up to 2.6 s for an orderly end
 ANSWER_S = 2.0
@@ -45,7 +45,8 @@ async def start(
 
     Raises:
         PortTaken: the asked port is in use. A free one that is lost in a race is replaced silently.
-        StackError: the store ended by itself or stayed silent; the text holds the end of its log.
+        StoreEnded: the store ended, by itself or by a signal; the text holds the end of its log.
+        StackError: it stayed silent.
     """
     for _ in range(PORT_ATTEMPTS):
         server = launch(place.claim_port(port, store=name))
@@ -86,5 +87,5 @@ def _check(server: Server) -> None:
     if any(sign in tail.lower() for sign in TAKEN):
         raise PortTaken(f"{server.name}: port {server.port} was taken by another program; ask for another")
     if not alive:
-        raise StackError(f"{server.name} ended with status {server.process.returncode} before it was ready; "
+        raise StoreEnded(f"{server.name} ended with status {server.process.returncode} before it was ready; "
                          f"the end of {server.log}:\n{tail}")

@@ -27,11 +27,11 @@ from nvp_agentkit import __version__
 from nvp_agentkit.embedded import arcadedb, generation, leftovers, lock, outside, place, room, valkey
 from nvp_agentkit.embedded.server import Server
 from nvp_agentkit.embedded.stackfile import StackFile
-from nvp_agentkit.errors import NvpError
+from nvp_agentkit.errors import NvpError, StackError, StoreEnded
 from nvp_agentkit.settings import Settings
 
 STORES = {"valkey": valkey.start, "arcadedb": arcadedb.start}
-
+START_ATTEMPTS = 3  # of a store that ends while it starts: killed, or no memory to be had just then
 
 State = Literal["starting", "ready", "draining", "restarting", "ended"]
 
@@ -114,14 +114,26 @@ class Stack:
         try:
             async with asyncio.TaskGroup() as group:
                 for name in (name for name, here in wanted.items() if here):
-                    group.create_task(self.start_store(name))
+                    group.create_task(self._bring_up(name))
         except BaseExceptionGroup as failed:  # two stores failed at once: the first one tells enough
             raise failed.exceptions[0] from None
+
+    async def _bring_up(self, name: str) -> None:
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                await self.start_store(name)
+            except StoreEnded as error:
+                if attempt == START_ATTEMPTS:
+                    raise StackError(f"started {attempt} times, {error}") from error
+                self.on_event(StackEvent(name, "restarting", str(error)))
+            else:
+                return
 
     async def start_store(self, name: str, *, port: int | None = None) -> None:
         """Start one store and wait until it answers; with ``port`` where it was before.
 
         Raises:
+            StoreEnded: it ended before it answered.
             StackError: it could not be started.
         """
         room.check(self.folder)

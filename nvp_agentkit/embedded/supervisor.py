@@ -22,7 +22,8 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 
-from nvp_agentkit.embedded import children, leftovers
+from nvp_agentkit.embedded import children, leftovers, room
+from nvp_agentkit.embedded.server import Server
 from nvp_agentkit.embedded.stack import Stack, StackEvent
 from nvp_agentkit.embedded.worker import KeptWorker, WorkerSpec
 from nvp_agentkit.errors import StackError
@@ -30,8 +31,10 @@ from nvp_agentkit.settings import Settings, child_environment
 
 WORKERS_S = 4.5  # with `server.STOP_S` for the stores: all ended within 10 s
 IN_TURN_S = 0.3  # how long one worker may take before the next is asked to end as well
-STORE_POLL_S = 0.5
+STORE_POLL_S = 0.1
 STORE_BACK_OFF_S = (0.5, 1.0, 2.0, 5.0)
+HARMED_BY_A_FULL_DISK = {"arcadedb"}  # the stream server ends by itself, with nothing lost
+FLUSH_S = 30.0  # nobody waits for that end, and a kill in the middle of it is what it is to prevent
 
 
 class Supervisor:
@@ -140,9 +143,7 @@ class Supervisor:
         """Start the store again where it was when it ends; workers find it there once it answers."""
         while True:
             server = self._stack.servers[name]
-            while not await children.gone(server.process, within_s=STORE_POLL_S):
-                pass
-            reason, failures = f"ended with status {server.process.returncode}", 0
+            reason, failures = await self._end_of(name, server), 0
             while server is self._stack.servers[name]:
                 self._tell(StackEvent(name, "restarting", reason))
                 await asyncio.sleep(STORE_BACK_OFF_S[min(failures, len(STORE_BACK_OFF_S) - 1)])
@@ -150,6 +151,16 @@ class Supervisor:
                     await self._stack.start_store(name, port=server.port)
                 except (StackError, OSError) as error:  # a full disk, say: tried again until there is room
                     reason, failures = str(error), failures + 1
+
+    async def _end_of(self, name: str, server: Server) -> str:
+        """Wait until the store has ended, and why it has; one that its disk can harm is ended here, in order."""
+        with server.log.open("rb") as log:
+            while not await children.gone(server.process, within_s=STORE_POLL_S):
+                was_full = room.FULL in log.read()  # of a disk that has room again by now
+                if name in HARMED_BY_A_FULL_DISK and (was_full or room.is_scarce(self._stack.folder)):
+                    await children.end(server.process, grace_s=FLUSH_S)
+                    return "ended in order for want of room on its disk"
+        return f"ended with status {server.process.returncode}"
 
     async def __aenter__(self) -> Self:
         await self.start()

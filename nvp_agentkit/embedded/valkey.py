@@ -51,7 +51,7 @@ async def start(
 
     Raises:
         PortTaken: the asked port is in use.
-        StackError: the server ended by itself; the text holds the end of its log.
+        StoreEnded: the server ended meanwhile; the text holds the end of its log.
         MissingExtra: there is no server to start.
     """
     return await server.start(

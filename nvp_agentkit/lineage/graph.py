@@ -44,6 +44,7 @@ RACE_PAUSE_S = 0.01
 # Errors "of the client" that say nothing about the query.
 NOT_OURS = {
     "Neo.ClientError.Database.DatabaseNotFound": "the graph server does not know the database yet",  # port comes first
+    "Neo.ClientError.Request.Invalid": "the graph server has just been started",  # ArcadeDB: before it knows users
     "Neo.ClientError.Transaction.TransactionNotFound": "the graph cannot keep it, is its disk full?",  # ArcadeDB
 }
 AWAY_AFTER_S = 3.0  # the driver tries that long to reach a server before it counts as away

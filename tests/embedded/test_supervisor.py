@@ -14,11 +14,12 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 
-from nvp_agentkit.embedded import control, lock
+from nvp_agentkit.embedded import children, control, lock
 from nvp_agentkit.embedded.stack import Stack, StackEvent
 from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.embedded.supervisor import Supervisor
 from nvp_agentkit.errors import DataFolderInUse, StackError, StackNotRunning, StoreUnavailable
+from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.settings import TETHERED_TO, Settings
 
 _program = importlib.util.spec_from_file_location("stack_program", Path(__file__).with_name("stack_program.py"))
@@ -195,6 +196,52 @@ async def test_a_store_that_ends_comes_back_where_it_was(half_stack: Settings) -
         await until(lambda: [event.state for event in events] == [*ONCE, "restarting", *ONCE])
         async with Redis.from_url(stack.settings.redis_url) as redis:
             assert await redis.get("kept") == b"yes"
+
+
+class Launches:
+    """Every process that this one launches, by the folder it works in; the first ones of each are killed at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.of: dict[str, list[subprocess.Popen[bytes]]] = {}
+        self.killed = 1
+        self._launch = children.launch
+        monkeypatch.setattr(children, "launch", self._one)
+
+    def _one(self, *args, cwd: Path, **how) -> subprocess.Popen[bytes]:
+        process = self._launch(*args, cwd=cwd, **how)
+        self.of.setdefault(cwd.name, []).append(process)
+        if len(self.of[cwd.name]) <= self.killed:
+            process.kill()
+        return process
+
+
+async def test_stores_that_are_killed_while_they_start_are_started_again(data_dir: Path, monkeypatch) -> None:
+    events: list[StackEvent] = []
+    launches, again = Launches(monkeypatch), ["starting", "restarting"]
+    stack = Supervisor(Settings(data_dir=data_dir), [], on_event=events.append)
+    try:
+        async with asyncio.TaskGroup() as group:
+            starting = group.create_task(stack.start())
+            await until((data_dir / "arcadedb" / "databases").exists, within_s=30)
+            launches.of["arcadedb"][-1].kill()
+        assert [event.state for event in events if event.name == "valkey"] == [*again, *ONCE]
+        assert [event.state for event in events if event.name == "arcadedb"] == [*again, *again, *ONCE]
+        async with Graph.connect(starting.result()) as graph, Redis.from_url(starting.result().redis_url) as redis:
+            await graph.ready()
+            assert await redis.ping()
+    finally:
+        await stack.stop()
+
+
+async def test_a_store_that_ends_at_every_start_is_told_and_the_next_start_works(
+    half_stack: Settings, monkeypatch
+) -> None:
+    Launches(monkeypatch).killed = 3
+    with pytest.raises(StackError, match=r"(?s)started 3 times, valkey ended with status -9.*valkey\.log"):
+        await Stack(half_stack).start()
+    stack = Stack(half_stack)
+    assert (await stack.start()).redis_url
+    await stack.stop()
 
 
 async def test_named_servers_are_used_and_none_is_started(settings: Settings) -> None:
