@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
 from nvp_agentkit.domains import DOMAINS, spectral
+from nvp_agentkit.domains.runs import run
+from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields import SequenceSet
 from nvp_agentkit.fields.metrics import vrmse
 from nvp_agentkit.fields.sequence import FieldMeta
@@ -52,6 +55,15 @@ def test_what_the_meta_declares_holds_for_the_values(name: str, made: SequenceSe
 
 def test_the_next_frame_is_neither_the_last_one_nor_beyond_guessing(made: SequenceSet) -> None:
     assert 0.05 < vrmse(made.values[:, :-1], made.values[:, 1:]) < 0.7
+
+
+def test_a_run_that_is_not_a_number_any_more_is_never_delivered(name: str) -> None:
+    process = DOMAINS[name].process(32, 0, None)
+    broken = process._replace(
+        first=lambda number: jax.tree.map(lambda leaf: leaf * np.float32(np.nan), process.first(number))
+    )
+    with pytest.raises(InvalidInput, match="nan"):
+        run(broken, 12, 1)
 
 
 @pytest.mark.parametrize("size", [16, 64, 66, 100, 128, 256, 512])
