@@ -52,8 +52,14 @@ def vrmse(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
 
     Source: The Well (Ohana et al. 2024), pooled over maps instead of averaged.
     """
+    missed, there = vrmse_terms(predicted, truth, mask)
+    return float(np.sqrt(missed / (there + TINY)))
+
+
+def vrmse_terms(predicted: Array, truth: Array, mask: Mask | None = None) -> tuple[float, float]:
+    """Sums of squared errors and of the truth's squared deviations: VRMSE^2 of several sets is their sums' ratio."""
     error, real, weight = _checked(predicted, truth, mask)
-    return float(np.sqrt((error**2).sum() / (_variance(real, weight) + TINY)))
+    return float((error**2).sum()), _variance(real, weight)
 
 
 def nrmse(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
