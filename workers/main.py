@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
 
-from nvp_agentkit.errors import InvalidInput, StoreUnavailable
+from nvp_agentkit.errors import InvalidInput, NvpError, StoreUnavailable
 from nvp_agentkit.observability.logging import configure
 from nvp_agentkit.settings import Settings
 
+from . import KINDS
 from .system import System, bootstrap
 
-# Each in a module of its own, loaded only in its own process: a voter has no use for the graph's driver.
-KINDS = ("training", "inference", "shadow", "tally", "recorder")
 RETRY_S = 1.0
 Serve = Callable[[System, asyncio.Event], Awaitable[None]]
 log = structlog.get_logger()
@@ -61,6 +61,13 @@ async def work(name: str, settings: Settings, serve: Serve) -> None:
 
 
 def run(name: str, settings: Settings, serve: Serve) -> None:
-    """The process, with logs to standard error."""
+    """The process, with logs to standard error; status 1 where waiting mends nothing, as where keys are missing."""
     configure(settings, worker=name)
-    asyncio.run(work(name, settings, serve))
+    hopeless = False
+    try:
+        asyncio.run(work(name, settings, serve))
+    except* NvpError as errors:
+        log.error("worker cannot serve", reason="; ".join(map(str, errors.exceptions)))
+        hopeless = True
+    if hopeless:
+        sys.exit(1)

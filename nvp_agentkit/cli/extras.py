@@ -41,7 +41,9 @@ def need(*wanted: str) -> None:
         MissingExtra: some of the extras ``wanted`` are not there, or not whole; the text says how to get them.
     """
     consist_of = extras(metadata.requires(PACKAGE) or ())
-    absent = {extra: [one for one in consist_of[extra] if not installed(one)] for extra in wanted}
+    # An editable install may be older than an extra: then all that is known of it is that it was not installed.
+    parts = {extra: consist_of.get(extra, [f"{PACKAGE}[{extra}]"]) for extra in wanted}
+    absent = {extra: [one for one in parts[extra] if not installed(one)] for extra in wanted}
     incomplete = [extra for extra in wanted if absent[extra]]
     if incomplete:
         packages = ", ".join(one for extra in incomplete for one in absent[extra])

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
 from nvp_agentkit.embedded import room
-from nvp_agentkit.errors import StoreUnavailable
+from nvp_agentkit.errors import StackNotRunning, StoreUnavailable
 from nvp_agentkit.settings import Settings
 
 
@@ -49,10 +49,11 @@ async def connect(settings: Settings) -> Redis:
     here block at most a second, and TCP keep-alive finds a dead peer.
 
     Raises:
-        StoreUnavailable: no address is known, or nobody answers there within 5 s.
+        StackNotRunning: no address is known.
+        StoreUnavailable: nobody answers there within 5 s.
     """
     if settings.redis_url is None:
-        raise StoreUnavailable("no stream server is known; start a stack with `nvp up` or set NVP_REDIS_URL")
+        raise StackNotRunning("no stream server is known; start a stack with `nvp up` or set NVP_REDIS_URL")
     login: dict[str, Any] = {}
     if settings.account_password is not None:
         login = {"username": settings.account, "password": settings.account_password}

@@ -22,6 +22,7 @@ from nvp_agentkit.cli.doctor.finding import Finding
 from nvp_agentkit.embedded import lock
 from nvp_agentkit.embedded.stackfile import StackFile
 from nvp_agentkit.ensemble import init_keys
+from nvp_agentkit.errors import MissingExtra
 from nvp_agentkit.settings import TETHERED_TO
 
 Mount = Callable[[str], Path]
@@ -54,6 +55,11 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
 def test_this_machine_is_good_enough() -> None:
     assert [one.state for one in machine.findings()] == ["ok", "ok", "ok"]
+
+
+def test_an_extra_that_is_newer_than_the_installation_is_missing() -> None:
+    with pytest.raises(MissingExtra, match=r"pip install 'nvp-agentkit\[levitation\]'"):
+        extras.need("observability", "levitation")
 
 
 @pytest.mark.parametrize(

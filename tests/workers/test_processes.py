@@ -205,6 +205,7 @@ async def test_a_store_that_goes_away_under_one_of_a_workers_tasks_ends_no_worke
         ([], {}, "usage: python -m workers NAME"),
         (["chef"], {}, "no worker 'chef'; there are training, inference, shadow, tally, recorder"),
         (["tally"], {"NVP_LEASE_S": "-1"}, "NVP_LEASE_S='-1'"),
+        (["tally"], {}, "no stream server is known"),
     ],
 )
 def test_a_worker_that_cannot_start_says_why_in_a_line(
@@ -221,3 +222,17 @@ def test_a_worker_that_cannot_start_says_why_in_a_line(
     assert ended.returncode == 1
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("tally", "has no key 'tally'"), ("recorder", "no lineage graph is named")]
+)
+def test_a_worker_does_not_wait_for_what_will_not_come(
+    name: str, words: str, settings: Settings, tmp_path: Path
+) -> None:
+    bare = settings.model_copy(update={"data_dir": tmp_path / "bare", "neo4j_uri": None})
+    ended = subprocess.run(
+        [*WORKER, name], env=child_environment(bare), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, words in ended.stderr) == (1, True), ended.stderr
+    assert len(ended.stderr.splitlines()) == 2, ended.stderr  # that it starts, and why it cannot
