@@ -12,10 +12,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import demo, import_time, kill_stack
+from benchmarks import atlas_read, demo, hostile_files, import_time, kill_stack
 from benchmarks.verdict import BrokenError, Verdict
 
-BENCHMARKS: dict[str, ModuleType] = {"demo": demo, "import_time": import_time, "kill_stack": kill_stack}
+BENCHMARKS: dict[str, ModuleType] = {
+    "atlas_read": atlas_read, "demo": demo, "hostile_files": hostile_files, "import_time": import_time,
+    "kill_stack": kill_stack,
+}  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -38,7 +38,6 @@ from .system import System, deadline_of
 
 SAFETENSORS = "application/vnd.safetensors"
 PART = "job"
-READABLE = (".npy", ".npz")
 KEEP_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 Ref = TypeVar("Ref", ObjectRef, ArrayRef)
 log = structlog.get_logger()
@@ -68,9 +67,7 @@ async def _parameters(spec: SimulateSpec | ImportSpec | TrainSpec, scratch: Path
         case SimulateSpec():
             return asked | {"out": str(scratch / "data.safetensors")}
         case ImportSpec():
-            # For messages only, the first bytes say which reader; the name itself is the user's and touches no path.
-            suffix = Path(spec.filename).suffix.lower()
-            path = scratch / f"source{suffix if suffix in READABLE else ''}"
+            path = scratch / "source"  # the name is the user's and touches no path; the first bytes say which reader
             path.symlink_to((await system.artifacts.local_path(spec.source)).resolve())
             return asked | {"path": str(path), "out": str(scratch / "data.safetensors")}
         case TrainSpec():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nvp_agentkit.arrayfile import file_and_array, open_array
+from nvp_agentkit.arrayfile import Meaning, file_and_array, open_array
 from nvp_agentkit.errors import InvalidField, InvalidInput
 
 SHOWN = 3  # a trained model looks at two, a trivial forecaster tries itself on the third
@@ -28,18 +29,35 @@ class Frames:
     shown: Floats
     valid: Mask
     truth: Floats | None = None
+    meaning: Meaning = field(default_factory=Meaning)
 
     @property
     def last(self) -> Floats:
         newest: Floats = self.shown[-1]
         return newest
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the file says of units, times and distances, as `AgentClient.predict` takes it."""
+        told = self.meaning
+        found: dict[str, Any] = {}
+        if told.units is not None:
+            found["units"] = told.units
+        if told.dx_m is not None and "length_unit" not in told.facts:
+            found["dx_m"] = told.dx_m
+        if told.dt_s is not None and "time_unit" not in told.facts:
+            found["dt_s"] = told.dt_s
+            if told.start_ms is not None:
+                last_ms = told.start_ms + round(1000 * told.dt_s * (self.target - 1))
+                found["frame_time"] = np.datetime64(last_ms, "ms")
+        return found
+
 
 def read_frames(asked: str, *, frame: int | None = None, trajectory: int = 0, fill: float | None = None) -> Frames:
     """The last frames of ``asked`` (FILE[:NAME]), or those before ``frame``; no other is read.
 
     Args:
-        asked: a .npy or .npz of (T, H, W) or (N, T, H, W).
+        asked: whatever `open_array` opens.
         frame: the number of the frame to forecast, counted from 0, or from the end if negative; None: the one that
             would come next.
         trajectory: which of N.
@@ -51,14 +69,12 @@ def read_frames(asked: str, *, frame: int | None = None, trajectory: int = 0, fi
         InvalidField: cells without a value, and nothing to fill them with.
     """
     with open_array(*file_and_array(asked)) as found:
-        trajectories, frames = (1, *found.header.shape)[-4:-2]
+        trajectories, frames, *_ = found.shape
         if not 0 <= trajectory < trajectories:
             raise InvalidInput(f"trajectory {trajectory}: {found.name} has {trajectories}, counted from 0")
         target = _target(frame, frames, found.name)
         first = max(0, target - SHOWN)
-        values = found.maps(trajectory * frames + first, min(target + 1, frames) - first)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf, and is refused with the field
-        values = values.astype(np.float32)
+        values = found.window(trajectory, first, min(target + 1, frames) - first)
     shown, came = values[: target - first], values[target - first :]
     missing = np.isnan(shown)
     if missing.any():
@@ -72,7 +88,8 @@ def read_frames(asked: str, *, frame: int | None = None, trajectory: int = 0, fi
     valid = np.logical_and.reduce(~missing, axis=0) & np.logical_and.reduce(np.isfinite(came), axis=0)
     if not valid.any():
         raise InvalidField(f"{found.name}: no cell has a value in all of frames {first} to {target}; choose others")
-    return Frames(found.name, target, shown, valid, came[0] if len(came) else None)
+    truth = came[0] if len(came) else None
+    return Frames(found.name, target, shown, valid, truth, found.meaning)
 
 
 def rmse(one: Floats, other: Floats, valid: Mask) -> float:

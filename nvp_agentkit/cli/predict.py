@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from nvp_agentkit.settings import Settings
 
 
-Data = Annotated[str, typer.Option(help="A .npy or .npz of (T, H, W) or (N, T, H, W) values.", metavar="FILE[:NAME]")]
+THE_FILES = "the file's"
+Data = Annotated[str, typer.Option(help="NetCDF, HDF5, Zarr, .npz or .npy; which array of it.", metavar="FILE[:NAME]")]
 Domain = Annotated[str, typer.Option(help="Whose ensemble answers.", metavar="NAME")]
-Units = Annotated[str, typer.Option(help="Units of the values; 1: those that the models learnt.")]
+Units = Annotated[str, typer.Option(help="Units of the values; 1: the file's, else those that the models learnt.")]
 Assurance = Annotated[
     Literal["single", "quorum"], typer.Option(help="One model's word, or a certified agreement of 2/3.")
 ]
@@ -40,9 +41,16 @@ Trajectory = Annotated[int, typer.Option(help="Which of N trajectories.", metava
 Fill = Annotated[
     float | None, typer.Option(help="Put this where a cell is NaN.", metavar="VALUE", show_default="refuse")
 ]
-Time = Annotated[str | None, typer.Option(help="Time of the last frame shown, ISO 8601 with a zone.", metavar="TIME")]
-Seconds = Annotated[float | None, typer.Option("--dt-s", help="Seconds between frames.", metavar="S")]
-Metres = Annotated[float | None, typer.Option("--dx-m", help="Metres between cells.", metavar="M")]
+Time = Annotated[
+    str | None,
+    typer.Option(help="Time of the last frame shown, ISO 8601 with a zone.", metavar="TIME", show_default=THE_FILES),
+]
+Seconds = Annotated[
+    float | None, typer.Option("--dt-s", help="Seconds between frames.", metavar="S", show_default=THE_FILES)
+]
+Metres = Annotated[
+    float | None, typer.Option("--dx-m", help="Metres between cells.", metavar="M", show_default=THE_FILES)
+]
 Out = Annotated[
     list[Path] | None,
     typer.Option(help="Write .nc, .zarr, .npz, .png or, of a quorum, .json; may be given often.", metavar="FILE"),
@@ -82,8 +90,10 @@ def command(
     outputs.check(files, assurance)
     settings = deployment.settings_for(data_dir)
     frames = read_frames(data, frame=frame, trajectory=trajectory, fill=fill)
-    wanted = {"domain": domain, "units": units, "assurance": assurance, "model": model, "budget_j": budget_j}
-    forecast = _ask(settings, account, frames, **wanted, frame_time=_time(time), dt_s=dt_s, dx_m=dx_m)
+    wanted = {"domain": domain, "assurance": assurance, "model": model, "budget_j": budget_j}
+    words = {"units": None if units == "1" else units, "frame_time": _time(time), "dt_s": dt_s, "dx_m": dx_m}
+    given = {name: value for name, value in words.items() if value is not None}
+    forecast = _ask(settings, account, frames, **wanted, **(frames.said | given))
     for path in files:
         outputs.write(path, forecast, frames)
     told = Told(forecast, frames, files)

@@ -156,21 +156,27 @@ class AgentClient:
         domain: str,
         array: str | None = None,
         units: str = "1",
+        dt_s: float | None = None,
+        dx_m: float | None = None,
         budget_j: float | None = None,
         deadline_s: float = JOB_DEADLINE_S,
     ) -> Job:
-        """Bring in a file of your own: npz or npy, (T, H, W) or (N, T, H, W); NaN is a mask.
+        """Bring in a file of your own: npz, npy, HDF5, NetCDF or Zarr (docs/files.md); NaN is a mask.
 
-        The file goes to the artifact store as it is; it is opened in a worker's compute child, which is
-        given no credentials and opens no connection.
+        The file goes to the artifact store as it is (a folder with a Zarr store as one zip file); it is opened in a
+        worker's compute child, which is given no credentials and opens no connection.
+
+        Args:
+            array: which array or variable; needed if several could be meant.
+            units: of the values; left away, those that the file names.
+            dt_s, dx_m: between frames and cells, whatever the file says.
         """
+        from nvp_agentkit.client.bringing import file_bytes
+
         source, _ = Path(path), millijoules(budget_j)
-        try:
-            raw = await asyncio.to_thread(source.read_bytes)
-        except OSError as error:
-            raise InvalidInput(f"{source}: {error.strerror}") from error
-        ref = await self.artifacts.put(raw)
-        spec = said(ImportSpec, domain=domain, source=ref, filename=source.name, array=array, units=units)
+        ref = await self.artifacts.put(await asyncio.to_thread(file_bytes, source))
+        said_of_it = {"array": array, "units": units, "dt_s": dt_s, "dx_m": dx_m}
+        spec = said(ImportSpec, domain=domain, source=ref, filename=source.name, **said_of_it)
         return await self._job(spec, budget_j, deadline_s)
 
     async def train(

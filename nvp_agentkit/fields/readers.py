@@ -2,53 +2,140 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
-from nvp_agentkit.arrayfile import open_array
+from nvp_agentkit.arrayfile import OpenArray, open_array
+from nvp_agentkit.arrayfile.units import same_units
 from nvp_agentkit.errors import InvalidFile
 from nvp_agentkit.fields.masking import fill_invalid
-from nvp_agentkit.fields.sequence import FieldMeta, Floats, SequenceSet
+from nvp_agentkit.fields.sequence import Boundary, Conservation, FieldMeta, Floats, Mask
+from nvp_agentkit.fields.storage import SequenceWriter
 
+UNSAID = "1"  # units of values of which nothing was said
 LARGEST = 1e15  # squares of larger values, and sums of those, leave float32
+MAX_UNITS = 64  # characters that a message has room for
+MAX_STORED_CELLS = 2**28  # with a mask 1.25 GiB; a dataset travels as one artifact of at most 2 GiB
+CELLS_AT_ONCE, CELLS_TOGETHER = 2**22, 2**25  # of frames by themselves, of frames that are packed together
+Progress = Callable[[int, int], None]
 
 
-def read_user_file(
-    path: Path, array: str | None = None, *, domain: str, units: str | None = None, dt_s: float = 1.0, dx_m: float = 1.0
-) -> SequenceSet:
-    """Sequences from ``path``: one array (T, H, W) or (N, T, H, W) of any real dtype; NaN becomes the mask.
+@dataclass(frozen=True)
+class Meant:
+    """What the user says of a file. Distances win over the file's own; units, if any, must agree with it."""
+
+    domain: str
+    units: str = UNSAID
+    dt_s: float | None = None
+    dx_m: float | None = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was taken in: shape (N, T, H, W), the meaning, and how many cells had no value."""
+
+    shape: tuple[int, int, int, int]
+    meta: FieldMeta
+    missing: int
+
+
+def take_in(
+    path: Path,
+    out: Path,
+    meant: Meant,
+    *,
+    array: str | None = None,
+    progress: Progress = lambda done, frames: None,
+) -> Taken:
+    """Copy the sequences of ``path`` into ``out`` (see `fields.storage`), some frames at a time; NaN becomes the mask.
 
     Args:
-        path: a .npy or .npz, recognised by its first bytes.
-        array: which array of an .npz; needed if several could be meant.
-        domain, units, dt_s, dx_m: what the numbers mean; the file cannot say.
+        path: whatever `open_array` opens.
+        array: which array or variable; needed if several could be meant.
+        progress: told frames done and frames in all after each piece; may raise to end it.
 
     Raises:
-        InvalidFile: anything else.
+        InvalidFile: it cannot be read safely, or is no field to learn from.
     """
-    with open_array(path, array) as found:
-        values = found.maps().reshape(found.header.shape)
-    return _sequences(values, found.name, FieldMeta(domain, units or "1", dt_s, dx_m, provenance={"file": found.name}))
+    with open_array(path, array, dt_s=meant.dt_s, dx_m=meant.dx_m) as found:
+        name, shape, cells = found.name, found.shape, math.prod(found.shape)
+        if cells > MAX_STORED_CELLS:
+            raise InvalidFile(
+                f"{name}: shape {shape} is {cells:,} cells, limit {MAX_STORED_CELLS:,}; cut or coarsen it"
+            )
+        meta = _meta(found, meant)
+        low, high, missing, done = math.inf, -math.inf, 0, 0
+        with SequenceWriter(out, shape, meta) as writer:
+            for values, mask in _pieces(found):
+                low = min(low, float(values.min(where=mask, initial=math.inf)))
+                high = max(high, float(values.max(where=mask, initial=-math.inf)))
+                missing += mask.size - int(np.count_nonzero(mask))
+                writer.add(values, mask)
+                done += len(values)
+                progress(done, shape[0] * shape[1])
+            if missing == cells:
+                raise InvalidFile(f"{name}: every value is NaN; at least one must be observed")
+            if low == high:
+                raise InvalidFile(f"{name}: every value is {low:g}; a field that never changes needs no forecast")
+            meta = replace(meta, positive=low >= 0)
+            writer.finish(meta, masked=missing > 0)
+    return Taken(shape, meta, missing)
 
 
-def _sequences(values: npt.NDArray[Any], name: str, meta: FieldMeta) -> SequenceSet:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf, which is refused in a moment
-        real: Floats = np.ascontiguousarray(values, np.float32).reshape((-1, *values.shape[-3:]))
-    mask = ~np.isnan(real)
-    if (huge := mask & ~(np.abs(real) <= LARGEST)).any():
-        where = tuple(int(axis) for axis in np.argwhere(huge)[0])
+def _pieces(found: OpenArray) -> Iterator[tuple[Floats, Mask]]:
+    """Frames (count, H, W) and where they were observed, filled elsewhere as `fill_invalid` fills a whole sequence.
+
+    To go on where the last piece ended, its last frame is put before the next as if it had been observed wherever
+    anything was so far.
+    """
+    trajectories, frames, height, width = found.shape
+    count = max(CELLS_AT_ONCE // (height * width), min(found.frames_together, CELLS_TOGETHER // (height * width)), 1)
+    count -= count % found.frames_together if count > found.frames_together else 0
+    for trajectory in range(trajectories):
+        last, known = np.zeros((1, height, width), np.float32), np.zeros((1, height, width), bool)
+        for first in range(0, frames, count):
+            values = found.window(trajectory, first, min(count, frames - first))
+            mask = ~np.isnan(values)
+            _check_values(found.name, values, mask, trajectory, first)
+            if not mask.all():
+                whole = fill_invalid(np.concatenate([last, values]), np.concatenate([known, mask]))
+                values = whole[1:]
+            last, known = values[-1:], known | np.logical_or.reduce(mask, axis=0, keepdims=True)
+            yield values, mask
+
+
+def _check_values(name: str, values: Floats, mask: Mask, trajectory: int, first: int) -> None:
+    huge = mask & ~(np.abs(values) <= LARGEST)
+    if huge.any():
+        frame, row, column = (int(number) for number in np.argwhere(huge)[0])
         raise InvalidFile(
-            f"{name}: {real[where]:g} at {where}, limit {LARGEST:g}; mark missing values as NaN, or change the unit"
+            f"{name}: {values[frame, row, column]:g} at {(trajectory, first + frame, row, column)}, limit {LARGEST:g}; "
+            "mark missing values as NaN, or change the unit"
         )
-    if not mask.any():
-        raise InvalidFile(f"{name}: every value is NaN; at least one must be observed")
-    low, high = float(np.nanmin(real)), float(np.nanmax(real))
-    if low == high:
-        raise InvalidFile(f"{name}: every value is {low:g}; a field that never changes needs no forecast")
-    if not mask.all():
-        real = np.stack([fill_invalid(*pair) for pair in zip(real, mask, strict=True)])
-    return SequenceSet(real, None if mask.all() else mask, replace(meta, positive=low >= 0))
+
+
+def _meta(found: OpenArray, meant: Meant) -> FieldMeta:
+    said = found.meaning
+    if meant.units != UNSAID and said.units and not same_units(meant.units, said.units):
+        raise InvalidFile(
+            f"{found.name}: in {said.units[:MAX_UNITS]!r} by its own word, {meant.units!r} was asked; "
+            "leave units away, or correct the file"
+        )
+    units = (said.units or UNSAID) if meant.units == UNSAID else meant.units
+    if len(units) > MAX_UNITS:
+        raise InvalidFile(f"{found.name}: units of {len(units)} characters, limit {MAX_UNITS}; say units in short")
+    return FieldMeta(
+        meant.domain,
+        units,
+        dt_s=said.dt_s or 1.0,
+        dx_m=said.dx_m or 1.0,
+        boundary=cast("tuple[Boundary, Boundary]", said.boundary or ("open", "open")),
+        conservation=cast("Conservation", said.conservation or "open"),
+        provenance={"file": found.name, **said.facts},
+        start_ms=said.start_ms or 0,
+    )

@@ -8,26 +8,76 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
 
 from nvp_agentkit.errors import InvalidFile
-from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
+from nvp_agentkit.fields.sequence import FieldMeta, Floats, Mask, SequenceSet
 
 MAX_HEADER = 1 << 20  # bytes; a header of ours is below 4 KiB
+ALIGNMENT = 64
 DTYPES: dict[str, tuple[str, np.dtype[Any]]] = {"values": ("F32", np.dtype("<f4")), "mask": ("U8", np.dtype("u1"))}
+
+
+class SequenceWriter:
+    """Writes sequences some frames at a time, so that only the frames at hand need memory.
+
+    Two facts are known only at the end and stand at the beginning: whether a cell has no value, and whether one is
+    negative. So the header's place is as long as it can get, whatever it will say: equal sets give equal bytes.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], meta: FieldMeta) -> None:
+        longest = _header_text(shape, replace(meta, positive=False), masked=True)
+        self._shape, self._cells = shape, math.prod(shape)
+        self._start = -(-(8 + len(longest)) // ALIGNMENT) * ALIGNMENT
+        self._file = path.open("wb")
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._file.close()
+
+    def add(self, values: Floats, mask: Mask | None) -> None:
+        """The next frames (count, H, W), through all trajectories in their order; ``mask`` is None for all or none."""
+        self._file.seek(self._start + 4 * self._done)
+        self._file.write(np.ascontiguousarray(values, "<f4").data)
+        if mask is not None:
+            self._file.seek(self._start + 4 * self._cells + self._done)
+            self._file.write(np.ascontiguousarray(mask, np.uint8).data)
+        self._done += values.size
+
+    def finish(self, meta: FieldMeta, *, masked: bool) -> None:
+        """All frames are there: say what they mean; a mask that hides nothing is dropped."""
+        text = _header_text(self._shape, meta, masked=masked).ljust(self._start - 8)
+        self._file.seek(0)
+        self._file.write(len(text).to_bytes(8, "little") + text)
+        self._file.truncate(self._start + (5 if masked else 4) * self._cells)
 
 
 def save(sequences: SequenceSet, path: Path) -> None:
     """Write ``sequences``; equal sets give equal bytes."""
-    arrays: dict[str, npt.NDArray[Any]] = {"values": np.ascontiguousarray(sequences.values, dtype="<f4")}
-    if sequences.mask is not None:
-        arrays["mask"] = np.ascontiguousarray(sequences.mask, dtype=np.uint8)
-    save_file(arrays, path, metadata={"nvp": sequences.meta.to_json()})
+    with SequenceWriter(path, sequences.values.shape, sequences.meta) as writer:
+        for one in sequences:
+            writer.add(one.values, one.mask)
+        writer.finish(sequences.meta, masked=sequences.mask is not None)
+
+
+def _header_text(shape: tuple[int, ...], meta: FieldMeta, *, masked: bool) -> bytes:
+    """As safetensors has it."""
+    cells = math.prod(shape)
+    said: dict[str, Any] = {
+        "__metadata__": {"nvp": meta.to_json()},
+        "values": {"dtype": "F32", "shape": shape, "data_offsets": (0, 4 * cells)},
+    }
+    if masked:
+        said["mask"] = {"dtype": "U8", "shape": shape, "data_offsets": (4 * cells, 5 * cells)}
+    return json.dumps(said, separators=(",", ":")).encode()
 
 
 def open_sequences(path: Path) -> SequenceSet:

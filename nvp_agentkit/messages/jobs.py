@@ -21,14 +21,16 @@ class SimulateSpec(Payload):
 
 
 class ImportSpec(Payload):
-    """Read sequences from a file a user brought: (T, H, W) or (N, T, H, W); NaN is a mask."""
+    """Read sequences from a file a user brought: npz, npy, HDF5, NetCDF or a zipped Zarr store; NaN is a mask."""
 
     kind: Literal["import"] = "import"
     domain: DomainName
     source: ObjectRef
     filename: str = Field(max_length=255)
     array: str | None = Field(None, max_length=128, description="which array of the file; default: the only one")
-    units: str = Field("1", max_length=64)
+    units: str = Field("1", max_length=64, description="of one value; 1: those that the file names, if it does")
+    dt_s: float | None = Field(None, gt=0, lt=1e12, description="seconds between frames, whatever the file says")
+    dx_m: float | None = Field(None, gt=0, lt=1e12, description="metres between cells, whatever the file says")
 
 
 class TrainSpec(Payload):

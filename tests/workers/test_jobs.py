@@ -115,7 +115,7 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 HOSTILE: dict[str, tuple[Callable[[np.ndarray], bytes], str]] = {
     "garbage": (lambda _: b"\x00garbage" * 99, "give a .npy or .npz"),
-    "a header that promises 100,000 x 100,000": (lambda _: header((4, 100_000, 100_000)), "limit 134,217,728"),
+    "a header that promises 100,000 x 100,000": (lambda _: header((4, 100_000, 100_000)), "needs 160,000,000,000"),
     "a pickle": (lambda _: npy(np.array([{"a": 1}], dtype=object)), "nothing is unpickled"),
     "a bare pickle": (lambda _: pickle.dumps([1]), "give a .npy or .npz"),
     "infinite values": (lambda rain: npy(np.where(rain > 1, np.inf, rain)), "limit 1e"),

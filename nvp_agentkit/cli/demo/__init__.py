@@ -16,9 +16,9 @@ from nvp_agentkit.cli.options import INTERRUPTED, AsJson, DataDir, say_json
 
 def command(
     data: Annotated[
-        str | None, typer.Option(help="A field of your own: FILE.npz[:NAME], (T, H, W) or (N, T, H, W).")
+        str | None, typer.Option(help="A field of your own: NetCDF, HDF5, Zarr, .npz or .npy.", metavar="FILE[:NAME]")
     ] = None,
-    units: Annotated[str, typer.Option(help="Units of --data.")] = "1",
+    units: Annotated[str, typer.Option(help="Units of --data; 1: the file's.")] = "1",
     budget_j: Annotated[float, typer.Option("--budget-j", help="Joules the training may use.")] = 300.0,
     size: Annotated[int, typer.Option(min=32, max=256, help="Cells a side of the simulation.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of simulation and training.")] = 0,

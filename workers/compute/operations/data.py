@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nvp_agentkit.domains import get_domain
 from nvp_agentkit.energy.budget import require_useful
-from nvp_agentkit.fields.readers import read_user_file
-from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.fields.readers import Meant, take_in
+from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.fields.storage import save
 
 from ..call import Arrays, Call
 from ..spending import Allowance
 from .machine import environment
 
+TOLD_EVERY_S = 0.25
 COMPILE_CPU_S = 2.0  # of a simulator, 0.9 to 1.2 measured: nobody can stop it half way, so it must fit the budget
 
 
@@ -39,33 +41,41 @@ def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
         call.progress(phase="simulating", step=done, steps=total)
 
     sequences = simulator.simulate(params["trajectories"], params["frames"], params["size"], params["seed"], progress)
-    return _saved(sequences, Path(params["out"]))
+    save(sequences, Path(params["out"]))
+    return _told(sequences.values.shape, sequences.meta, missing=0), []
 
 
 def import_file(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: path, array (or None), units, domain, out."""
+    """``params``: path, array, units, dt_s, dx_m (each may be None), domain, out, granted_mj, watts_per_core.
+
+    Raises:
+        InvalidFile: it cannot be read safely; of a small file nothing is charged then.
+        BudgetExhausted: it would not have ended within the budget.
+    """
     params = call.params
-    sequences = read_user_file(
-        Path(params["path"]), array=params["array"], units=params["units"], domain=params["domain"]
-    )
-    call.progress(phase="reading", step=1, steps=1)  # not before: what is charged cannot be refused any more
-    return _saved(sequences, Path(params["out"]))
+    allowance = Allowance(call.spending, stop=call.stop_reason)
+    told_s = time.monotonic()
+
+    def progress(done: int, frames: int) -> None:
+        nonlocal told_s
+        if done < frames:
+            allowance.require(done, "reading the file")
+            if time.monotonic() - told_s < TOLD_EVERY_S:
+                return  # and not before: what is charged cannot be refused any more
+            told_s = time.monotonic()
+            call.progress(phase="reading", step=done, steps=frames)
+
+    meant = Meant(params["domain"], params["units"], params["dt_s"], params["dx_m"])
+    taken = take_in(Path(params["path"]), Path(params["out"]), meant, array=params["array"], progress=progress)
+    frames = taken.shape[0] * taken.shape[1]
+    call.progress(phase="reading", step=frames, steps=frames)
+    return _told(taken.shape, taken.meta, taken.missing), []
 
 
-def _saved(sequences: SequenceSet, out: Path) -> tuple[dict[str, Any], Arrays]:
-    save(sequences, out)
-    meta = sequences.meta
-    about = {
-        "trajectories": sequences.trajectories,
-        "frames": sequences.frames,
-        "height": sequences.grid[0],
-        "width": sequences.grid[1],
-        "units": meta.units,
-        "dt_s": meta.dt_s,
-        "masked_cells": 0 if sequences.mask is None else int((~sequences.mask).sum()),
-    }
+def _told(shape: tuple[int, ...], meta: FieldMeta, missing: int) -> dict[str, Any]:
+    sides = dict(zip(("trajectories", "frames", "height", "width"), shape, strict=True))
     return {
-        "about": about,
+        "about": sides | {"units": meta.units, "dt_s": meta.dt_s, "dx_m": meta.dx_m, "masked_cells": missing},
         "meta": asdict(meta) | {"provenance": dict(meta.provenance)},
         "environment": environment(),
-    }, []
+    }

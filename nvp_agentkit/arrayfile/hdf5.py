@@ -1,0 +1,155 @@
+"""HDF5 files, NetCDF-4 among them, read by pyfive.
+
+Not by the HDF5 library: of 3,000 mutated files seven sent that one into an endless loop in C, where nothing stops it
+(docs/decisions/018). Nothing outside the file is opened, and no plugin is loaded.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nvp_agentkit.arrayfile.chunks import assemble, inflate, unshuffle
+from nvp_agentkit.arrayfile.limits import MAX_CHUNK_BYTES, MAX_OBJECTS, bounded_memory, check_chunks, check_stored
+from nvp_agentkit.arrayfile.variable import Catalogue, Selection, Variable, slab
+from nvp_agentkit.errors import InvalidFile, MissingExtra
+
+MAX_DEPTH = 8  # groups within groups
+CONTIGUOUS, CHUNKED = 1, 2
+NOWHERE = 2**64 - 1
+DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
+LATEST = "in a layout of HDF5 1.10 and later; write it again with h5repack --low=0 --high=1, or libver='earliest'"
+ELSEWHERE = "its values are in other files, or never written; copy them into this one"
+UNREADABLE = {
+    "RuntimeError": LATEST,
+    "NotImplementedError": "of a kind that is not read; write it again as plain numbers",
+    "AssertionError": f"linked to another file, or {LATEST}",
+}
+
+
+class _Stream(io.BufferedReader):
+    """The only handle there is: of a file with a number pyfive opens more, and forgets them when it fails."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation
+
+
+def hdf5(path: Path, files: ExitStack) -> Catalogue:
+    """What an HDF5 file has, in all its groups."""
+    try:
+        from pyfive import Dataset, File, Group
+    except ImportError as error:
+        raise MissingExtra.of("pyfive", extra="data") from error
+    stream = files.enter_context(_Stream(io.FileIO(path)))
+    found = Catalogue()
+
+    def look(group: Group, depth: int) -> None:
+        for name in group:
+            full = f"{group.name.strip('/')}/{name}".strip("/")
+            if len(found.variables) + len(found.unreadable) >= MAX_OBJECTS or depth > MAX_DEPTH:
+                raise InvalidFile(
+                    f"{path.name}: more than {MAX_OBJECTS} objects or {MAX_DEPTH} groups deep; "
+                    "copy the one you mean into a file of its own"
+                )
+            try:
+                child = group.get_lazy_view(name)
+                if isinstance(child, Dataset):
+                    found.variables[full] = _variable(full, child, stream, path.stat().st_size)
+            except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, AssertionError) as error:
+                found.unreadable[full] = UNREADABLE.get(type(error).__name__, "broken; copy the file again")
+                continue
+            if isinstance(child, Group):
+                look(child, depth + 1)
+
+    try:
+        file = File(stream)
+        if file.userblock_size:
+            raise InvalidFile(f"{path.name}: {file.userblock_size} bytes before the HDF5 part, limit 0; cut them off")
+        look(file, 0)
+    except AssertionError as error:
+        raise InvalidFile(f"{path.name}: a group in it is {UNREADABLE['AssertionError']}") from error
+    return found
+
+
+def _variable(name: str, dataset: Any, stream: IO[bytes], size: int) -> Variable:
+    stored = dataset.id
+
+    @cache
+    def index() -> dict[tuple[int, ...], Any]:
+        with bounded_memory():
+            found: dict[tuple[int, ...], Any] = stored.index
+        return found
+
+    def read(selection: Selection) -> npt.NDArray[Any]:
+        promised = math.prod(dataset.shape) * dataset.dtype.itemsize
+        if stored.layout_class == CHUNKED:
+            check_chunks(name, dataset.shape, dataset.chunks, dataset.dtype.itemsize)
+            check_stored(name, dataset.shape, promised, size, packed=True)
+            return _chunked(name, dataset, index(), stream, selection)
+        if stored.layout_class == CONTIGUOUS:
+            if stored.data_offset == NOWHERE:
+                raise InvalidFile(f"{name}: {ELSEWHERE}")
+            check_stored(name, dataset.shape, promised, size - stored.data_offset, packed=False)
+            return slab(stream, stored.data_offset, dataset.shape, dataset.dtype, selection)
+        if stored.layout_class != 0:
+            raise InvalidFile(f"{name}: a virtual dataset: {ELSEWHERE}")
+        return np.asarray(dataset[()])[selection]
+
+    attrs = dataset.attrs
+    return Variable(name, _axes(name, dataset), dataset.shape, dataset.dtype, attrs, read, dataset.chunks)
+
+
+def _axes(name: str, dataset: Any) -> tuple[str, ...]:
+    """Names of the axes: those of the scales that the file attaches to them."""
+    if dataset.attrs.get("CLASS") == b"DIMENSION_SCALE" and len(dataset.shape) == 1:
+        return (name,)
+    if "DIMENSION_LIST" not in dataset.attrs or len(dataset.shape) < 2:
+        return ()
+    scales = [dataset.dims[axis] for axis in range(len(dataset.shape))]
+    return tuple(one[0].name.strip("/") if len(one) else "" for one in scales)
+
+
+def _chunked(
+    name: str, dataset: Any, index: dict[tuple[int, ...], Any], stream: IO[bytes], selection: Selection
+) -> npt.NDArray[Any]:
+    filters = [one["filter_id"] for one in dataset.id.filter_pipeline or ()]
+    if unknown := set(filters) - {DEFLATE, SHUFFLE, CHECKSUM}:
+        raise InvalidFile(
+            f"{name}: packed with HDF5 filter {min(unknown)}, known are 1 to 3 (deflate, shuffle, fletcher32); "
+            "write it again with h5repack -f GZIP=1"
+        )
+    shape, chunks, dtype = dataset.shape, dataset.chunks, dataset.dtype
+    nbytes = math.prod(chunks) * dtype.itemsize
+
+    def piece(place: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        where = index.get(tuple(number * chunk for number, chunk in zip(place, chunks, strict=True)))
+        if where is None:
+            return None
+        if where.size > MAX_CHUNK_BYTES:
+            raise InvalidFile(f"{name}: a packed chunk of {where.size:,} bytes, limit {MAX_CHUNK_BYTES:,}; rechunk it")
+        stream.seek(where.byte_offset)
+        raw = _unfiltered(stream.read(where.size), filters, where.filter_mask, nbytes, dtype.itemsize)
+        return np.frombuffer(raw, dtype, math.prod(chunks)).reshape(chunks)
+
+    fill = 0 if dataset.fillvalue is None else dataset.fillvalue
+    return assemble(shape, chunks, dtype, fill, selection, piece)
+
+
+def _unfiltered(raw: bytes, filters: list[int], skipped: int, nbytes: int, itemsize: int) -> bytes:
+    for number, which in reversed(list(enumerate(filters))):
+        if skipped >> number & 1:
+            continue
+        if which == DEFLATE:
+            raw = inflate(raw, nbytes)
+        elif which == SHUFFLE:
+            raw = unshuffle(raw, itemsize)
+        else:
+            raw = raw[:-4]  # not checked: deflate has a checksum of its own, and artifacts have their digest
+    return raw

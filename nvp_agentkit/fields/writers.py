@@ -1,0 +1,110 @@
+"""Sequences as files that others read: NetCDF-4 and Zarr after CF-1.11, written some frames at a time.
+
+One variable ``energy`` (realization, time, y, x), missing where nothing was observed. What CF has no word for stands in
+its attributes ``nvp_boundary`` and ``nvp_conservation``; `nvp_agentkit.arrayfile` reads them back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nvp_agentkit.errors import MissingExtra
+from nvp_agentkit.fields.sequence import Floats, SequenceSet
+
+AXES = ("realization", "time", "y", "x")
+CELLS_A_CHUNK = 2**20  # 4 MiB; at least a frame
+Place = tuple[slice, slice]
+
+
+def write_netcdf(sequences: SequenceSet, path: Path) -> None:
+    """Write ``sequences`` to ``path``, replacing what is there.
+
+    Raises:
+        MissingExtra: h5netcdf is not installed.
+    """
+    try:
+        import h5netcdf
+    except ImportError as error:
+        raise MissingExtra.of("h5netcdf", extra="data") from error
+    shape = sequences.values.shape
+    with h5netcdf.File(path, "w") as file:
+        file.attrs.update(_attributes(sequences))
+        file.dimensions = dict(zip(AXES, shape, strict=True))
+        for name, values, attrs in _coordinates(sequences):
+            file.create_variable(name, (name,), data=values).attrs.update(attrs)
+        energy = file.create_variable(
+            "energy", AXES, np.float32, chunks=_chunks(shape), compression="gzip", compression_opts=1, shuffle=True,
+            fillvalue=np.float32(np.nan),
+        )  # fmt: skip
+        energy.attrs.update(_about(sequences))
+        for place, values in _pieces(sequences):
+            energy[place] = values
+
+
+def write_zarr(sequences: SequenceSet, path: Path) -> None:
+    """Write ``sequences`` to the folder ``path``, replacing what is there.
+
+    Raises:
+        MissingExtra: zarr is not installed.
+    """
+    try:
+        import zarr
+    except ImportError as error:
+        raise MissingExtra.of("zarr", extra="data") from error
+    shape = sequences.values.shape
+    group = zarr.open_group(path, mode="w", zarr_format=3, attributes=_attributes(sequences))
+    for name, values, attrs in _coordinates(sequences):
+        group.create_array(name, data=values, attributes=attrs, dimension_names=(name,))
+    energy = group.create_array(
+        "energy", shape=shape, chunks=_chunks(shape), dtype="float32", fill_value=float("nan"),
+        attributes=_about(sequences), dimension_names=AXES,
+    )  # fmt: skip
+    for place, values in _pieces(sequences):
+        energy[place] = values
+
+
+def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    frames = max(1, CELLS_A_CHUNK // (shape[2] * shape[3]))
+    return (1, min(frames, shape[1]), *shape[2:])
+
+
+def _pieces(sequences: SequenceSet) -> Iterator[tuple[Place, Floats]]:
+    _, count, _, _ = _chunks(sequences.values.shape)
+    for number, one in enumerate(sequences):
+        for first in range(0, len(one), count):
+            part = slice(first, min(first + count, len(one)))
+            values = one.values[part] if one.mask is None else np.where(one.mask[part], one.values[part], np.nan)
+            yield (slice(number, number + 1), part), values[None]
+
+
+def _about(sequences: SequenceSet) -> dict[str, Any]:
+    meta = sequences.meta
+    return {
+        "long_name": f"energy of {meta.domain}",
+        "units": meta.units,
+        "nvp_boundary": " ".join(meta.boundary),
+        "nvp_conservation": meta.conservation,
+    }
+
+
+def _attributes(sequences: SequenceSet) -> dict[str, Any]:
+    said = json.dumps(dict(sequences.meta.provenance), sort_keys=True)
+    return {"Conventions": "CF-1.11", "title": f"Sequences of {sequences.meta.domain}", "nvp_provenance": said}
+
+
+def _coordinates(sequences: SequenceSet) -> Iterator[tuple[str, npt.NDArray[Any], dict[str, Any]]]:
+    """Times are seconds since the first frame's, or since nothing where it has none; distances begin at 0."""
+    meta, (height, width) = sequences.meta, sequences.grid
+    yield "realization", np.arange(sequences.trajectories), {"standard_name": "realization", "units": "1"}
+    since = f" since {np.datetime64(meta.start_ms, 'ms')}" if meta.start_ms else ""
+    calendar = {"standard_name": "time", "calendar": "proleptic_gregorian"} if since else {"long_name": "elapsed time"}
+    yield "time", meta.dt_s * np.arange(sequences.frames), {"units": f"seconds{since}", "axis": "T", **calendar}
+    for name, side in (("y", height), ("x", width)):
+        said = {"units": "m", "axis": name.upper(), "long_name": f"distance along {name}"}
+        yield name, meta.dx_m * np.arange(side), said
