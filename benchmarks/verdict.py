@@ -56,12 +56,13 @@ class Verdict:
 
     def table(self) -> str:
         """For a person: each figure against its floor and goal."""
-        lines = [f"{'':<22}{'value':>10}  {'unit':<8}{'floor':>12}{'goal':>12}"]
+        wide = max([22, *(len(name) + 2 for name in self.figures)])
+        lines = [f"{'':<{wide}}{'value':>10}  {'unit':<8}{'floor':>12}{'goal':>12}"]
         for name, figure in self.figures.items():
             value = "unknown" if figure.value is None else f"{figure.value:.3f}"
             floor, goal = _bound(figure, figure.floor), _bound(figure, figure.goal)
             missed = "" if figure.meets(figure.floor) else "  MISSED"
-            lines.append(f"{name:<22}{value:>10}  {figure.unit:<8}{floor:>12}{goal:>12}{missed}")
+            lines.append(f"{name:<{wide}}{value:>10}  {figure.unit:<8}{floor:>12}{goal:>12}{missed}")
         if self.error:
             lines.append(f"broken: {self.error}")
         return "\n".join(lines)

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.errors import InvalidField, UnknownModel
 from nvp_agentkit.fields.advection import Advected, advect
 from nvp_agentkit.fields.masking import fill_invalid
 from nvp_agentkit.fields.metrics import rmse, vrmse
-from nvp_agentkit.fields.sequence import FieldMeta, Floats, Mask, SequenceSet
+from nvp_agentkit.fields.sequence import Boundary, FieldMeta, Floats, Mask, SequenceSet
 
 NAMES = (
     "persistence",
@@ -33,6 +34,7 @@ NAMES = (
     "advection",
     "lagrangian_increment",
 )
+FROM_CLIMATOLOGY = ("climatology", "damped_persistence")
 FIT_WINDOWS = 64  # spread over the training data; the fitted share moves by less than 0.02 beyond
 
 
@@ -63,30 +65,51 @@ class Fit:
         return replace(fit, sigma=_missed(seen, fit, train.meta))
 
 
-class Glance(NamedTuple):
-    """All that any of them looks at: the last two maps (H, W), and the newest carried along the flow between them."""
+@dataclass(frozen=True)
+class Glance:
+    """All that any of them looks at: the last two maps (H, W), and what lies beyond their edges."""
 
     before: Floats
     now: Floats
-    moved: Advected
+    boundary: tuple[Boundary, Boundary]
 
     @classmethod
     def at(cls, frames: Floats, meta: FieldMeta, mask: Mask | None = None) -> Self:
         """Look at ``frames`` (K, H, W), oldest first; one frame alone is a field that stands still."""
         filled = fill_invalid(frames, mask)
-        before, now = filled[max(-2, -len(filled))], filled[-1]
-        return cls(before, now, advect(before, now, meta.boundary))
+        return cls(filled[max(-2, -len(filled))], filled[-1], meta.boundary)
+
+    @cached_property
+    def moved(self) -> Advected:
+        """The newest map carried along the flow between the two: most of what a glance costs."""
+        return advect(self.before, self.now, self.boundary)
+
+    def forecast(self, name: str, meta: FieldMeta, fit: Fit) -> Floats:
+        """The next map (H, W) by the forecaster ``name``, of those that ``fit`` can serve."""
+        told = self._told(name, fit)
+        return np.maximum(told, np.float32(0), dtype=np.float32) if meta.positive else told
 
     def forecasts(self, meta: FieldMeta, fit: Fit | None = None) -> dict[str, Floats]:
-        """The next map by each forecaster, in the order of `NAMES`."""
+        """The next map by each forecaster, in the order of `NAMES`; without climatology those that need none."""
         fit = fit or Fit()
-        value, increment = self.moved
-        told = {"persistence": self.now, "linear_extrapolation": 2 * self.now - self.before}
-        if fit.climatology is not None:
-            told["climatology"] = fit.climatology
-            told["damped_persistence"] = fit.climatology + np.float32(fit.damping) * (self.now - fit.climatology)
-        told |= {"advection": value, "lagrangian_increment": value + np.float32(fit.share) * increment}
-        return {name: np.maximum(one, 0) if meta.positive else one for name, one in told.items()}
+        served = [name for name in NAMES if fit.climatology is not None or name not in FROM_CLIMATOLOGY]
+        return {name: self.forecast(name, meta, fit) for name in served}
+
+    def _told(self, name: str, fit: Fit) -> Floats:
+        match name, fit.climatology:
+            case "persistence", _:
+                return self.now
+            case "linear_extrapolation", _:
+                return 2 * self.now - self.before
+            case "advection", _:
+                return self.moved.value
+            case "lagrangian_increment", _:
+                return self.moved.value + np.float32(fit.share) * self.moved.increment
+            case "climatology", np.ndarray() as mean:
+                return mean
+            case "damped_persistence", np.ndarray() as mean:
+                return mean + np.float32(fit.damping) * (self.now - mean)
+        raise UnknownModel(f"no trivial forecaster {name!r} that this fit could serve; there are {', '.join(NAMES)}")
 
 
 class Seen(NamedTuple):

@@ -60,7 +60,7 @@ class TrivialForecaster:
 
     def _next(self, frames: Floats, there: Mask) -> Floats:
         glance = Glance.at(np.where(there, frames, np.float32(0)), self.meta, there)
-        return glance.forecasts(self.meta, self.fit)[self.name]
+        return glance.forecast(self.name, self.meta, self.fit)
 
 
 def trivial_forecasters(train: SequenceSet) -> tuple[TrivialForecaster, ...]:

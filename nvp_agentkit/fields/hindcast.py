@@ -60,7 +60,7 @@ def trivial_forecast(frames: Floats, name: str | None = None) -> TrivialForecast
     else:
         chosen = name or UNTRIED[len(shown)]
         sigma = float(shown.std()) if len(shown) == 1 else rmse(*shown)
-    told = np.float64(peak) * Glance.at(shown, meta).forecasts(meta, fit)[chosen]
+    told = np.float64(peak) * Glance.at(shown, meta).forecast(chosen, meta, fit)
     mean = np.clip(told, -LARGEST, LARGEST).astype(np.float32)
     log_var = 2 * (np.log(max(sigma, SMALLEST_SIGMA)) + np.log(peak))
     return TrivialForecast(chosen, mean, np.full(mean.shape, log_var, np.float32))

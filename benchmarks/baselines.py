@@ -1,0 +1,97 @@
+"""Every trivial forecaster on every simulator, with intervals and joules; advection against pySTEPS."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.verdict import ROOT, Figure
+from nvp_agentkit.domains import DOMAINS
+from nvp_agentkit.energy.sensors import WATTS_PER_CORE
+from nvp_agentkit.fields.forecasters import trivial_forecasters
+from nvp_agentkit.fields.metrics import vrmse
+from nvp_agentkit.fields.scoreboard import Row, scoreboard
+from nvp_agentkit.fields.sequence import Floats, SequenceSet
+
+SHAPE, QUICK_SHAPE = (12, 15, 64), (4, 6, 32)
+TRAIN = 2 / 3
+LARGEST_RATIO = 1.1
+INSTALL_S, PYSTEPS_S = 600, 600
+# Lucas-Kanade and semi-Lagrangian extrapolation, as its manual has it; cells that come from outside stay as they are.
+PYSTEPS = """
+import sys
+import numpy as np
+from pysteps import motion, nowcasts
+shown = np.load(sys.argv[1])
+flow, carry = motion.get_method("LK"), nowcasts.get_method("extrapolation")
+told = []
+for frames in shown.astype(float):
+    (moved,) = carry(frames[-1], flow(frames, verbose=False), 1)
+    told.append(np.where(np.isfinite(moved), moved, frames[-1]))
+np.save(sys.argv[2], np.float32(told))
+"""
+
+
+def measure(*, quick: bool) -> dict[str, Figure]:
+    """VRMSE one step ahead on held-out trajectories; without a network pySTEPS stays unknown and is held to nothing."""
+    figures: dict[str, Figure] = {}
+    trajectories, frames, size = QUICK_SHAPE if quick else SHAPE
+    with tempfile.TemporaryDirectory(prefix="nvp-") as folder:
+        python = None if quick else _pysteps(Path(folder))
+        for name, domain in DOMAINS.items():
+            data = domain.simulate(trajectories, frames, size, seed=1)
+            cut = round(TRAIN * trajectories)
+            train, test = data.select(trajectories=slice(0, cut)), data.select(trajectories=slice(cut, None))
+            rows = scoreboard(trivial_forecasters(train), test)
+            print(f"\n{name}, {size}x{size}, {trajectories - cut} held-out trajectories of {frames} frames")
+            print("\n".join(_lines(rows)))
+            figures |= {f"{name}/{row.name}": Figure(row.vrmse.value, "VRMSE") for row in rows}
+            if python is not None:
+                theirs = _told_by_pysteps(python, test, Path(folder))
+                ours = next(row.vrmse.value for row in rows if row.name == "advection")
+                print(f"  pySTEPS (LK)          {theirs:.4f}")
+                figures[f"{name}/vs_pysteps"] = Figure(ours / theirs, "ratio", floor=LARGEST_RATIO)
+    print()
+    return figures
+
+
+def _lines(rows: tuple[Row, ...]) -> Iterator[str]:
+    yield "                        VRMSE   95% by trajectory      H1   cover 90%   J modelled"
+    for row in rows:
+        error, joules = row.vrmse, row.cpu_s * WATTS_PER_CORE
+        yield (
+            f"  {row.name:<20}  {error.value:.4f}  {error.low:.4f} to {error.high:.4f}  {row.h1:.4f}"
+            f"      {100 * row.coverage_90:.0f}%      {joules:.4f}"
+        )
+
+
+def _pysteps(folder: Path) -> Path | None:
+    """The interpreter of an environment that has pySTEPS; None where it cannot be installed."""
+    home = folder / "pysteps"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    wanted = ["-c", str(ROOT / "constraints.txt"), "pysteps", "opencv-python-headless"]
+    try:
+        subprocess.run([python, "-m", "pip", "-q", "install", *wanted], check=True, timeout=INSTALL_S)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        print(f"pySTEPS is left out: {error}", file=sys.stderr)
+        return None
+    return python
+
+
+def _told_by_pysteps(python: Path, test: SequenceSet, folder: Path) -> float:
+    """Its VRMSE on every window of ``test``."""
+    pairs: list[tuple[Floats, Floats]] = [
+        (one.values[start : start + 2], one.values[start + 2]) for one in test for start in range(len(one) - 2)
+    ]
+    shown, came = (np.stack(part) for part in zip(*pairs, strict=True))
+    np.save(folder / "shown.npy", shown)
+    done = [str(python), "-c", PYSTEPS, str(folder / "shown.npy"), str(folder / "told.npy")]
+    subprocess.run(done, check=True, timeout=PYSTEPS_S, stdout=subprocess.DEVNULL)
+    return vrmse(np.load(folder / "told.npy"), came)
