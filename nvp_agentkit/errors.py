@@ -22,6 +22,7 @@
     |- LeaseLost                        another worker owns the message now
     |- ComputeFailed                    the compute child died or broke (retryable)
     |- StoreUnavailable (ConnectionError)  Redis, graph or artifacts away (retryable)
+    |  `- ResultNotKept                 no disk or store took what was done; done again it would be paid again
     |- StackError                       the local stack cannot start or is not there
     |  |- PortTaken
     |  |- StoreEnded                    a store ended while it was being started
@@ -137,6 +138,12 @@ class StoreUnavailable(NvpError, ConnectionError):
     retryable = True
 
 
+class ResultNotKept(StoreUnavailable):
+    """On the wire a `StoreUnavailable`: to the asker it is the same."""
+
+    retryable = False
+
+
 class StackError(NvpError):
     code = "stack"
 
@@ -169,10 +176,10 @@ class MissingExtra(NvpError, ImportError):
 
 
 def _walk(cls: type[NvpError]) -> dict[str, type[NvpError]]:
-    found = {cls.code: cls}
+    found: dict[str, type[NvpError]] = {}
     for child in cls.__subclasses__():
         found |= _walk(child)
-    return found
+    return found | {cls.code: cls}
 
 
 def from_wire(code: str, detail: str) -> NvpError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ import numpy as np
 import structlog
 
 from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, KeyRing, Member
-from nvp_agentkit.errors import InvalidInput, NvpError, StoreUnavailable
+from nvp_agentkit.errors import InvalidInput, ResultNotKept, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
     ImportSpec,
@@ -46,9 +47,9 @@ log = structlog.get_logger()
 async def answer(delivery: Delivery, system: System) -> Completion:
     """One job: reserve, run in the child, settle, keep what it made, register it."""
     spec = body(delivery, JobRequested).spec
-    with tempfile.TemporaryDirectory(prefix="nvp-job-") as scratch:
+    with _scratch() as scratch:
         async with joules.window(system, delivery, part=PART, parts=1) as energy:
-            params = await _parameters(spec, Path(scratch), system)
+            params = await _parameters(spec, scratch, system)
             done = await _run(delivery, spec.kind, params, energy, system)
             reading = energy.charge(done.cost)
             run = facts.RunFacts(delivery, system.name, spec.kind, reading, done.values["environment"])
@@ -58,6 +59,21 @@ async def answer(delivery: Delivery, system: System) -> Completion:
                     return await _keep_ensemble(delivery, spec, done, run, reading, seconds, system)
                 case SimulateSpec() | ImportSpec():
                     return await _keep_dataset(delivery, spec, done, run, reading, seconds, Path(params["out"]), system)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for one attempt.
+
+    Raises:
+        StoreUnavailable: this machine's disk has none to give.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="nvp-job-")
+    except OSError as error:
+        raise StoreUnavailable(f"no scratch folder for a job ({error}); make room there, or set TMPDIR") from error
+    with folder as name:
+        yield Path(name)
 
 
 async def _parameters(spec: SimulateSpec | ImportSpec | TrainSpec, scratch: Path, system: System) -> dict[str, Any]:
@@ -229,7 +245,7 @@ async def _kept(put: Callable[[], Awaitable[Ref]]) -> Ref:
     """Put away what the child made, with patience: it was paid for, and a new attempt would be paid for again.
 
     Raises:
-        NvpError: the artifact store takes nothing, and would not after another such job either.
+        ResultNotKept: the artifact store takes nothing, and would not after another such job either.
     """
     waits_s = iter(KEEP_WAITS_S)
     while True:
@@ -238,7 +254,7 @@ async def _kept(put: Callable[[], Awaitable[Ref]]) -> Ref:
         except StoreUnavailable as error:
             wait_s = next(waits_s, None)
             if wait_s is None:
-                raise NvpError(f"done, but the result cannot be kept: {error}") from error
+                raise ResultNotKept(f"done, but the result cannot be kept: {error}") from error
             log.warning("result not kept yet", reason=str(error))
         await asyncio.sleep(wait_s)
 

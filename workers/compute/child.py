@@ -6,7 +6,9 @@ connection; it dies with its front.
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import socket
 import sys
 import traceback
@@ -15,13 +17,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from nvp_agentkit.embedded.tether import die_with_parent
-from nvp_agentkit.errors import BudgetTooSmall, NvpError
+from nvp_agentkit.errors import BudgetTooSmall, NvpError, ResultNotKept
 from nvp_agentkit.observability.stderr import make_lossy
 
 from .arena import Arena
 from .call import Call, Operation
 from .spending import resident_gb, used_cpu_s
 from .wire import BlockingWire, Frame
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+IN_RUST = re.compile(r"\(os error (\d+)\)")  # safetensors' word for the number of an OSError
 
 
 def serve(wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation]) -> None:
@@ -45,9 +50,10 @@ def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: Mapping[
     except NvpError as error:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
         answer = {"error": {"code": error.code, "detail": str(error), "needed_mj": needed_mj}}
-    except Exception as error:  # noqa: BLE001 - a defect: answered, on record, not tried again at the asker's cost
+    except Exception as error:  # noqa: BLE001 - answered, on record, not tried again at the asker's cost
         traceback.print_exc()
-        answer = {"error": {"code": NvpError.code, "detail": f"{frame['op']}: {type(error).__name__}: {error}"}}
+        code, remedy = (ResultNotKept.code, "; make room there") if _disk_full(error) else (NvpError.code, "")
+        answer = {"error": {"code": code, "detail": f"{frame['op']}: {type(error).__name__}: {error}{remedy}"}}
     spending = call.spending
     return answer | {
         "cpu_s": spending.cpu_s,
@@ -55,6 +61,12 @@ def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: Mapping[
         "rss_gb": resident_gb(),
         "life_cpu_s": used_cpu_s(),
     }
+
+
+def _disk_full(error: Exception) -> bool:
+    told = IN_RUST.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    return number in FULL
 
 
 def main(argv: list[str]) -> None:

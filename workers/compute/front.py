@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvp_agentkit.energy import kernel
-from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, ComputeFailed, DeadlineExceeded, NvpError, from_wire
+from nvp_agentkit.errors import (
+    BudgetExhausted,
+    BudgetTooSmall,
+    ComputeFailed,
+    DeadlineExceeded,
+    NvpError,
+    ResultNotKept,
+    from_wire,
+)
 
 from .arena import Arena
 from .cost import Cost
@@ -283,4 +291,6 @@ def _no_turn(op: str) -> DeadlineExceeded:
 def _error(told: dict[str, Any]) -> NvpError:
     if told["code"] == BudgetTooSmall.code:
         return BudgetTooSmall(told["detail"], needed_mj=told["needed_mj"])
+    if told["code"] == ResultNotKept.code:  # a child has no store but its disk
+        return ResultNotKept(told["detail"])
     return from_wire(told["code"], told["detail"])
