@@ -87,7 +87,7 @@ class Glance:
     def forecast(self, name: str, meta: FieldMeta, fit: Fit) -> Floats:
         """The next map (H, W) by the forecaster ``name``, of those that ``fit`` can serve."""
         told = self._told(name, fit)
-        return np.maximum(told, np.float32(0), dtype=np.float32) if meta.positive else told
+        return np.asarray(np.maximum(told, 0), np.float32) if meta.positive else told
 
     def forecasts(self, meta: FieldMeta, fit: Fit | None = None) -> dict[str, Floats]:
         """The next map by each forecaster, in the order of `NAMES`; without climatology those that need none."""
@@ -105,9 +105,9 @@ class Glance:
                 return self.moved.value
             case "lagrangian_increment", _:
                 return self.moved.value + np.float32(fit.share) * self.moved.increment
-            case "climatology", np.ndarray() as mean:
+            case "climatology", mean if mean is not None:
                 return mean
-            case "damped_persistence", np.ndarray() as mean:
+            case "damped_persistence", mean if mean is not None:
                 return mean + np.float32(fit.damping) * (self.now - mean)
         raise UnknownModel(f"no trivial forecaster {name!r} that this fit could serve; there are {', '.join(NAMES)}")
 

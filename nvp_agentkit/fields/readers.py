@@ -10,9 +10,10 @@ from typing import cast
 
 import numpy as np
 
-from nvp_agentkit.arrayfile import OpenArray, open_array
+from nvp_agentkit.arrayfile import OpenArray
 from nvp_agentkit.arrayfile.units import same_units
 from nvp_agentkit.errors import InvalidFile
+from nvp_agentkit.fields.derived import open_field
 from nvp_agentkit.fields.masking import fill_invalid
 from nvp_agentkit.fields.sequence import Boundary, Conservation, FieldMeta, Floats, Mask
 from nvp_agentkit.fields.storage import SequenceWriter
@@ -56,13 +57,13 @@ def take_in(
 
     Args:
         path: whatever `open_array` opens.
-        array: which array or variable; needed if several could be meant.
+        array: which array or variable, or = and a formula of some; needed if several could be meant.
         progress: told frames done and frames in all after each piece; may raise to end it.
 
     Raises:
         InvalidFile: it cannot be read safely, or is no field to learn from.
     """
-    with open_array(path, array, dt_s=meant.dt_s, dx_m=meant.dx_m) as found:
+    with open_field(path, array, dt_s=meant.dt_s, dx_m=meant.dx_m) as found:
         name, shape, cells = found.name, found.shape, math.prod(found.shape)
         if cells > MAX_STORED_CELLS:
             raise InvalidFile(

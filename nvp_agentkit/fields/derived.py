@@ -1,0 +1,64 @@
+"""An array that no file has, from several that one has: ``=`` and a formula where a file's array is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from nvp_agentkit.arrayfile import OpenArray, open_array
+from nvp_agentkit.errors import InvalidFile
+from nvp_agentkit.fields.formula import Formula
+from nvp_agentkit.fields.sequence import Boundary, FieldMeta, Floats
+
+SIGN = "="
+
+
+@contextmanager
+def open_field(
+    path: Path, array: str | None = None, *, dt_s: float | None = None, dx_m: float | None = None
+) -> Iterator[OpenArray]:
+    """As `open_array`, or with ``array`` = ``"=(n**2 + grad2(phi)) / 2"`` the energy of the file's n and phi.
+
+    Its units are for the user to say; boundary and distances are those of the first channel by name, and the formula
+    is among the facts.
+
+    Raises:
+        InvalidFile: as `open_array`, or channels of unlike shape.
+        InvalidInput: no formula.
+    """
+    if array is None or not array.startswith(SIGN):
+        with open_array(path, array, dt_s=dt_s, dx_m=dx_m) as found:
+            yield found
+        return
+    formula = Formula.read(array.removeprefix(SIGN))
+    with ExitStack() as files:
+        channels = {
+            name: files.enter_context(open_array(path, name, dt_s=dt_s, dx_m=dx_m)) for name in formula.channels
+        }
+        yield _derived(f"{path.name}:{array}", formula, channels)
+
+
+def _derived(name: str, formula: Formula, channels: dict[str, OpenArray]) -> OpenArray:
+    first = channels[formula.channels[0]]
+    if len({one.shape for one in channels.values()}) > 1:
+        shapes = ", ".join(f"{channel} {one.shape}" for channel, one in channels.items())
+        raise InvalidFile(f"{name}: channels of unlike shape ({shapes}); give fields on one grid and of equal length")
+    meaning = first.meaning
+    boundary = cast("tuple[Boundary, Boundary]", meaning.boundary or ("open", "open"))
+    meta = FieldMeta("", dx_m=meaning.dx_m or 1.0, boundary=boundary)
+
+    def read(trajectory: int, start: int, count: int) -> Floats:
+        seen = {channel: one.window(trajectory, start, count) for channel, one in channels.items()}
+        energy = formula.energy(seen, meta)
+        infinite = np.logical_or.reduce([np.isinf(values) for values in seen.values()])
+        # Division by zero is a missing value; what was infinite in the file stays so, and is refused as such.
+        return np.where(infinite, np.float32(np.inf), np.where(np.isinf(energy), np.float32(np.nan), energy))
+
+    facts = {**meaning.facts, "energy": formula.text}
+    together = max(one.frames_together for one in channels.values())
+    return OpenArray(name, first.shape, replace(meaning, units=None, facts=facts), together, read)
