@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def measure(*, quick: bool) -> dict[str, Figure]:
             data = domain.simulate(trajectories, frames, size, seed=1)
             cut = round(TRAIN * trajectories)
             train, test = data.select(trajectories=slice(0, cut)), data.select(trajectories=slice(cut, None))
-            rows = scoreboard(trivial_forecasters(train), test)
+            rows = scoreboard(trivial_forecasters(train), test, time.process_time)
             print(f"\n{name}, {size}x{size}, {trajectories - cut} held-out trajectories of {frames} frames")
             print("\n".join(_lines(rows)))
             figures |= {f"{name}/{row.name}": Figure(row.vrmse.value, "VRMSE") for row in rows}
