@@ -1,7 +1,7 @@
 """HDF5 files, NetCDF-4 among them, read by pyfive.
 
 Not by the HDF5 library: of 3,000 mutated files seven sent that one into an endless loop in C, where nothing stops it
-(docs/decisions/018). Nothing outside the file is opened, and no plugin is loaded.
+(docs/decisions/020). Nothing outside the file is opened, and no plugin is loaded.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,7 @@ from nvp_agentkit.errors import InvalidFile, MissingExtra
 MAX_DEPTH = 8  # groups within groups
 CONTIGUOUS, CHUNKED = 1, 2
 NOWHERE = 2**64 - 1
+NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
 LATEST = "in a layout of HDF5 1.10 and later; write it again with h5repack --low=0 --high=1, or libver='earliest'"
 ELSEWHERE = "its values are in other files, or never written; copy them into this one"
@@ -44,38 +46,78 @@ class _Stream(io.BufferedReader):
 def hdf5(path: Path, files: ExitStack) -> Catalogue:
     """What an HDF5 file has, in all its groups."""
     try:
-        from pyfive import Dataset, File, Group
+        from pyfive import File
     except ImportError as error:
         raise MissingExtra.of("pyfive", extra="data") from error
-    stream = files.enter_context(_Stream(io.FileIO(path)))
-    found = Catalogue()
+    walk = _Walk(path.name, files.enter_context(_Stream(io.FileIO(path))), path.stat().st_size)
+    try:
+        file = File(walk.stream)
+        if file.userblock_size:
+            raise InvalidFile(f"{path.name}: {file.userblock_size} bytes before the HDF5 part, limit 0; cut them off")
+        walk.through(file, 0)
+    except AssertionError as error:
+        raise InvalidFile(f"{path.name}: a group in it is {UNREADABLE['AssertionError']}") from error
+    return walk.catalogue()
 
-    def look(group: Group, depth: int) -> None:
+
+@dataclass
+class _Walk:
+    """Through all groups, each link once and no more than `MAX_OBJECTS` in all: links may lead in circles.
+
+    Attributes:
+        places: name of what lies at an address, for axes refer to their scales so.
+        scales: addresses of a variable's scales.
+    """
+
+    filename: str
+    stream: IO[bytes]
+    size: int
+    found: Catalogue = field(default_factory=Catalogue)
+    places: dict[Any, str] = field(default_factory=dict)
+    scales: dict[str, list[Any]] = field(default_factory=dict)
+    seen: int = 0
+
+    def through(self, group: Any, depth: int) -> None:
+        from pyfive import Dataset, Group
+
         for name in group:
             full = f"{group.name.strip('/')}/{name}".strip("/")
-            if len(found.variables) + len(found.unreadable) >= MAX_OBJECTS or depth > MAX_DEPTH:
+            self.seen += 1
+            if self.seen > MAX_OBJECTS or depth > MAX_DEPTH:
                 raise InvalidFile(
-                    f"{path.name}: more than {MAX_OBJECTS} objects or {MAX_DEPTH} groups deep; "
+                    f"{self.filename}: more than {MAX_OBJECTS} objects or {MAX_DEPTH} groups deep; "
                     "copy the one you mean into a file of its own"
                 )
             try:
                 child = group.get_lazy_view(name)
                 if isinstance(child, Dataset):
-                    found.variables[full] = _variable(full, child, stream, path.stat().st_size)
+                    self.places[group._links[name]] = full
+                    about = child.attrs.get("NAME")
+                    if not (isinstance(about, bytes) and about.startswith(NO_VARIABLE)):
+                        self.found.variables[full] = _variable(full, child, self.stream, self.size)
+                        self.scales[full] = _scales(child)
             except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, AssertionError) as error:
-                found.unreadable[full] = UNREADABLE.get(type(error).__name__, "broken; copy the file again")
+                self.found.unreadable[full] = UNREADABLE.get(type(error).__name__, "broken; copy the file again")
                 continue
             if isinstance(child, Group):
-                look(child, depth + 1)
+                self.through(child, depth + 1)
 
-    try:
-        file = File(stream)
-        if file.userblock_size:
-            raise InvalidFile(f"{path.name}: {file.userblock_size} bytes before the HDF5 part, limit 0; cut them off")
-        look(file, 0)
-    except AssertionError as error:
-        raise InvalidFile(f"{path.name}: a group in it is {UNREADABLE['AssertionError']}") from error
-    return found
+    def catalogue(self) -> Catalogue:
+        """What was found, its axes named."""
+        named = {}
+        for name, variable in self.found.variables.items():
+            dims = tuple(self.places.get(address, "") for address in self.scales[name])
+            own = not dims and len(variable.shape) == 1  # is the scale of its own axis
+            named[name] = replace(variable, dims=(name,) if own else dims)
+        return Catalogue(named, self.found.unreadable)
+
+
+def _scales(dataset: Any) -> list[Any]:
+    """Addresses of the scales of a variable's axes, the first of each; None where an axis has none."""
+    attached = dataset.attrs.get("DIMENSION_LIST")
+    if attached is None or len(attached) != len(dataset.shape):
+        return []
+    return [one[0].address_of_reference if one is not None and len(one) else None for one in attached]
 
 
 def _variable(name: str, dataset: Any, stream: IO[bytes], size: int) -> Variable:
@@ -103,17 +145,7 @@ def _variable(name: str, dataset: Any, stream: IO[bytes], size: int) -> Variable
         return np.asarray(dataset[()])[selection]
 
     attrs = dataset.attrs
-    return Variable(name, _axes(name, dataset), dataset.shape, dataset.dtype, attrs, read, dataset.chunks)
-
-
-def _axes(name: str, dataset: Any) -> tuple[str, ...]:
-    """Names of the axes: those of the scales that the file attaches to them."""
-    if dataset.attrs.get("CLASS") == b"DIMENSION_SCALE" and len(dataset.shape) == 1:
-        return (name,)
-    if "DIMENSION_LIST" not in dataset.attrs or len(dataset.shape) < 2:
-        return ()
-    scales = [dataset.dims[axis] for axis in range(len(dataset.shape))]
-    return tuple(one[0].name.strip("/") if len(one) else "" for one in scales)
+    return Variable(name, (), dataset.shape, dataset.dtype, attrs, read, dataset.chunks)
 
 
 def _chunked(

@@ -66,6 +66,8 @@ class ZipStore:
         except KeyError:
             return None
         _check_size(key, entry.file_size, limit)
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InvalidFile(f"{key[:80]}: packed by method {entry.compress_type} in the zip file; store it unpacked")
         with self.archive.open(entry) as stream:
             return stream.read(limit)
 

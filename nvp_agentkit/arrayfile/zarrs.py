@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from nvp_agentkit.arrayfile.chunks import SLACK, assemble, inflate, unblosc, unl
 from nvp_agentkit.arrayfile.limits import MAX_METADATA, MAX_OBJECTS, check_chunks, check_stored
 from nvp_agentkit.arrayfile.store import FolderStore, ZipStore
 from nvp_agentkit.arrayfile.variable import Catalogue, Selection, Variable
-from nvp_agentkit.errors import InvalidFile
+from nvp_agentkit.errors import InvalidFile, MissingExtra
 
 Store = FolderStore | ZipStore
 Unpack = Callable[[bytes, int], bytes]
@@ -50,6 +51,8 @@ class _Layout:
 
 def zarr(store: Store) -> Catalogue:
     """What a Zarr store has, in all its groups."""
+    if find_spec("numcodecs") is None:
+        raise MissingExtra.of("numcodecs", extra="data")
     found, size = Catalogue(), store.size()
     for count, key in enumerate(store.keys()):
         if count > MAX_OBJECTS:

@@ -96,6 +96,12 @@ def test_the_page_on_forecasts_runs_as_it_stands(
     assert explained >= {*names["dataset"].variables, *names["dataset"].attrs}
 
 
+def test_the_page_on_files_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run((ROOT / "docs" / "files.md").read_text(), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"sequences.nc", "sequences.zarr"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_the_docs_exists_with_its_options(page: Path) -> None:
     root = typer.main.get_command(app)

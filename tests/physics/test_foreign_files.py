@@ -161,6 +161,15 @@ def test_a_fill_value_of_zero_in_zarr_2_means_nothing(tmp_path: Path) -> None:
     assert taken(tmp_path / "x").mask is None
 
 
+@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+def test_axes_without_coordinates_have_names_and_no_distances(tmp_path: Path, engine: Any) -> None:
+    values = sample_files.field()[0].transpose(2, 0, 1)
+    xr.Dataset({"rain": (("x", "time", "y"), values)}).to_netcdf(tmp_path / "x", engine=engine)
+    got = taken(tmp_path / "x")
+    assert got.values.shape == (1, FRAMES, ROWS, COLUMNS)
+    assert (got.meta.dt_s, got.meta.dx_m, set(got.meta.provenance)) == (1.0, 1.0, {"file"})
+
+
 def test_a_longitude_that_goes_around_is_periodic(tmp_path: Path) -> None:
     path = changed(tmp_path / "x", lambda file: file.assign_coords(lon=("lon", 20.0 * np.arange(COLUMNS),
                                                                         {"units": "degrees_east"})))  # fmt: skip

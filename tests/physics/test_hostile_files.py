@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import sys
 import time
 import zipfile
 import zlib
@@ -21,7 +22,7 @@ import xarray as xr
 from benchmarks import hostile_files, sample_files
 from benchmarks.sample_files import COLUMNS, FRAMES, ROWS
 from nvp_agentkit.arrayfile import limits, open_array
-from nvp_agentkit.errors import InvalidFile
+from nvp_agentkit.errors import InvalidFile, MissingExtra
 from nvp_agentkit.fields.readers import Meant, take_in
 
 Make = Callable[[Path], None]
@@ -78,6 +79,13 @@ def nested(file: h5py.File) -> None:
     group: Any = file
     for _ in range(10):
         group = group.create_group("deeper")
+
+
+def circle(file: h5py.File) -> None:
+    """Each group links twice to itself and back to the top, and an axis refers to nothing that is there."""
+    file["a/rain"] = MAPS
+    for name in ("one", "two"):
+        file[f"a/{name}"], file[f"a/{name}-top"] = file["a"], file["/"]
 
 
 def truncated(path: Path) -> None:
@@ -148,6 +156,16 @@ def gzip_bomb(data: bytes) -> bytes:
     return packing.compress(data) + packing.flush()
 
 
+def lzma_zip(path: Path) -> None:
+    """A chunk packed by LZMA, whose dictionary may be told to take gigabytes."""
+    sample_files.zarr_folder(path.with_name("folder"))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for one in path.with_name("folder").rglob("*"):
+            if one.is_file():
+                how = zipfile.ZIP_STORED if "json" in one.name else zipfile.ZIP_LZMA
+                archive.write(one, one.relative_to(path.with_name("folder")), how)
+
+
 GZIP = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "gzip", "configuration": {"level": 1}}]
 KERCHUNK = b'{"version":1,"refs":{"rain/0.0.0":["http://example.org/rain",0,100]}}'
 REFUSED: dict[str, tuple[Make, str]] = {
@@ -194,6 +212,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "terabytes in HDF5": (hdf5(terabytes), "100,000,000,000,000 cells, limit 268,435,456"),
     "an HDF5 chunk that is a bomb": (hdf5(bomb), "more than the 4,608 bytes it promises"),
     "groups in groups": (hdf5(nested), "8 groups deep"),
+    "groups in a circle": (hdf5(circle), "more than 1024 objects or 8 groups deep"),
     "a user block": (
         hdf5(lambda file: file.create_dataset("rain", data=MAPS), userblock_size=512), "starts with|bytes before",
     ),
@@ -223,6 +242,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "a TIFF": (bytes_of(b"II*\0" + bytes(99)), "a TIFF; convert it to NetCDF"),
     "gzip": (bytes_of(gzip_bomb(b"CDF\1")), "unpack it"),
     "a zip bomb": (zip_bomb, "times the packing limit 900"),
+    "a zip packed by LZMA": (lzma_zip, "packed by method 14 in the zip file; store it unpacked"),
     "too many arrays": (many_arrays, "holds 300 arrays, limit 256"),
 }  # fmt: skip
 
@@ -239,6 +259,17 @@ def test_a_hostile_file_is_refused_in_little_memory_and_time(tmp_path: Path, cas
     assert str(refusal.value).count(";") >= 1 or ", " in str(refusal.value)  # what to do stands after the fact
     if (tmp_path / "x").is_dir():
         shutil.rmtree(tmp_path / "x")
+
+
+@pytest.mark.parametrize(("name", "package"), [("netcdf4", "pyfive"), ("zarr3", "numcodecs")])
+def test_what_reads_a_format_is_an_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
+    sample_files.FORMATS[name](tmp_path / "x")
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    monkeypatch.setattr("nvp_agentkit.arrayfile.zarrs.find_spec", sys.modules.get)
+    with pytest.raises(MissingExtra, match=rf"{package} is not installed; pip install 'nvp-agentkit\[data\]'"):
+        take_in(tmp_path / "x", tmp_path / "out", Meant("rain"))
 
 
 def test_memory_has_a_last_wall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import sample_files
 from nvp_agentkit.errors import BudgetExhausted, ComputeFailed, DeadlineExceeded, InvalidInput, NvpError
 from nvp_agentkit.messages import (
     ImportSpec,
@@ -100,6 +101,17 @@ async def test_a_file_of_ones_own_becomes_a_dataset_and_nan_its_mask(bench, rain
     done = await work(bench, await brought(bench, npz(rain=rain, time=np.arange(12))))
     assert isinstance(done, JobCompleted)
     assert (done.summary["frames"], done.summary["units"], done.summary["masked_cells"]) == (12, "mm/h", 12 * 4 * 20)
+
+
+@pytest.mark.parametrize("name", ["netcdf4", "zarr3", "well"])
+async def test_a_file_that_says_what_it_means_becomes_a_dataset_that_means_it(bench, tmp_path: Path, name: str) -> None:
+    sample_files.FORMATS[name](tmp_path / "x")
+    delivery = await brought(bench, (tmp_path / "x").read_bytes(), array="rain", units="1", dx_m=1500.0)
+    done = await work(bench, delivery)
+    assert isinstance(done, JobCompleted), done
+    climate = name != "well"
+    assert (done.summary["units"], done.summary["dt_s"]) == (("mm h-1", 21600) if climate else ("1", 0.25))
+    assert (done.summary["frames"], done.summary["dx_m"], done.summary["masked_cells"] > 0) == (4, 1500, True)
 
 
 async def test_no_name_of_a_file_is_too_long_or_strange_to_import_it(bench, rain: np.ndarray) -> None:
