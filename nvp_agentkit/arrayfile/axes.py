@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nvp_agentkit.arrayfile.limits import MIN_SIDE
 from nvp_agentkit.arrayfile.variable import Catalogue, Variable
 from nvp_agentkit.errors import InvalidFile
@@ -35,16 +37,23 @@ def choose(catalogue: Catalogue, filename: str, array: str | None) -> Variable:
         if full in catalogue.unreadable:
             raise InvalidFile(f"{filename}:{full}: {catalogue.unreadable[full]}")
         return catalogue.variables[full]
+    if array is not None:
+        raise InvalidFile(f"{filename}: no variable {array!r}; there are {_named(catalogue.variables.values())}")
     bounds = {one.text("bounds") for one in catalogue.variables.values()}
-    could = [one for name, one in catalogue.variables.items() if name not in bounds and _is_field(one)]
-    if array is None and len(could) == 1:
+    long = [one for name, one in catalogue.variables.items() if name not in bounds and _is_long(one)]
+    could = [one for one in long if _has_roles(one, catalogue)] or long
+    if len(could) == 1:
         return could[0]
-    if array is None and not could and catalogue.unreadable:
-        name, why = next(iter(catalogue.unreadable.items()))
-        raise InvalidFile(f"{filename}: nothing to read; {name[:80]} is {why}")
-    names = ", ".join(one.name[:80] for one in could[:8]) or "none of 3 or more axes and real numbers"
-    asked = "several could be meant" if array is None and could else f"no variable {array or 'that is a field'!r}"
-    raise InvalidFile(f"{filename}: {asked}; variables there: {names}. Name one as FILE:NAME")
+    if could:
+        raise InvalidFile(f"{filename}: several could be meant: {_named(could)}. Name one as FILE:NAME")
+    unread = "".join(f"; {name[:80]} is {why}" for name, why in list(catalogue.unreadable.items())[:1])
+    there = _named(catalogue.variables.values())
+    raise InvalidFile(f"{filename}: no field of real numbers over time, rows and columns{unread}; give one, there are {there}")
+
+
+def _named(variables: Iterable[Variable]) -> str:
+    told = [f"{one.name[:80]} {one.shape}{'' if one.numeric else f' of {one.dtype}'}" for one in variables]
+    return ", ".join(told[:8]) or "none"
 
 
 def _full(asked: str, names: list[str]) -> str | None:
@@ -55,8 +64,15 @@ def _full(asked: str, names: list[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _is_field(variable: Variable) -> bool:
-    return variable.numeric and len([side for side in variable.shape if side > 1]) >= 3
+def _is_long(variable: Variable) -> bool:
+    return variable.numeric and len(variable.shape) >= 3 and len([side for side in variable.shape if side > 1]) >= 2
+
+
+def _has_roles(variable: Variable, catalogue: Catalogue) -> bool:
+    try:
+        return bool(roles(variable, catalogue))
+    except InvalidFile:
+        return False
 
 
 def roles(variable: Variable, catalogue: Catalogue) -> tuple[str | None, ...]:

@@ -30,7 +30,7 @@ METRES = {
     "m": 1.0, "meter": 1.0, "meters": 1.0, "metre": 1.0, "metres": 1.0,
     "km": 1e3, "kilometer": 1e3, "kilometers": 1e3, "kilometre": 1e3, "kilometres": 1e3,
 }  # fmt: skip
-REAL_CALENDARS = (None, "standard", "gregorian", "proleptic_gregorian")
+REAL_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 REFERENCE = re.compile(
     r"(\d{1,4})-(\d{1,2})-(\d{1,2})(?:[T ]+(\d{1,2})(?::(\d{1,2}))?(?::(\d{1,2})(?:\.\d*)?)?)?"
     r"(?: *(?:Z|UTC|GMT|[+-]0{1,2}(?::?0{1,2})?))?"
@@ -159,11 +159,12 @@ def _since(units: str | None, axis: Variable, first: float, *, lenient: bool) ->
         raise InvalidFile(
             f"{axis.name}: units {units!r} are no time; give seconds, minutes, hours or days since a date, or say dt_s"
         )
-    if parts is None or axis.text("calendar") not in REAL_CALENDARS:
+    calendar = (axis.text("calendar") or "standard").lower()
+    if parts is None or calendar not in REAL_CALENDARS:
         return factor, None
     year, month, day, hour, minute, second = (int(part or 0) for part in parts.groups())
     zero = np.datetime64(f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", "ms")
-    if zero < GREGORIAN and axis.text("calendar") != "proleptic_gregorian":
+    if zero < GREGORIAN and calendar != "proleptic_gregorian":
         return factor, None
     milliseconds = round(first * factor * 1000)
     return factor, int(zero.astype(np.int64)) + milliseconds

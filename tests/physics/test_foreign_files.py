@@ -92,7 +92,7 @@ def test_axes_may_stand_in_any_order(tmp_path: Path, order: tuple[str, ...], kin
     np.testing.assert_array_equal(np.isnan(sample_files.field()), taken(path, "rain").mask == 0)
     with open_array(path, "rain") as opened:
         np.testing.assert_array_equal(opened.window(0, 1, 3), sample_files.field()[0, 1:4])
-    with pytest.raises(InvalidFile, match=r"several could be meant; variables there: .*rain.*Name one as FILE:NAME"):
+    with pytest.raises(InvalidFile, match=r"several could be meant: .*rain.*Name one as FILE:NAME"):
         taken(path)
 
 
@@ -174,6 +174,25 @@ def test_a_longitude_that_goes_around_is_periodic(tmp_path: Path) -> None:
     path = changed(tmp_path / "x", lambda file: file.assign_coords(lon=("lon", 20.0 * np.arange(COLUMNS),
                                                                         {"units": "degrees_east"})))  # fmt: skip
     assert taken(path).meta.boundary == ("open", "periodic")
+
+
+@pytest.mark.parametrize(
+    ("units", "calendar", "dt_s", "start"),
+    [
+        ("hours since 1900-1-1", "Gregorian", 3600, "1900-01-01T01"),
+        ("minutes since 2001-02-03T04:05:06Z", None, 60, "2001-02-03T04:06:06"),
+        ("days since 0001-01-01 00:00:00", "standard", 86400, "1970-01-01"),  # counts Julian days then: no first time
+        ("days since 2001-01-01", "noleap", 86400, "1970-01-01"),
+        ("ms", None, 0.001, "1970-01-01"),
+    ],
+)
+def test_times_are_those_of_their_calendar(
+    tmp_path: Path, units: str, calendar: str | None, dt_s: float, start: str
+) -> None:
+    said = {"units": units} | ({"calendar": calendar} if calendar else {})
+    path = changed(tmp_path / "x", lambda file: file.assign_coords(time=("time", [1.0, 2.0, 3.0, 4.0], said)))
+    meta = taken(path).meta
+    assert (meta.dt_s, np.datetime64(meta.start_ms, "ms")) == (pytest.approx(dt_s), np.datetime64(start, "ms"))
 
 
 def test_what_the_user_says_of_distances_wins_and_times_may_be_uneven_then(tmp_path: Path) -> None:
