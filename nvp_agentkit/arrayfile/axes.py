@@ -48,7 +48,7 @@ def choose(catalogue: Catalogue, filename: str, array: str | None) -> Variable:
         raise InvalidFile(f"{filename}: several could be meant: {_named(could)}. Name one as FILE:NAME")
     unread = "".join(f"; {name[:80]} is {why}" for name, why in list(catalogue.unreadable.items())[:1])
     there = _named(catalogue.variables.values())
-    raise InvalidFile(f"{filename}: no field of real numbers over time, rows and columns{unread}; give one, there are {there}")
+    raise InvalidFile(f"{filename}: no field of real numbers over time, rows and columns{unread}; there are {there}")
 
 
 def _named(variables: Iterable[Variable]) -> str:
