@@ -20,6 +20,7 @@ from nvp_agentkit.errors import (
     InsufficientJoules,
     InvalidInput,
     NvpError,
+    StoreUnavailable,
     UnknownName,
 )
 from nvp_agentkit.messages import Reading
@@ -31,6 +32,7 @@ from .compute.front import LOOK_EVERY_S
 from .system import System, budget_of, deadline_of
 
 UNSEEN_S = 0.5  # between two settlements of a job at work
+LAST_WORD_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 GRACE_MS = 60_000  # after the deadline: then `reap` takes what nobody settled
 REFUSALS = (InvalidInput, UnknownName, BudgetTooSmall, InsufficientJoules)  # said before work begins: they cost nothing
 log = structlog.get_logger()
@@ -254,4 +256,15 @@ async def window(system: System, delivery: Delivery, *, part: str, parts: int) -
         failed.energy = opened.reading
         await opened.close(final=True)
         raise failed from error
-    await opened.close(final=True)
+    await _last_word(opened)
+
+
+async def _last_word(done: Window) -> None:
+    """Settle what is done, with patience: where that fails the work is done once more, and paid once more."""
+    for wait_s in LAST_WORD_WAITS_S:
+        try:
+            return await done.close(final=True)
+        except (StoreUnavailable, *AWAY) as error:
+            log.warning("last word not settled yet", request=done.grant.reservation, reason=str(error))
+            await asyncio.sleep(wait_s)
+    return await done.close(final=True)

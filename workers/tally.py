@@ -33,7 +33,8 @@ from nvp_agentkit.messages import (
     new_event,
 )
 from nvp_agentkit.messages.envelope import TYPE_OF
-from nvp_agentkit.streams import Completion, Delivery, emit
+from nvp_agentkit.streams import Completion, Delivery, RedisError, emit
+from nvp_agentkit.streams.handling import defect
 from nvp_agentkit.streams.replies import answer
 
 from . import facts, refusals, registry
@@ -132,11 +133,14 @@ class Tally:
             return self._unjudged(case, "no voter answered by the deadline; `nvp status` shows which are ready")
         try:
             return await self.conclude(case, closed=True)
-        except NvpError as error:
-            if error.retryable:
+        except RedisError:
+            raise
+        except Exception as error:  # one that nobody foresaw would end the tally, each time it starts
+            reason = error if isinstance(error, NvpError) else defect(error, f"{case.account}/{case.request_id}")
+            if reason.retryable:
                 raise
-            log.error("votes cannot be judged", request=case.request_id, reason=str(error))
-            return self._unjudged(case, f"the votes cannot be judged: {error}")
+            log.error("votes cannot be judged", request=case.request_id, reason=str(reason))
+            return self._unjudged(case, f"the votes cannot be judged: {reason}")
 
     def _with_question(self, case: Case) -> Case:
         """What most voters signed is what was asked; before any valid vote, what the first cast says."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -264,3 +266,44 @@ def seated(bench, weights) -> Callable[..., object]:
         return await bench.serve({voter: weights(k, wrong=voter in wrong) for k, voter in enumerate(VOTERS)})
 
     return serve
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def relay() -> Callable[[int, str], AbstractAsyncContextManager[None]]:
+    """``async with relay(port, uri)``: meanwhile the server of ``uri`` is to be found at ``port``."""
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError):
+                while chunk := await source.read(65_536):
+                    sink.write(chunk)
+                    await sink.drain()
+        finally:
+            sink.close()
+
+    @asynccontextmanager
+    async def relaying(port: int, uri: str) -> AsyncIterator[None]:
+        there = urlsplit(uri)
+        running: set[asyncio.Task[None]] = set()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            answers, questions = await asyncio.open_connection(there.hostname, there.port)
+            running.update(asyncio.create_task(copy(*pair)) for pair in ((reader, questions), (answers, writer)))
+
+        server = await asyncio.start_server(connected, "127.0.0.1", port)
+        yield
+        server.close()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    return relaying

@@ -70,7 +70,7 @@ async def test_a_call_tells_its_progress_in_order_and_what_it_cost(child: Comput
 
 
 async def test_what_an_operation_refuses_comes_back_as_its_class(child: ComputeChild, quick: dict[str, Any]) -> None:
-    with pytest.raises(UnknownDomain, match="no simulator for domain 'alchemy'; known: plasma_physics"):
+    with pytest.raises(UnknownDomain, match=r"no simulator for domain 'alchemy'; known: .*plasma_physics"):
         await child.call("simulate", {**quick, "domain": "alchemy"})
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisAway
+from structlog.testing import capture_logs
 
 from nvp_agentkit.energy.accounts import Grant
+from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import (
     BudgetExhausted,
     BudgetTooSmall,
@@ -23,6 +30,7 @@ from nvp_agentkit.errors import (
 from nvp_agentkit.messages import JobRequested, Reading, SimulateSpec, new_event
 from nvp_agentkit.workers import joules
 from nvp_agentkit.workers.compute.cost import Cost
+from nvp_agentkit.workers.system import System
 
 GRANTED_MJ = 10_000
 A_SECOND = Cost(cpu_s=1.0)  # 4 J at 4 W a core
@@ -34,11 +42,11 @@ def window(bench):
     deadline = datetime.now(UTC) + timedelta(seconds=60)
 
     def opened(
-        budget_mj: int = GRANTED_MJ, *, part: str = "job", parts: int = 1
+        budget_mj: int = GRANTED_MJ, *, part: str = "job", parts: int = 1, system: System = bench.system
     ) -> AbstractAsyncContextManager[joules.Window]:
         asked = JobRequested(spec=SimulateSpec(domain="plasma_physics"))
         event = new_event(asked, source="tests", id="request-1", deadline=deadline, budget_mj=budget_mj)
-        return joules.window(bench.system, bench.delivery(asked, event=event), part=part, parts=parts)
+        return joules.window(system, bench.delivery(asked, event=event), part=part, parts=parts)
 
     return opened
 
@@ -169,6 +177,27 @@ async def test_an_answer_lost_after_it_was_paid_is_made_again_within_the_budget_
         async with window() as third:
             third.afford(4000, "a vote")
     assert (await bench.balance()).spent_mj == 8000
+
+
+async def test_the_last_word_on_work_that_is_done_waits_for_a_ledger_that_is_away(
+    bench, window, relay, free_port: int, settings
+) -> None:
+    url = urlsplit(settings.redis_url)
+    far = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{free_port}").geturl()
+    async with Redis.from_url(far, retry=Retry(NoBackoff(), 0)) as redis:
+        attempt = window(system=replace(bench.system, ledger=Ledger(redis)))
+        async with relay(free_port, settings.redis_url):
+            energy = await attempt.__aenter__()
+        energy.charge(A_SECOND)
+        with capture_logs() as said:
+            ending = asyncio.create_task(attempt.__aexit__(None, None, None))
+            async with asyncio.timeout(20):
+                while not said and not ending.done():  # noqa: ASYNC110  it has met a ledger that is away
+                    await asyncio.sleep(0.01)
+        async with relay(free_port, settings.redis_url):
+            await ending
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (4000, 0)
 
 
 async def test_a_voter_that_votes_again_pays_from_its_own_share(bench, window) -> None:

@@ -17,7 +17,7 @@ from nvp_agentkit.messages import (
     PredictionRefused,
 )
 from nvp_agentkit.streams import Completion, names
-from nvp_agentkit.workers import refusals, shadow, tally
+from nvp_agentkit.workers import refusals, registry, shadow, tally
 
 VOTERS = ("voter-0", "voter-1", "voter-2")
 
@@ -160,6 +160,25 @@ async def test_an_account_whose_deadlines_cannot_be_read_holds_up_no_other(court
         await redis.delete(names.key(broken, "deadlines"))
 
 
+async def test_votes_that_break_their_judge_end_in_an_abstention_and_stop_no_deadline(
+    court, seated, bench, request_of
+) -> None:
+    record = await seated("voter-1")
+    broken = record.model_copy(update={"rule": record.rule.model_copy(update={"spread": 1e-200})})  # its square is none
+    await bench.complete(Completion(fields=registry.registration(broken)))
+    await court.votes(court.asked(request_of()), VOTERS[:2])  # compiled, so that the deadlines below are met
+    asked, other = court.asked(request_of(), within_s=4.0), court.asked(request_of(), within_s=4.5)
+    for vote in await court.votes(asked, VOTERS[:2]):
+        await court.tally._cases.add(bench.account, asked.request_id, court.cast(vote))
+    await court.tally.open(other)
+    async with court.deadlines_kept():
+        said, then = await court.told(asked), await court.told(other)
+    assert isinstance(said, PredictionAbstained)
+    assert "overflow" in said.reason
+    assert said.energy is not None
+    assert isinstance(then, PredictionAbstained)
+
+
 async def waits(court) -> list[bytes]:
     return await court.system.redis.zrange(names.key(court.bench.account, "deadlines"), 0, -1)
 
@@ -211,6 +230,14 @@ async def test_a_member_whose_model_is_broken_cannot_veto(court, seated, request
     said = court.bench.said(await court.count(*(court.cast(vote) for vote in (voted[1], voted[0], voted[2]))))
     assert said.agreed == ("voter-0", "voter-2")
     assert (await court.bench.balance()).reserved_mj == 0
+
+
+async def test_a_voter_that_fails_says_what_was_paid_for_it_all_the_same(court, bench, weights, request_of) -> None:
+    await bench.serve({voter: weights(k, offset=3.3e38) for k, voter in enumerate(VOTERS)})
+    field = inline_array(np.full((2, 16, 48), -3.3e38, np.float32), "J")  # a shape that whoever asks pays to compile
+    cast = court.cast(await court.vote(court.asked(request_of(field=field), budget_mj=90_000), "voter-0")).payload
+    assert "not finite" in cast.failed
+    assert cast.energy.mj == (await bench.balance()).spent_mj > 0
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -48,47 +46,19 @@ async def heartbeat(system: System, *, state: str, says: str) -> None:
             await asyncio.sleep(0.02)
 
 
-@asynccontextmanager
-async def relay(port: int, uri: str) -> AsyncIterator[None]:
-    """From now on somebody listens on ``port``: the graph."""
-    there = urlsplit(uri)
-    running: set[asyncio.Task[None]] = set()
-
-    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(ConnectionError):
-                while chunk := await source.read(65_536):
-                    sink.write(chunk)
-                    await sink.drain()
-        finally:
-            sink.close()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, questions = await asyncio.open_connection(there.hostname, there.port)
-        running.update(asyncio.create_task(copy(*pair)) for pair in ((reader, questions), (answers, writer)))
-
-    server = await asyncio.start_server(connected, "127.0.0.1", port)
-    yield
-    server.close()
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-
-
-async def test_the_graph_away_facts_wait_beyond_every_deadline_and_none_is_lost(bench, settings, request_of) -> None:
+async def test_the_graph_away_facts_wait_beyond_every_deadline_and_none_is_lost(
+    bench, settings, request_of, free_port: int, relay
+) -> None:
     """The request was late before it was refused, and the graph is away: the refusal is recorded all the same."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     asked = [bench.delivery(request_of(), within_s=-60.0) for _ in range(3)]
     for delivery in asked:
         await bench.complete(refusals.prediction(bench.system, delivery, InvalidField("NaN")))
     lineage = names.key(bench.account, "lineage")
-    elsewhere = settings.model_copy(update={"neo4j_uri": f"bolt://127.0.0.1:{port}"})
+    elsewhere = settings.model_copy(update={"neo4j_uri": f"bolt://127.0.0.1:{free_port}"})
     async with recording(bench.system, elsewhere):
         await heartbeat(bench.system, state="starting", says="3 facts wait: the graph is away")
         assert await bench.system.redis.xlen(lineage) == 3
-        async with Graph.connect(settings) as graph, relay(port, settings.neo4j_uri):
+        async with Graph.connect(settings) as graph, relay(free_port, settings.neo4j_uri):
             await heartbeat(bench.system, state="ready", says="")
             await recorded(bench)
             for delivery in asked:
