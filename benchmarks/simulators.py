@@ -1,0 +1,70 @@
+"""Every simulator on 64x64 cells: how hard its next frame is to guess, and what a frame costs on one core.
+
+Persistence and the best trivial forecaster: VRMSE one step ahead over half the trajectories, fitted on the other half.
+CPU-seconds are the process's own, a frame of one trajectory, without compiling and spin-up.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.one_core import pin
+from benchmarks.verdict import Figure
+
+if TYPE_CHECKING:
+    from nvp_agentkit.domains.runs import Process
+
+SIZE = 64
+HARDEST = 0.45  # persistence VRMSE
+
+
+def measure(*, quick: bool) -> dict[str, Figure]:
+    """12 runs of 41 frames of each domain and variant; quick: 2 of 6, too few for a floor."""
+    pin()
+    figures: dict[str, Figure] = {}
+    for name, process in _processes().items():
+        figures |= _measured(name, process, *((2, 6, None) if quick else (12, 41, HARDEST)))
+    return figures
+
+
+def _processes() -> dict[str, Process]:
+    from nvp_agentkit.domains import DOMAINS, magnetohydrodynamics, turbulence_2d
+
+    variants: dict[str, tuple[str, Any]] = {name: (name, None) for name in DOMAINS} | {
+        "turbulence_2d_forced": ("turbulence_2d", turbulence_2d.forced(SIZE)),
+        "magnetohydrodynamics_random": (
+            "magnetohydrodynamics",
+            magnetohydrodynamics.Plasma.for_size(SIZE, "random"),
+        ),
+    }
+    return {name: DOMAINS[domain].process(SIZE, 0, chosen) for name, (domain, chosen) in sorted(variants.items())}
+
+
+def _measured(name: str, process: Process, trajectories: int, frames: int, hardest: float | None) -> dict[str, Figure]:
+    import numpy as np
+
+    from nvp_agentkit.domains.runs import play
+    from nvp_agentkit.fields.baselines import best, score_baselines
+    from nvp_agentkit.fields.sequence import SequenceSet
+
+    began_s = time.process_time()
+    running = play(process, range(trajectories), frames)
+    next(running)
+    compiled_s = time.process_time()
+    maps = [maps for _, maps in running]
+    each_s = (time.process_time() - compiled_s) / len(maps) / trajectories
+    values = np.stack([one for one in maps if one is not None][-frames:], axis=1)
+    half = trajectories // 2
+    made = SequenceSet(values, None, process.meta)
+    scores = score_baselines(made.select(slice(half)), made.select(slice(half, None)))
+    steps = process.meta.provenance["parameters"]["frame_steps"]
+    trivial = best(scores)
+    return {
+        f"{name}.{trivial}": Figure(round(scores[trivial], 3), "VRMSE"),
+        f"{name}.advection": Figure(round(scores["advection"], 3), "VRMSE"),
+        f"{name}.persistence": Figure(round(scores["persistence"], 3), "VRMSE", floor=hardest),
+        f"{name}.step_ms": Figure(round(1000 * each_s / steps, 3), "ms"),
+        f"{name}.frame_cpu_s": Figure(round(each_s, 4), "s"),
+        f"{name}.compile_cpu_s": Figure(round(compiled_s - began_s - each_s * trajectories, 2), "s"),
+    }
