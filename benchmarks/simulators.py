@@ -1,7 +1,8 @@
 """Every simulator on 64x64 cells: how hard its next frame is to guess, and what a frame costs on one core.
 
 Persistence and the best trivial forecaster: VRMSE one step ahead over half the trajectories, fitted on the other half.
-CPU-seconds are the process's own, a frame of one trajectory, without compiling and spin-up.
+``half_solver`` is the same equation on 32x32 cells that is given the whole hidden state: `domains.coarse`. CPU-seconds
+are the process's own, a frame of one trajectory, without compiling.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ def _processes() -> dict[str, Process]:
 def _measured(name: str, process: Process, trajectories: int, frames: int, hardest: float | None) -> dict[str, Figure]:
     import numpy as np
 
+    from nvp_agentkit.domains.coarse import coarse_forecasts
     from nvp_agentkit.domains.runs import play
     from nvp_agentkit.fields.baselines import best, score_baselines
+    from nvp_agentkit.fields.metrics import vrmse
     from nvp_agentkit.fields.sequence import SequenceSet
 
     began_s = time.process_time()
@@ -60,10 +63,12 @@ def _measured(name: str, process: Process, trajectories: int, frames: int, harde
     scores = score_baselines(made.select(slice(half)), made.select(slice(half, None)))
     steps = process.meta.provenance["parameters"]["frame_steps"]
     trivial = best(scores)
+    told = coarse_forecasts(process, 2, half, frames)
     return {
         f"{name}.{trivial}": Figure(round(scores[trivial], 3), "VRMSE"),
         f"{name}.advection": Figure(round(scores["advection"], 3), "VRMSE"),
         f"{name}.persistence": Figure(round(scores["persistence"], 3), "VRMSE", floor=hardest),
+        f"{name}.half_solver": Figure(round(vrmse(told.forecast, told.truth), 3), "VRMSE"),
         f"{name}.step_ms": Figure(round(1000 * each_s / steps, 3), "ms"),
         f"{name}.frame_cpu_s": Figure(round(each_s, 4), "s"),
         f"{name}.compile_cpu_s": Figure(round(compiled_s - began_s - each_s * trajectories, 2), "s"),

@@ -14,9 +14,9 @@ from nvp_agentkit.errors import InvalidInput
 
 
 def regrid(states: State, size: int) -> State:
-    """Leaves (..., old, old) -> (..., size, size): block means to a coarser grid, copies to a finer one.
+    """Leaves (..., old, old) -> (..., size, size): block means to a coarser grid, linear between cells to a finer one.
 
-    Other leaves stay as they are, and so does every leaf on the same grid. Totals over area are kept.
+    Other leaves stay as they are, and so does every leaf on the same grid.
     """
     old = max(leaf.shape[-1] for leaf in jax.tree.leaves(states) if _is_map(leaf))
     return states if old == size else jax.tree.map(lambda leaf: _to(leaf, size) if _is_map(leaf) else leaf, states)
@@ -30,7 +30,7 @@ def _to(maps: npt.ArrayLike, size: int) -> npt.NDArray[Any]:
     given = np.asarray(maps)
     old = given.shape[-1]
     if old < size:
-        return given.repeat(size // old, -2).repeat(size // old, -1)
+        return np.asarray(jax.image.resize(given, (*given.shape[:-2], size, size), "linear"))
     factor = old // size
     blocks = given.reshape(*given.shape[:-2], size, factor, size, factor)
     means: npt.NDArray[Any] = blocks.mean((-3, -1))

@@ -16,7 +16,7 @@ the tests.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -63,8 +63,13 @@ class Furnace:
     @staticmethod
     def for_size(size: int) -> Furnace:
         """Frames 24 s apart, for a persistence VRMSE near 0.35."""
-        steps = math.ceil(24.0 / Furnace(1.0, 1).longest_dt(size))
-        return Furnace(24.0 / steps, steps)
+        return Furnace(24.0, 1).on(size)
+
+    def on(self, size: int) -> Furnace:
+        """The same with as few steps a frame as ``size`` cells a side allow."""
+        frame_s = self.dt * self.frame_steps
+        steps = math.ceil(frame_s / self.longest_dt(size))
+        return replace(self, dt=frame_s / steps, frame_steps=steps)
 
     def longest_dt(self, size: int) -> float:
         """What Heun's rule carries on ``size`` cells a side."""
@@ -118,6 +123,7 @@ def process(size: int, seed: int, parameters: Furnace | None = None) -> Process:
         first=partial(_first, size, seed, furnace),
         spin_up=((solved, SETTLE),),
         solver=solved,
+        coarser=lambda factor: solver(size // factor, furnace.on(size // factor)),
         meta=_meta(furnace, size, seed),
     )
 

@@ -18,7 +18,7 @@ Source: Orszag & Tang, JFM 90, 129 (1979); Biskamp, Nonlinear Magnetohydrodynami
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import jax
@@ -29,7 +29,7 @@ from nvp_agentkit.domains import spectral
 from nvp_agentkit.domains.navier_stokes import hyperviscosity
 from nvp_agentkit.domains.runs import Process, Solver
 from nvp_agentkit.domains.spectral import Modes, Spectra
-from nvp_agentkit.domains.stepping import march, rk4
+from nvp_agentkit.domains.stepping import longer_steps, march, rk4
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta
 
@@ -62,6 +62,11 @@ class Plasma:
         dt, damping = 0.64 / max(64, size), hyperviscosity(size, 8.0)
         return Plasma(damping, damping, dt, round((0.12 if start == "random" else 0.2) / dt), start)
 
+    def coarser(self, factor: int) -> Plasma:
+        """The same plasma on cells ``factor`` times as wide."""
+        dt, steps = longer_steps(self.dt, self.frame_steps, factor)
+        return replace(self, nu4=self.nu4 * factor**4, eta4=self.eta4 * factor**4, dt=dt, frame_steps=steps)
+
     def check(self, size: int) -> None:
         """Refuse what the grid cannot carry, naming the limit."""
         if self.dt <= 0 or self.frame_steps < 1:
@@ -80,6 +85,7 @@ def process(size: int, seed: int, parameters: Plasma | None = None) -> Process:
         first=lambda trajectory: STARTS[plasma.start](size, [seed, trajectory]),
         spin_up=((solved, SETTLE),),
         solver=solved,
+        coarser=lambda factor: solver(size // factor, plasma.coarser(factor)),
         meta=_meta(plasma, size, seed),
     )
 

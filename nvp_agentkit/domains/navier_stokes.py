@@ -16,7 +16,7 @@ tests.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from nvp_agentkit.domains import spectral
 from nvp_agentkit.domains.runs import Solver
 from nvp_agentkit.domains.spectral import Modes
-from nvp_agentkit.domains.stepping import march, rk4
+from nvp_agentkit.domains.stepping import longer_steps, march, rk4
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import Conservation
 
@@ -61,6 +61,11 @@ class Fluid:
             spectral.check_damping("nu4", self.nu4, 4, size)
         elif not self.nu4:
             spectral.check_damping("nu", self.nu, 2, size)
+
+    def coarser(self, factor: int) -> Fluid:
+        """The same fluid on cells ``factor`` times as wide."""
+        dt, steps = longer_steps(self.dt, self.frame_steps, factor)
+        return replace(self, nu4=self.nu4 * factor**4, dt=dt, frame_steps=steps)
 
     @property
     def conservation(self) -> Conservation:

@@ -26,6 +26,7 @@ def process(size: int, seed: int, parameters: Parameters | None = None) -> Proce
         first=partial(noise, spin_up[0][0].size, parameters, seed),
         spin_up=spin_up,
         solver=solver(size, parameters),
+        coarser=lambda factor: solver(size // factor, replace(parameters, nu=parameters.nu * factor**4)),
         meta=_meta(parameters, size, seed),
     )
 

@@ -17,7 +17,7 @@ Source: Gray & Scott, Chem. Eng. Sci. 39, 1087 (1984); Pearson, Science 261, 189
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import jax
@@ -88,6 +88,7 @@ def process(size: int, seed: int, parameters: Reaction | None = None) -> Process
         first=partial(_first, size, seed),
         spin_up=((solved, SETTLE),),
         solver=solved,
+        coarser=lambda factor: solver(size // factor, replace(reaction, cell=reaction.cell * factor)),
         meta=_meta(reaction, seed),
     )
 

@@ -43,11 +43,13 @@ class Process(NamedTuple):
         first: state of a trajectory by its number, on the grid of the first solver.
         spin_up: solvers and how many frames of each pass until the start is forgotten; nothing of it is delivered.
         solver: of the delivered frames.
+        coarser: how many times wider the cells -> a solver of the same frames with as few steps as those cells allow.
     """
 
     first: Callable[[int], State]
     spin_up: tuple[tuple[Solver, int], ...]
     solver: Solver
+    coarser: Callable[[int], Solver]
     meta: FieldMeta
 
 

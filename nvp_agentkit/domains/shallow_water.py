@@ -19,7 +19,7 @@ Source: Vallis, Atmospheric and Oceanic Fluid Dynamics, ch. 3; omega^2 = f^2 + g
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import jax
@@ -30,7 +30,7 @@ from nvp_agentkit.domains import spectral
 from nvp_agentkit.domains.navier_stokes import hyperviscosity
 from nvp_agentkit.domains.runs import Process, Solver
 from nvp_agentkit.domains.spectral import Modes, Spectra
-from nvp_agentkit.domains.stepping import march, rk4
+from nvp_agentkit.domains.stepping import longer_steps, march, rk4
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta
 
@@ -65,6 +65,11 @@ class Layer:
         dt = 2.56 / max(64, size)
         return Layer(hyperviscosity(size), dt, round(0.52 / dt))
 
+    def coarser(self, factor: int) -> Layer:
+        """The same layer on cells ``factor`` times as wide."""
+        dt, steps = longer_steps(self.dt, self.frame_steps, factor)
+        return replace(self, nu4=self.nu4 * factor**4, dt=dt, frame_steps=steps)
+
     def check(self, size: int) -> None:
         """Refuse what the grid cannot carry, naming the limit."""
         if min(self.gravity, self.depth, self.dt, abs(self.coriolis)) <= 0 or self.frame_steps < 1:
@@ -80,6 +85,7 @@ def process(size: int, seed: int, parameters: Layer | None = None) -> Process:
         first=partial(_first, size, seed, layer),
         spin_up=((solved, SETTLE),),
         solver=solved,
+        coarser=lambda factor: solver(size // factor, layer.coarser(factor)),
         meta=_meta(layer, size, seed),
     )
 

@@ -44,6 +44,7 @@ def process(size: int, seed: int, parameters: Fluid | None = None) -> Process:
         first=partial(_first, size, seed),
         spin_up=((solved, round(SETTLE * thickness(size) / THICKNESS)),),
         solver=solved,
+        coarser=lambda factor: solver(size // factor, fluid.coarser(factor)),
         meta=_meta(fluid, size, seed),
     )
 

@@ -34,6 +34,12 @@ def heun(slope: Callable[[jax.Array, float], jax.Array], state: jax.Array, dt: f
     return state + dt / 2 * (first + slope(state + dt * first, dt))
 
 
+def longer_steps(dt: float, steps: int, factor: int) -> tuple[float, int]:
+    """(dt, steps) that span the same time with steps up to ``factor`` times as long."""
+    longer = max(times for times in range(1, factor + 1) if steps % times == 0)
+    return dt * longer, steps // longer
+
+
 def march(step: Callable[[S], S], states: S, steps: int) -> S:
     """``steps`` steps of every trajectory: leaves (N, ...) -> same."""
 
