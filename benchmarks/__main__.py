@@ -12,9 +12,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import (
-    atlas_hw, atlas_read, baselines, demo, hostile_files, import_time, kill_stack, simulators,
-)  # fmt: skip
+from benchmarks import atlas_hw, atlas_read, baselines, demo, hostile_files, import_time, kill_stack, simulators
 from benchmarks.verdict import BrokenError, Verdict
 
 BENCHMARKS: dict[str, ModuleType] = {

@@ -6,9 +6,13 @@ One trajectory. CPU-seconds are the process's own, of the frames after the spin-
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from benchmarks.one_core import pin
 from benchmarks.verdict import Figure
+from nvp_agentkit.domains import plasma_physics
+from nvp_agentkit.domains.reference import PARAMETERS, SIZE, SPLITS
+from nvp_agentkit.domains.runs import play
 
 FRAMES = 100
 LIMIT_CPU_S = 24.0
@@ -17,12 +21,6 @@ LIMIT_CPU_S = 24.0
 def measure(*, quick: bool) -> dict[str, Figure]:
     """One trajectory of the test split; quick: of 10 frames, after a spin-up of 2 units of time."""
     pin()
-    from dataclasses import replace
-
-    from nvp_agentkit.domains import plasma_physics
-    from nvp_agentkit.domains.reference import PARAMETERS, SIZE, SPLITS
-    from nvp_agentkit.domains.runs import play
-
     parameters = replace(PARAMETERS, spin_up=2.0, refine=1.0) if quick else PARAMETERS
     process = plasma_physics.process(SIZE, SPLITS["test"][1], parameters)
     frames, spent_s = 10 if quick else FRAMES, 0.0

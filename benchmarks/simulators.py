@@ -8,13 +8,18 @@ are the process's own, a frame of one trajectory, without compiling.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from benchmarks.one_core import pin
 from benchmarks.verdict import Figure
-
-if TYPE_CHECKING:
-    from nvp_agentkit.domains.runs import Process
+from nvp_agentkit.domains import DOMAINS, magnetohydrodynamics, turbulence_2d
+from nvp_agentkit.domains.coarse import coarse_forecasts
+from nvp_agentkit.domains.runs import Process, play
+from nvp_agentkit.fields.baselines import best, score_baselines
+from nvp_agentkit.fields.metrics import vrmse
+from nvp_agentkit.fields.sequence import SequenceSet
 
 SIZE = 64
 HARDEST = 0.45  # persistence VRMSE
@@ -30,8 +35,6 @@ def measure(*, quick: bool) -> dict[str, Figure]:
 
 
 def _processes() -> dict[str, Process]:
-    from nvp_agentkit.domains import DOMAINS, magnetohydrodynamics, turbulence_2d
-
     variants: dict[str, tuple[str, Any]] = {name: (name, None) for name in DOMAINS} | {
         "turbulence_2d_forced": ("turbulence_2d", turbulence_2d.forced(SIZE)),
         "magnetohydrodynamics_random": (
@@ -43,14 +46,6 @@ def _processes() -> dict[str, Process]:
 
 
 def _measured(name: str, process: Process, trajectories: int, frames: int, hardest: float | None) -> dict[str, Figure]:
-    import numpy as np
-
-    from nvp_agentkit.domains.coarse import coarse_forecasts
-    from nvp_agentkit.domains.runs import play
-    from nvp_agentkit.fields.baselines import best, score_baselines
-    from nvp_agentkit.fields.metrics import vrmse
-    from nvp_agentkit.fields.sequence import SequenceSet
-
     began_s = time.process_time()
     running = play(process, range(trajectories), frames)
     next(running)

@@ -33,7 +33,7 @@ SETTLE = 4  # frames, of a layer as thin as asked for: it has begun to roll up
 def default(size: int) -> Fluid:
     """Spaced for a persistence VRMSE near 0.35 at 64."""
     dt = 1.28 / max(64, size)
-    return Fluid(hyperviscosity(size), dt, round(0.8 / dt))
+    return Fluid(hyperviscosity(size), dt, round(0.72 / dt))
 
 
 def process(size: int, seed: int, parameters: Fluid | None = None) -> Process:
