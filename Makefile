@@ -13,7 +13,7 @@ help:
 	@echo "make test-wheel  nvp demo from the wheel in a clean environment; minutes"
 	@echo "make env     .env for docker compose: generated passwords, your uid"
 	@echo "make test-stack   the composed stack in containers: up, scale, kill, a sick redis, stop (INSTALL=1: what it needs)"
-	@echo "make check   what CI runs: lint, types, contracts, tests, wheel"
+	@echo "make check   what CI runs: lint, types, contracts, tests"
 	@echo "make schemas write schemas/ anew from the code"
 	@echo "make docs    write docs/cli.md anew from the code"
 	@echo "make real-stores   get redis-server and Neo4j, on which the tests of streams, ledger and graph then run too"

@@ -15,11 +15,9 @@
     |  |- BudgetTooSmall                the budget buys no useful result
     |  `- BudgetExhausted               spent while working
     |- DeadlineExceeded (TimeoutError)
-    |- Cancelled
     |- QuorumAbstained                  the voters did not agree; there is no answer to believe
     |- VerificationFailed               a signature, key or rule does not hold
     |- ConflictingFact                  one id, two digests
-    |- LeaseLost                        another worker owns the message now
     |- ComputeFailed                    the compute child died or broke (retryable)
     |- StoreUnavailable (ConnectionError)  Redis, graph or artifacts away (retryable)
     |  `- ResultNotKept                 no disk or store took what was done; done again it would be paid again
@@ -108,10 +106,6 @@ class DeadlineExceeded(NvpError, TimeoutError):
     code = "deadline_exceeded"
 
 
-class Cancelled(NvpError):
-    code = "cancelled"
-
-
 class QuorumAbstained(NvpError):
     code = "quorum_abstained"
 
@@ -122,10 +116,6 @@ class VerificationFailed(NvpError):
 
 class ConflictingFact(NvpError):
     code = "conflicting_fact"
-
-
-class LeaseLost(NvpError):
-    code = "lease_lost"
 
 
 class ComputeFailed(NvpError):

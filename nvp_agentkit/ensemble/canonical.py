@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nvp_agentkit.errors import VerificationFailed
-from nvp_agentkit.messages.values import digest_of
+from nvp_agentkit.messages.values import canonical_json, digest_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from nvp_agentkit.messages import ArrayRef
 
 WIRE_DTYPES: dict[str, np.dtype[np.floating]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
-
-
-def canonical_json(value: Any) -> bytes:
-    """``value`` as JSON with sorted keys and no spaces. NaN and infinity have no JSON and are refused."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
 
 
 def canonical_model(model: BaseModel) -> bytes:
@@ -45,7 +38,7 @@ def is_array(array: np.ndarray, ref: ArrayRef) -> bool:
     )
 
 
-def inline_array(ref: ArrayRef) -> np.ndarray:
+def carried_array(ref: ArrayRef) -> np.ndarray:
     """The array that ``ref`` carries inline.
 
     Raises:

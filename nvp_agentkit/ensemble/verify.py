@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nvp_agentkit.ensemble.agreement import Answer, Difference
 from nvp_agentkit.ensemble.ballots import Ballots, admit, tabulate
-from nvp_agentkit.ensemble.canonical import inline_array, is_array
+from nvp_agentkit.ensemble.canonical import carried_array, is_array
 from nvp_agentkit.ensemble.certificate import STATEMENT_TYPE, Measured, Predicate, parse_statement
 from nvp_agentkit.ensemble.decision import SUMMARY_TOLERANCE, decide
 from nvp_agentkit.ensemble.dsse import decode
@@ -233,7 +233,7 @@ def _read(ref: ArrayRef, fetch: Fetch | None) -> np.ndarray | None:
     """
     try:
         if ref.inline is not None:
-            array = inline_array(ref)
+            array = carried_array(ref)
         elif fetch is not None:
             array = fetch(ref)
         else:

@@ -7,13 +7,12 @@ properties must follow from the id: what differs between two recordings (a time,
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any, Literal
 
 from nvp_agentkit.errors import UnknownName
 from nvp_agentkit.lineage.vocabulary import checked_properties
 from nvp_agentkit.messages import NodeFact, ObjectRef, Reading
+from nvp_agentkit.messages.values import canonical_json, digest_of
 
 # First word of an id -> label, for what is named by its content.
 KINDS = {
@@ -24,14 +23,9 @@ KINDS = {
 }
 
 
-def canonical(content: object) -> str:
-    """JSON with sorted keys and no blanks: one text for one content. NaN is refused."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
 def content_id(kind: str, content: object) -> str:
     """``kind:sha256:<hex>`` of the canonical JSON of ``content``."""
-    return f"{kind}:sha256:{hashlib.sha256(canonical(content).encode()).hexdigest()}"
+    return f"{kind}:{digest_of(canonical_json(content))}"
 
 
 def label_of(id: str) -> str:
@@ -80,7 +74,7 @@ def trivial_forecaster(model_id: str) -> NodeFact:
 
 def config(content: dict[str, Any], *, seed: int | None = None) -> NodeFact:
     """What determined the numbers of a run: the canonical JSON of its configuration."""
-    return node("Config", content_id("config", [content, seed]), json=canonical(content), seed=seed)
+    return node("Config", content_id("config", [content, seed]), json=canonical_json(content).decode(), seed=seed)
 
 
 def code_version(

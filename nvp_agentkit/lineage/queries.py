@@ -129,7 +129,7 @@ async def _best(transaction: Transaction, domain: str, metric: str, split: str, 
             return Best(model, metric, row["score"], tuple(passed_over))
         passed_over.append(row["id"])
     raise UnknownDomain(f"no untainted model of domain {domain!r} has a {metric} on {split} "
-                        f"({len(passed_over)} tainted); train one with `nvp train {domain}`")
+                        f"({len(passed_over)} tainted); train one: nvp.train({domain!r}, data=..., budget_j=...)")
 
 
 async def _status(

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nvp_agentkit.messages.values import ArrayRef
-
 _ACCOUNT: TypeAdapter[str] = TypeAdapter(AccountName)
 
 MIN_SIDE = 16
@@ -88,11 +86,6 @@ def check_field(field: object, *, max_cells: int) -> NDArray[np.float32]:
             "fill or cut them before asking"
         )
     return values
-
-
-def check_reference(reference: ArrayRef, *, max_cells: int) -> None:
-    """`check_shape` for a field that is still somewhere else."""
-    check_shape(reference.shape, max_cells=max_cells)
 
 
 def millijoules(budget_j: float | None) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +21,12 @@ INLINE_BYTES = 16 * 1024  # larger arrays travel by reference
 def digest_of(data: bytes | memoryview) -> str:
     """``sha256:...`` of the bytes, as a `Digest`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def canonical_json(value: Any) -> bytes:
+    """``value`` as JSON with sorted keys and no spaces: one text for one content. NaN and infinity are refused."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
 
 
 class Payload(BaseModel):

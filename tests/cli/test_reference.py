@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,16 @@ def test_the_page_names_every_command_and_option() -> None:
         for parameter in parameters(command):
             if isinstance(parameter, TyperOption):
                 assert max(parameter.opts, key=len) in section
+
+
+def test_every_command_that_a_text_of_ours_names_is_one() -> None:
+    known = {name.split()[1] for name, _ in ALL}
+    repository = PAGE.parents[1]
+    texts = [*repository.glob("*.md"), *repository.glob("docs/**/*.md"), *repository.glob("workers/**/*.py"),
+             *repository.glob("nvp_agentkit/**/*.py")]  # fmt: skip
+    named = {(word, path.name) for path in texts for word in re.findall(r"`nvp ([a-z]+)", path.read_text())}
+    assert len(named) > 30
+    assert [(word, where) for word, where in named if word not in known] == []
 
 
 @each_command

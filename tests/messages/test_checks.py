@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.messages import ArrayRef
-from nvp_agentkit.messages.checks import check_field, check_reference, check_shape, millijoules
+from nvp_agentkit.messages.checks import check_field, check_shape, millijoules
 from nvp_agentkit.settings import Settings
 
 LIMIT = Settings().max_cells
@@ -79,8 +79,6 @@ HUGE = r"10,000,000,000 cells, limit 16,777,216; crop it, coarsen it or raise NV
 def test_a_header_that_promises_too_much_is_refused_before_a_byte_is_read() -> None:
     with pytest.raises(InvalidField, match=HUGE):
         check_shape((100_000, 100_000), max_cells=LIMIT)
-    with pytest.raises(InvalidField, match=HUGE):
-        check_reference(ArrayRef(shape=(100_000, 100_000), digest=DIGEST, uri="nvp://nothing"), max_cells=LIMIT)
 
 
 def test_a_field_that_is_too_large_is_refused_before_it_is_copied() -> None:
