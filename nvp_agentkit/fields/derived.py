@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from nvp_agentkit.arrayfile import OpenArray, open_array
 from nvp_agentkit.errors import InvalidFile
-from nvp_agentkit.fields.formula import Formula
 from nvp_agentkit.fields.sequence import Boundary, FieldMeta, Floats
+
+if TYPE_CHECKING:
+    from nvp_agentkit.fields.formula import Formula
 
 SIGN = "="
 
@@ -35,6 +37,8 @@ def open_field(
         with open_array(path, array, dt_s=dt_s, dx_m=dx_m) as found:
             yield found
         return
+    from nvp_agentkit.fields.formula import Formula  # loads JAX, which a file of one array has no use for
+
     formula = Formula.read(array.removeprefix(SIGN))
     with ExitStack() as files:
         channels = {
