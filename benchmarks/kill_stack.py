@@ -26,6 +26,7 @@ from benchmarks.process_tree import environment, tethered
 from benchmarks.verdict import BrokenError, Figure
 from benchmarks.witness import TROUBLE, Witness
 from nvp_agentkit.embedded import lock
+from nvp_agentkit.embedded.supervisor import ends_on_signal
 
 ROUNDS, LONGEST_S = 50, 30.0
 SEED = 1
@@ -104,8 +105,14 @@ def measure(*, quick: bool) -> dict[str, Figure]:
     rng = random.Random(SEED)
     plans = QUICK if quick else [Plan.of(rng) for _ in range(ROUNDS)]
     with tempfile.TemporaryDirectory(prefix="nvp-") as root:
-        outcome = asyncio.run(play(Path(root), plans))
+        outcome = asyncio.run(_play_all(Path(root), plans))
     return outcome.figures(quick=quick)
+
+
+async def _play_all(root: Path, plans: Sequence[Plan]) -> Outcome:
+    with ends_on_signal():
+        return await play(root, plans)
+    raise BrokenError("ended by a signal before its last round")
 
 
 async def play(root: Path, plans: Sequence[Plan], commands: Commands | None = None) -> Outcome:
