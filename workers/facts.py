@@ -208,8 +208,8 @@ def unjudged(account: str, request_id: str, reason: str) -> LineageRecorded:
     return facts.bundle()
 
 
-def refused(delivery: Delivery, *, domain: str | None, reason: str) -> LineageRecorded:
-    """A request that was told no."""
+def refused(delivery: Delivery, *, domain: str | None, reason: str, energy: Reading | None) -> LineageRecorded:
+    """A request that was told no, and what was used before."""
     facts = edges.Facts()
     decision = facts.add(
         nodes.decision(
@@ -217,4 +217,6 @@ def refused(delivery: Delivery, *, domain: str | None, reason: str) -> LineageRe
         )
     )
     facts.link(edges.was_attributed_to(decision, facts.add(asker(delivery.account))))
+    if energy is not None:
+        _charge(facts, decision, delivery.account, energy, "predict")
     return facts.bundle()

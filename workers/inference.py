@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvp_agentkit.artifacts import inline_array
+from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.messages import ArrayRef, PredictionCompleted, PredictionRequested
 from nvp_agentkit.messages.values import INLINE_BYTES
 from nvp_agentkit.settings import VOTERS
@@ -27,6 +28,8 @@ VOTER = VOTERS[0]
 async def answer(delivery: Delivery, models: ModelHost, system: System) -> Completion:
     """One request, one forecast, one answer."""
     request = body(delivery, PredictionRequested)
+    if request.assurance != "single":
+        raise InvalidInput("the request asks for a quorum, which forms on the stream `ensemble`: publish it there")
     served = await models.resolve_single(delivery.account, request)
     units = units_of(request, served.record)
     frames = await field_of(request, system)

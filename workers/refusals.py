@@ -51,7 +51,8 @@ def prediction(system: System, delivery: Delivery, error: NvpError) -> Completio
         detail=str(error),
         retry_after_s=RETRY_AFTER_S if isinstance(error, StoreUnavailable) else None,
     )
-    fact = facts.refused(delivery, domain=_domain(delivery), reason=f"{error.code}: {error}")
+    reason = f"{error.code}: {error}"
+    fact = facts.refused(delivery, domain=_domain(delivery), reason=reason, energy=used(error))
     told, recorded = system.event(reply, delivery, reply=True), system.fact(fact, delivery)
     return final(delivery.request_id, delivery.deadline, told, recorded)
 
@@ -60,6 +61,11 @@ def _domain(delivery: Delivery) -> str | None:
     """The request's domain; None where its body is what cannot be read."""
     asked = _payload(delivery)
     return asked.domain if isinstance(asked, PredictionRequested) else None
+
+
+def used(error: NvpError) -> Reading | None:
+    """What was used before it came to that, as it was charged."""
+    return error.energy if isinstance(error.energy, Reading) else None
 
 
 def _payload(delivery: Delivery) -> Payload | None:
@@ -75,7 +81,7 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     Either is on record, unless the job cannot even be read.
     """
     job_id, detail = delivery.request_id, str(error)
-    energy = error.energy if isinstance(error.energy, Reading) else None
+    energy = used(error)
     reply: JobFailed | JobRefused
     if isinstance(error, REFUSALS) and delivery.attempt == 1 and energy is None:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None

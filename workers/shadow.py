@@ -7,7 +7,7 @@ from functools import partial
 
 from nvp_agentkit.ensemble import Signer, load_signer, make_vote, sign_vote
 from nvp_agentkit.errors import InvalidInput, NvpError, UnknownModel
-from nvp_agentkit.messages import Event, PredictionRequested, Reading, VoteCast
+from nvp_agentkit.messages import Event, PredictionRequested, VoteCast
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
@@ -85,7 +85,7 @@ def _failed(delivery: Delivery, served: Served, voter: str, system: System, erro
         keep_s=request.keep_s,
         voter=voter,
         failed=f"{error.code}: {error}",
-        energy=error.energy if isinstance(error.energy, Reading) else None,
+        energy=refusals.used(error),
     )
     return Completion(forwards=(("votes", system.event(cast, delivery)),))
 

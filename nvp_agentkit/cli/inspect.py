@@ -60,6 +60,9 @@ def verify_certificate(
 
 def lineage(
     thing: Annotated[str, typer.Argument(help="A request id, or the id of a model or dataset.", metavar="ID")],
+    account: Annotated[
+        str | None, typer.Option(help="Whose request, where several used that id.", metavar="NAME")
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,8 +82,10 @@ def lineage(
     async def ask() -> Any:
         async with Graph.connect(place.settings) as graph:
             try:
-                return await queries.decision(graph, thing)
+                return await queries.decision(graph, thing, account=account)
             except UnknownName:
+                if ":" not in thing:  # no id of the graph's own, so a request was meant
+                    raise
                 return await queries.ancestry(graph, thing)
 
     found = asyncio.run(ask())
@@ -99,7 +104,7 @@ SHOWN = {
     "name", "domain", "kind", "seed", "commit", "dirty", "version", "mj", "method", "outcome", "params", "cpu", "jax",
     "units",
 }  # fmt: skip
-VERDICTS = {True: "dissents", False: "agrees", None: "came after the decision"}
+VERDICTS = {True: "dissents", False: "agrees", None: "is not judged"}
 
 
 def short(id: str) -> str:

@@ -24,7 +24,7 @@ from nvp_agentkit.errors import (
     UnknownModel,
     UnknownName,
 )
-from nvp_agentkit.messages import ArrayRef, LineageRecorded, PredictionCompleted, PredictionRefused
+from nvp_agentkit.messages import ArrayRef, LineageRecorded, PredictionCompleted, PredictionRefused, Reading
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, names, register
 from nvp_agentkit.workers import inference, refusals, registry, warm
@@ -64,6 +64,21 @@ async def test_a_request_is_answered_with_mean_and_variance_paid_for_and_on_reco
     facts = fact.payload
     assert isinstance(facts, LineageRecorded)
     assert {edge.type for edge in facts.edges} == {"WAS_ATTRIBUTED_TO", "WAS_DERIVED_FROM", "METERED", "CHARGED_TO"}
+
+
+async def test_a_quorum_is_not_answered_with_one_models_word(bench, models, weights, request_of) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    with pytest.raises(InvalidInput, match="asks for a quorum, which forms on the stream `ensemble`"):
+        await completed(bench, models, request_of(assurance="quorum"))
+
+
+async def test_what_was_paid_before_the_answer_was_no_is_on_record(bench, request_of) -> None:
+    late = DeadlineExceeded("late")
+    late.energy = Reading(mj=7, lo_mj=5, hi_mj=9, method="modelled", sensor="cpu-time")
+    (fact,) = refusals.prediction(bench.system, bench.delivery(request_of()), late).facts
+    nodes = {node.label: node.properties for node in fact.payload.nodes}
+    assert (nodes["EnergyReading"]["mj"], nodes["EnergyReading"]["phase"]) == (7, "predict")
+    assert {edge.type for edge in fact.payload.edges} == {"WAS_ATTRIBUTED_TO", "METERED", "CHARGED_TO"}
 
 
 async def test_units_are_the_ensembles_and_a_field_in_others_is_refused(
