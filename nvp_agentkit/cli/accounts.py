@@ -72,12 +72,19 @@ def list_accounts(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
     [dim]Example:[/dim] nvp account list --json
     """
+    from nvp_agentkit.energy.accounts import Balance
     from nvp_agentkit.energy.ledger import Ledger
+    from nvp_agentkit.errors import UnknownAccount
     from nvp_agentkit.streams.accounts import known
 
+    async def balance(ledger: Ledger, account: str) -> Balance:
+        try:
+            return await ledger.balance(account)
+        except UnknownAccount:  # whoever opened it was stopped half way: there it is, without a joule
+            return Balance(account, limit_mj=0, spent_mj=0, reserved_mj=0)
+
     async def look(redis: Redis, _: Settings) -> list[Balance]:
-        ledger = Ledger(redis)
-        return [await ledger.balance(account) for account in await known(redis)]
+        return [await balance(Ledger(redis), account) for account in await known(redis)]
 
     balances = _at_stack(deployment.settings_for(data_dir), look)
     if as_json:

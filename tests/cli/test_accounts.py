@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
@@ -12,6 +14,7 @@ from nvp_agentkit.cli.deployment import open_account
 from nvp_agentkit.client.place import find, login_file
 from nvp_agentkit.errors import StackError
 from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import names, register
 
 
 async def test_an_account_opened_again_keeps_its_joules_and_its_password(
@@ -43,6 +46,20 @@ async def test_an_accounts_url_is_all_that_a_stock_client_needs(
         assert (await client.xlen(f"nvp:{{{account}}}:predict")) == 1
         with pytest.raises(NoPermissionError):
             await client.xadd("nvp:{somebody-else}:predict", {"event": "x"})
+
+
+async def test_an_account_that_was_opened_half_way_hides_no_other(
+    redis: Redis, settings: Settings, account: str, nvp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = f"{account}-half"
+    await open_account(redis, settings, account, limit_mj=5_000, owner="tests")
+    await register(redis, half, owner="tests")
+    monkeypatch.setenv("NVP_REDIS_URL", str(settings.redis_url))
+    listed = await asyncio.to_thread(nvp, "account", "list", "--json")
+    await redis.hdel(names.ACCOUNTS, half)
+    await redis.delete(*(names.key(half, suffix) for suffix in names.GROUPS))
+    limits = {one["account"]: one["limit_mj"] for one in listed.json}
+    assert (limits[account], limits[half]) == (5_000, 0)
 
 
 def test_an_account_without_a_login_here_has_no_url(settings: Settings) -> None:
