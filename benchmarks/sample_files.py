@@ -18,9 +18,9 @@ FRAMES, ROWS, COLUMNS = 4, 16, 18
 
 
 def field(trajectories: int = 1) -> Values:
-    """(N, T, H, W), the same each time; one cell of land, one value missing."""
+    """(N, T, H, W), the same each time; one cell of land, another that is missing for two frames."""
     values = np.random.default_rng(7).uniform(1, 9, (trajectories, FRAMES, ROWS, COLUMNS)).astype(np.float32)
-    values[:, :, 3, 4] = values[0, 1, 8, 8] = np.nan
+    values[:, :, 3, 4] = values[0, 1:3, 8, 8] = np.nan
     return values
 
 

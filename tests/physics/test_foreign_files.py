@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from benchmarks import sample_files
 from benchmarks.sample_files import COLUMNS, FORMATS, FRAMES, ROWS
 from nvp_agentkit.arrayfile import file_and_array, open_array
 from nvp_agentkit.arrayfile.units import same_units
+from nvp_agentkit.arrayfile.variable import slab
 from nvp_agentkit.cli.frames import read_frames
 from nvp_agentkit.client.bringing import file_bytes
 from nvp_agentkit.errors import InvalidFile, InvalidInput
@@ -257,6 +259,24 @@ def test_reading_in_pieces_gives_the_bytes_of_reading_at_once(
     values = sample_files.field(2)
     for number, (one, seen) in enumerate(zip(values, ~np.isnan(values), strict=True)):
         np.testing.assert_array_equal(whole.values[number], fill_invalid(one, seen))
+
+
+class Counting(io.BytesIO):
+    """Knows how much was read of it."""
+
+    count = 0
+
+    def readinto(self, room: Any) -> int:
+        self.count += (came := super().readinto(room))
+        return came
+
+
+def test_of_several_trajectories_only_the_frames_in_question_are_read() -> None:
+    values = sample_files.field(3)
+    stream = Counting(b"head" + values.tobytes())
+    part = (slice(2, 3), slice(1, 3), slice(0, ROWS), slice(0, COLUMNS))
+    np.testing.assert_array_equal(slab(stream, 4, values.shape, values.dtype, part), values[part])
+    assert stream.count == values[part].nbytes
 
 
 STREAMED = """
