@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from nvp_agentkit.errors import InvalidFile
 AUTOMATIC = 47  # zlib's word for "zlib or gzip, see for yourself"
 SLACK = 64  # bytes of checksums that a packed piece may hold beside its values
 BLOSC_HEADER = 16
+KEPT_BYTES, MOST_KEPT = 16 << 20, 64  # unpacked pieces of one array
 Piece = Callable[[tuple[int, ...]], "npt.NDArray[Any] | None"]
+
+
+def recent(unpack: Piece, nbytes: int) -> Piece:
+    """``unpack`` that keeps the last pieces of ``nbytes`` unpacked: windows that follow each other share them."""
+    return lru_cache(min(max(KEPT_BYTES // max(nbytes, 1), 1), MOST_KEPT))(unpack)
 
 
 def assemble(

@@ -17,9 +17,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from nvp_agentkit.arrayfile.chunks import assemble, inflate, unshuffle
+from nvp_agentkit.arrayfile.chunks import assemble, inflate, recent, unshuffle
 from nvp_agentkit.arrayfile.limits import MAX_CHUNK_BYTES, MAX_OBJECTS, bounded_memory, check_chunks, check_stored
-from nvp_agentkit.arrayfile.variable import Catalogue, Selection, Variable, slab
+from nvp_agentkit.arrayfile.variable import Catalogue, Read, Selection, Variable, slab
 from nvp_agentkit.errors import InvalidFile, MissingExtra
 
 MAX_DEPTH = 8  # groups within groups
@@ -124,17 +124,15 @@ def _variable(name: str, dataset: Any, stream: IO[bytes], size: int) -> Variable
     stored = dataset.id
 
     @cache
-    def index() -> dict[tuple[int, ...], Any]:
-        with bounded_memory():
-            found: dict[tuple[int, ...], Any] = stored.index
-        return found
+    def chunked() -> Read:
+        return _chunked(name, dataset, stream)
 
     def read(selection: Selection) -> npt.NDArray[Any]:
         promised = math.prod(dataset.shape) * dataset.dtype.itemsize
         if stored.layout_class == CHUNKED:
             check_chunks(name, dataset.shape, dataset.chunks, dataset.dtype.itemsize)
             check_stored(name, dataset.shape, promised, size, packed=True)
-            return _chunked(name, dataset, index(), stream, selection)
+            return chunked()(selection)
         if stored.layout_class == CONTIGUOUS:
             if stored.data_offset == NOWHERE:
                 raise InvalidFile(f"{name}: {ELSEWHERE}")
@@ -148,9 +146,7 @@ def _variable(name: str, dataset: Any, stream: IO[bytes], size: int) -> Variable
     return Variable(name, (), dataset.shape, dataset.dtype, attrs, read, dataset.chunks)
 
 
-def _chunked(
-    name: str, dataset: Any, index: dict[tuple[int, ...], Any], stream: IO[bytes], selection: Selection
-) -> npt.NDArray[Any]:
+def _chunked(name: str, dataset: Any, stream: IO[bytes]) -> Read:
     filters = [one["filter_id"] for one in dataset.id.filter_pipeline or ()]
     if unknown := set(filters) - {DEFLATE, SHUFFLE, CHECKSUM}:
         raise InvalidFile(
@@ -159,6 +155,8 @@ def _chunked(
         )
     shape, chunks, dtype = dataset.shape, dataset.chunks, dataset.dtype
     nbytes = math.prod(chunks) * dtype.itemsize
+    with bounded_memory():
+        index = dataset.id.index
 
     def piece(place: tuple[int, ...]) -> npt.NDArray[Any] | None:
         where = index.get(tuple(number * chunk for number, chunk in zip(place, chunks, strict=True)))
@@ -171,7 +169,8 @@ def _chunked(
         return np.frombuffer(raw, dtype, math.prod(chunks)).reshape(chunks)
 
     fill = 0 if dataset.fillvalue is None else dataset.fillvalue
-    return assemble(shape, chunks, dtype, fill, selection, piece)
+    recently = recent(piece, nbytes)
+    return lambda selection: assemble(shape, chunks, dtype, fill, selection, recently)
 
 
 def _unfiltered(raw: bytes, filters: list[int], skipped: int, nbytes: int, itemsize: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nvp_agentkit.arrayfile.chunks import SLACK, assemble, inflate, unblosc, unlz4, unshuffle, unzstd
+from nvp_agentkit.arrayfile.chunks import SLACK, assemble, inflate, recent, unblosc, unlz4, unshuffle, unzstd
 from nvp_agentkit.arrayfile.limits import MAX_METADATA, MAX_OBJECTS, check_chunks, check_stored
 from nvp_agentkit.arrayfile.store import FolderStore, ZipStore
 from nvp_agentkit.arrayfile.variable import Catalogue, Selection, Variable
@@ -98,11 +98,13 @@ def _variable(name: str, dims: Any, attrs: Mapping[str, Any], layout: _Layout, s
         values = np.frombuffer(raw, layout.dtype, math.prod(layout.chunks))
         return values.reshape(layout.chunks, order="F" if layout.fortran else "C")
 
+    recently = recent(piece, nbytes)
+
     def read(selection: Selection) -> npt.NDArray[Any]:
         check_chunks(name, layout.shape, layout.chunks, layout.dtype.itemsize)
         promised = math.prod(layout.shape) * layout.dtype.itemsize
         check_stored(name, layout.shape, promised, size, packed=True)
-        return assemble(layout.shape, layout.chunks, layout.dtype, layout.fill, selection, piece)
+        return assemble(layout.shape, layout.chunks, layout.dtype, layout.fill, selection, recently)
 
     axes = tuple(str(dim or "")[:128] for dim in dims)
     return Variable(name, axes, layout.shape, layout.dtype, _decoded(attrs, layout), read, layout.chunks)
