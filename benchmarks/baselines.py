@@ -1,4 +1,4 @@
-"""Every trivial forecaster on every simulator, with intervals and joules; advection against pySTEPS."""
+"""Trivial forecasters and coarse solvers on every simulator, with intervals and joules; advection against pySTEPS."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from benchmarks.verdict import ROOT, Figure
 from nvp_agentkit.domains import DOMAINS
+from nvp_agentkit.domains.coarse import coarse_forecasts
+from nvp_agentkit.domains.runs import Process
 from nvp_agentkit.energy.sensors import WATTS_PER_CORE
+from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.forecasters import trivial_forecasters
-from nvp_agentkit.fields.metrics import vrmse
+from nvp_agentkit.fields.metrics import h1, vrmse, vrmse_terms
 from nvp_agentkit.fields.scoreboard import Row, scoreboard
+from nvp_agentkit.fields.scores import Interval, bootstrap_by_trajectory
 from nvp_agentkit.fields.sequence import Floats, SequenceSet
 
 SHAPE, QUICK_SHAPE = (12, 15, 64), (4, 6, 32)
 TRAIN = 2 / 3
+FACTORS = (2, 4)
+TIMED = 10  # frames
 LARGEST_RATIO = 1.1
 INSTALL_S, PYSTEPS_S = 600, 600
 # Lucas-Kanade and semi-Lagrangian extrapolation, as its manual has it; cells that come from outside stay as they are.
@@ -51,8 +59,11 @@ def measure(*, quick: bool) -> dict[str, Figure]:
             train, test = data.select(trajectories=slice(0, cut)), data.select(trajectories=slice(cut, None))
             rows = scoreboard(trivial_forecasters(train), test, time.process_time)
             print(f"\n{name}, {size}x{size}, {trajectories - cut} held-out trajectories of {frames} frames")
-            print("\n".join(_lines(rows)))
-            figures |= {f"{name}/{row.name}": Figure(row.vrmse.value, "VRMSE") for row in rows}
+            process = domain.process(size, 1, None)
+            solvers = [solved for factor in FACTORS if (solved := _solver(process, factor, cut, test)) is not None]
+            print("\n".join(_lines(rows, solvers)))
+            scored: list[Row | Solved] = [*rows, *solvers]
+            figures |= {f"{name}/{one.name}": Figure(one.vrmse.value, "VRMSE") for one in scored}
             if python is not None:
                 theirs = _told_by_pysteps(python, test, Path(folder))
                 ours = next(row.vrmse.value for row in rows if row.name == "advection")
@@ -62,14 +73,47 @@ def measure(*, quick: bool) -> dict[str, Figure]:
     return figures
 
 
-def _lines(rows: tuple[Row, ...]) -> Iterator[str]:
-    yield "                        VRMSE   95% by trajectory      H1   cover 90%   J modelled"
-    for row in rows:
-        error, joules = row.vrmse, row.cpu_s * WATTS_PER_CORE
-        yield (
-            f"  {row.name:<20}  {error.value:.4f}  {error.low:.4f} to {error.high:.4f}  {row.h1:.4f}"
-            f"      {100 * row.coverage_90:.0f}%      {joules:.4f}"
-        )
+class Solved(NamedTuple):
+    """The equation on cells so many times as wide, given the whole hidden state."""
+
+    name: str
+    vrmse: Interval
+    h1: float
+    cpu_s: float
+
+
+def _solver(process: Process, factor: int, cut: int, test: SequenceSet) -> Solved | None:
+    """On the trajectories of ``test``, which are those from number ``cut`` on; None where the cells cannot carry it."""
+    try:
+        told = coarse_forecasts(process, factor, cut + test.trajectories, test.frames)
+    except InvalidInput:
+        return None
+    forecast, truth = told.forecast[cut:], told.truth[cut:]
+    terms = np.array([vrmse_terms(*pair) for pair in zip(forecast, truth, strict=True)])
+    error = bootstrap_by_trajectory(lambda drawn: float(np.sqrt(np.divide(*terms[drawn].sum(0)))), len(terms))
+    return Solved(f"solver_{factor}x_wider", error, h1(forecast, truth), _cpu_s(process, factor))
+
+
+def _cpu_s(process: Process, factor: int) -> float:
+    """CPU-seconds of one frame of one trajectory on the wider cells, compiled."""
+    coarse = process.coarser(factor)
+    state = coarse.advance(coarse.receive(jax.tree.map(lambda one: one[None], process.first(0))))
+    jax.tree.map(np.asarray, state)  # compiled, and done
+    began = time.process_time()
+    for _ in range(TIMED):
+        state = coarse.advance(state)
+    jax.tree.map(np.asarray, state)
+    return (time.process_time() - began) / TIMED
+
+
+def _lines(rows: tuple[Row, ...], solvers: list[Solved]) -> Iterator[str]:
+    yield f"  {'':<21}  VRMSE   95% by trajectory     H1  J modelled  cover 90%"
+    everyone: list[Row | Solved] = [*rows, *solvers]
+    for one in everyone:
+        error, joules = one.vrmse, one.cpu_s * WATTS_PER_CORE
+        covers = f"{100 * one.coverage_90:9.0f}%" if isinstance(one, Row) else ""
+        sure = f"{error.value:6.4f}   {error.low:6.4f} to {error.high:6.4f}"
+        yield f"  {one.name:<21} {sure} {one.h1:6.4f} {joules:11.4f} {covers}"
 
 
 def _pysteps(folder: Path) -> Path | None:
