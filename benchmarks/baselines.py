@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +12,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.verdict import ROOT, Figure
+from benchmarks.throwaway import environment
+from benchmarks.verdict import Figure
 from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.domains.coarse import coarse_forecasts
 from nvp_agentkit.domains.runs import Process
@@ -31,7 +30,7 @@ TRAIN = 2 / 3
 FACTORS = (2, 4)
 TIMED = 10  # frames
 LARGEST_RATIO = 1.1
-INSTALL_S, PYSTEPS_S = 600, 600
+PYSTEPS_S = 600
 # Lucas-Kanade and semi-Lagrangian extrapolation, as its manual has it; cells that come from outside stay as they are.
 PYSTEPS = """
 import sys
@@ -52,7 +51,7 @@ def measure(*, quick: bool) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     trajectories, frames, size = QUICK_SHAPE if quick else SHAPE
     with tempfile.TemporaryDirectory(prefix="nvp-") as folder:
-        python = None if quick else _pysteps(Path(folder))
+        python = None if quick else environment(Path(folder) / "pysteps", "pysteps", "opencv-python-headless")
         for name, domain in DOMAINS.items():
             data = domain.simulate(trajectories, frames, size, seed=1)
             cut = round(TRAIN * trajectories)
@@ -114,20 +113,6 @@ def _lines(rows: tuple[Row, ...], solvers: list[Solved]) -> Iterator[str]:
         covers = f"{100 * one.coverage_90:9.0f}%" if isinstance(one, Row) else ""
         sure = f"{error.value:6.4f}   {error.low:6.4f} to {error.high:6.4f}"
         yield f"  {one.name:<21} {sure} {one.h1:6.4f} {joules:11.4f} {covers}"
-
-
-def _pysteps(folder: Path) -> Path | None:
-    """The interpreter of an environment that has pySTEPS; None where it cannot be installed."""
-    home = folder / "pysteps"
-    venv.create(home, with_pip=True)
-    python = home / "bin" / "python"
-    wanted = ["-c", str(ROOT / "constraints.txt"), "pysteps", "opencv-python-headless"]
-    try:
-        subprocess.run([python, "-m", "pip", "-q", "install", *wanted], check=True, timeout=INSTALL_S)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        print(f"pySTEPS is left out: {error}", file=sys.stderr)
-        return None
-    return python
 
 
 def _told_by_pysteps(python: Path, test: SequenceSet, folder: Path) -> float:
