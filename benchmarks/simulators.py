@@ -55,7 +55,7 @@ def _measured(name: str, process: Process, trajectories: int, frames: int, harde
     values = np.stack([one for one in maps if one is not None][-frames:], axis=1)
     half = trajectories // 2
     made = SequenceSet(values, None, process.meta)
-    scores = score_baselines(made.select(slice(half)), made.select(slice(half, None)))
+    scores = score_baselines(train=made.select(slice(half, None)), test=made.select(slice(half)))
     steps = process.meta.provenance["parameters"]["frame_steps"]
     trivial = best(scores)
     told = coarse_forecasts(process, 2, half, frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import pytest
 from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.errors import InvalidInput
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "domains.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "domains.md").read_text()
+DECLARED, MEASURED, *_ = (part for part in PAGE.split("\n\n") if part.startswith("|"))
+FIGURES = json.loads((ROOT / "benchmarks" / "results" / "simulators.json").read_text())["figures"]
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def rows() -> dict[str, list[str]]:
-    lines = [line.replace(r"\|", "/").strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| `")]
-    return {cells[0].strip("`"): cells for cells in lines}
+def rows(table: str = DECLARED) -> dict[str, list[str]]:
+    lines = [line.replace(r"\|", "/").strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    return {cells[0].replace("`", "").replace(", ", "_"): cells for cells in lines}
 
 
 def test_the_table_names_every_domain() -> None:
@@ -31,6 +35,20 @@ def test_a_row_says_what_the_sequences_declare(name: str) -> None:
     assert meta.boundary == (edges, edges)
     assert total.startswith(meta.conservation)
     assert float(spacing.split()[0]) == pytest.approx(meta.dt_s)
+
+
+def test_what_is_measured_is_what_the_benchmark_printed() -> None:
+    measured = rows(MEASURED)
+    assert set(measured) == {name.partition(".")[0] for name in FIGURES}
+    for name, (_, persistence, advection, best, half, step_ms, frame_cpu_s) in measured.items():
+        value, forecaster = best.split()
+        said = {
+            "persistence": persistence, "advection": advection, forecaster: value, "half_solver": half,
+            "step_ms": step_ms, "frame_cpu_s": frame_cpu_s,
+        }  # fmt: skip
+        assert {key: float(one) for key, one in said.items()} == {
+            key: FIGURES[f"{name}.{key}"]["value"] for key in said
+        }
 
 
 def test_the_first_program_prints_its_sequences(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nvp_agentkit.domains import DOMAINS
-from nvp_agentkit.domains.heat_diffusion import WIDTH_M, Furnace, Plate, advance, flames, process
+from nvp_agentkit.domains.heat_diffusion import WIDTH_M, Furnace, Plate, advance, flames, flux_divergence, process
 from nvp_agentkit.errors import InvalidInput
 
 SIZE = 32
@@ -36,6 +37,16 @@ def test_a_cosine_under_even_conductivity_decays_exactly(waves: tuple[int, int])
     rate = 1e-4 * (np.pi / WIDTH_M) ** 2 * (waves[0] ** 2 + waves[1] ** 2) + 0.004
     np.testing.assert_allclose(after.heat[0], shape * np.exp(-rate * time), atol=5e-3 * np.exp(-rate * time))
     assert float(after.time[0]) == pytest.approx(time, rel=1e-5)
+
+
+def test_heat_crosses_two_layers_as_it_crosses_resistances_in_series() -> None:
+    kappa = np.where(np.arange(SIZE) < 12, 1e-5, 1e-4)
+    dx, flux = WIDTH_M / SIZE, 0.5  # a flux of 0.5 W/m drops E by dx / kappa a cell, half of it on each side of a face
+    drop = flux * dx * (1 / kappa[:-1] + 1 / kappa[1:]) / 2
+    heat = np.concatenate([[0.0], np.cumsum(drop)]).astype(np.float32)
+    gained = flux_divergence(*(jnp.asarray(np.tile(row, (SIZE, 1)), jnp.float32) for row in (heat, kappa)), dx)
+    np.testing.assert_allclose(gained[:, 1:-1], 0, atol=1e-3 * flux / dx)
+    np.testing.assert_allclose(gained[:, [0, -1]], np.tile([flux / dx, -flux / dx], (SIZE, 1)), rtol=1e-3)
 
 
 def test_without_flames_and_cooling_the_total_is_kept_and_no_new_extreme_appears() -> None:
