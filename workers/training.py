@@ -260,7 +260,8 @@ async def _kept(put: Callable[[], Awaitable[Ref]]) -> Ref:
 
 
 async def _file(path: Path, system: System) -> ObjectRef:
-    return await system.artifacts.put(await asyncio.to_thread(path.read_bytes), SAFETENSORS)
+    with path.open("rb") as file:
+        return await system.artifacts.put_file(file, SAFETENSORS)
 
 
 async def _mask(done: Answer, system: System) -> ArrayRef | None:

@@ -44,5 +44,10 @@ def check_size(name: str, found: int, announced: int) -> None:
 
 def check(data: bytes | memoryview, digest: str) -> None:
     """Raise `DigestMismatch` unless ``data`` are the bytes that ``digest`` names."""
-    if (found := digest_of(data)) != digest:
-        raise DigestMismatch(f"these {len(data)} bytes are {found}, not {digest}; put them again")
+    check_digest(digest_of(data), digest, len(data))
+
+
+def check_digest(found: str, digest: str, size: int) -> None:
+    """Raise `DigestMismatch` unless the digest that was ``found`` is the one that was named."""
+    if found != digest:
+        raise DigestMismatch(f"these {size} bytes are {found}, not {digest}; put them again")

@@ -6,13 +6,18 @@ an empty file, and a reply might already have promised it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from nvp_agentkit.artifacts import content
 from nvp_agentkit.errors import StoreUnavailable
 
+READ_AT_ONCE = 1 << 20
 PARTIAL = "partial"  # what is being written; a killed writer's is cleared when the stack starts
 
 
@@ -36,39 +41,71 @@ class Folder:
         except OSError as error:
             raise StoreUnavailable(f"cannot read {self.path(name)}: {error.strerror}; check that folder") from error
 
+    def digest(self, name: str, size: int) -> str | None:
+        """Of the object as it lies there, read in pieces; None if there is none. Raises as `read`."""
+        try:
+            with self.path(name).open("rb") as file:
+                content.check_size(name, os.fstat(file.fileno()).st_size, size)
+                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnavailable(f"cannot read {self.path(name)}: {error.strerror}; check that folder") from error
+
     def write(self, name: str, data: bytes) -> None:
         """Place the object, unless it is there; a damaged one is replaced.
 
         Raises:
             StoreUnavailable: the folder cannot take it: full, not writable, not a folder.
         """
-        target = self.path(name)
+        with self._writing(len(data)):
+            if not _holds(self.path(name), data):
+                with self._partial() as file:
+                    file.write(data)
+                    self._place(file, self.path(name))
+
+    def write_file(self, source: BinaryIO) -> tuple[str, int]:
+        """Place the object that ``source`` holds, copied in pieces: its digest and size. Raises as `write`."""
+        size, digest = 0, hashlib.sha256()
+        with self._writing(os.fstat(source.fileno()).st_size), self._partial() as file:
+            while piece := source.read(READ_AT_ONCE):
+                file.write(piece)
+                digest.update(piece)
+                size += len(piece)
+            named = f"sha256:{digest.hexdigest()}"
+            self._place(file, self.path(content.name_of(named)))
+        return named, size
+
+    @contextmanager
+    def _writing(self, size: int) -> Iterator[None]:
         try:
-            if _holds(target, data):
-                return
-            new_folder = not target.parent.exists()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._place(target, data)
-            _sync(target.parent)
-            if new_folder:
-                _sync(target.parent.parent)
+            yield
         except OSError as error:
             raise StoreUnavailable(
-                f"cannot write {len(data):,} bytes to the artifact folder {self.root}: {error.strerror}; "
+                f"cannot write {size:,} bytes to the artifact folder {self.root}: {error.strerror}; "
                 "make room there or point NVP_ARTIFACTS_URL elsewhere"
             ) from error
 
-    def _place(self, target: Path, data: bytes) -> None:
+    @contextmanager
+    def _partial(self) -> Iterator[BinaryIO]:
+        """A file of its own for what has no name yet; gone afterwards, unless `_place` gave it one."""
         partial = self.root / PARTIAL / uuid.uuid4().hex
-        partial.parent.mkdir(exist_ok=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
+                yield file
         finally:
             partial.unlink(missing_ok=True)
+
+    def _place(self, file: BinaryIO, target: Path) -> None:
+        new_folder = not target.parent.exists()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.flush()
+        os.fsync(file.fileno())
+        Path(file.name).replace(target)
+        _sync(target.parent)
+        if new_folder:
+            _sync(target.parent.parent)
 
 
 def _holds(target: Path, data: bytes) -> bool:

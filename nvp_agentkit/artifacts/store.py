@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
 from nvp_agentkit.artifacts import arrays, content
@@ -46,6 +46,10 @@ class Artifacts:
     async def put(self, data: bytes, media_type: str = "application/octet-stream") -> ObjectRef:
         """Keep ``data``. Raises `StoreUnavailable` (disk full, bucket away): then nothing is named."""
         return await asyncio.to_thread(self._put, data, media_type)
+
+    async def put_file(self, source: BinaryIO, media_type: str = "application/octet-stream") -> ObjectRef:
+        """`put` for an open file. Into a folder it is copied in pieces; a bucket is given it whole."""
+        return await asyncio.to_thread(self._put_file, source, media_type)
 
     async def get(self, ref: ObjectRef, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """The bytes that ``ref`` names.
@@ -94,21 +98,36 @@ class Artifacts:
         self._backend.write(content.name_of(digest), data)
         return ObjectRef(uri=content.uri_of(digest), digest=digest, bytes=len(data), media_type=media_type)
 
+    def _put_file(self, source: BinaryIO, media_type: str) -> ObjectRef:
+        if not isinstance(self._backend, Folder):
+            return self._put(source.read(), media_type)
+        digest, size = self._backend.write_file(source)
+        return ObjectRef(uri=content.uri_of(digest), digest=digest, bytes=size, media_type=media_type)
+
     def _read(self, uri: str, digest: str, size: int) -> bytes:
         data = self._backend.read(content.name_in(uri, digest), size)
         if data is None:
-            raise UnknownName(f"nothing at {uri}; it was never put here or has expired: put it again")
+            raise _absent(uri)
         content.check(data, digest)
         return data
 
     def _local_path(self, ref: ObjectRef) -> Path:
-        data = self._read(ref.uri, ref.digest, ref.bytes)
         if isinstance(self._backend, Folder):
-            return self._backend.path(content.name_of(ref.digest))
+            name = content.name_in(ref.uri, ref.digest)
+            found = self._backend.digest(name, ref.bytes)
+            if found is None:
+                raise _absent(ref.uri)
+            content.check_digest(found, ref.digest, ref.bytes)
+            return self._backend.path(name)
+        data = self._read(ref.uri, ref.digest, ref.bytes)
         if self._cache is None:
             raise InvalidInput("a local path of a remote object needs a cache folder: Artifacts(url, cache=...)")
         self._cache.write(content.name_of(ref.digest), data)
         return self._cache.path(content.name_of(ref.digest))
+
+
+def _absent(uri: str) -> UnknownName:
+    return UnknownName(f"nothing at {uri}; it was never put here or has expired: put it again")
 
 
 def _check_size(ref: ObjectRef, max_bytes: int) -> None:

@@ -171,10 +171,11 @@ class AgentClient:
             units: of the values; left away, those that the file names.
             dt_s, dx_m: between frames and cells, whatever the file says.
         """
-        from nvp_agentkit.client.bringing import file_bytes
+        from nvp_agentkit.client.bringing import as_one_file
 
         source, _ = Path(path), millijoules(budget_j)
-        ref = await self.artifacts.put(await asyncio.to_thread(file_bytes, source))
+        with await asyncio.to_thread(as_one_file, source) as file:
+            ref = await self.artifacts.put_file(file)
         said_of_it = {"array": array, "units": units, "dt_s": dt_s, "dx_m": dx_m}
         spec = said(ImportSpec, domain=domain, source=ref, filename=source.name, **said_of_it)
         return await self._job(spec, budget_j, deadline_s)

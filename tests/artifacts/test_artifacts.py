@@ -46,6 +46,14 @@ async def test_what_was_put_comes_back(store: Artifacts) -> None:
     assert await store.get(ref, max_bytes=5) == b"hello"
 
 
+async def test_a_file_is_the_object_that_its_bytes_are(store: Artifacts, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 4 * 1024 * 3  # more than is copied at once
+    (tmp_path / "mine").write_bytes(data)
+    for _ in range(2):
+        with (tmp_path / "mine").open("rb") as file:
+            assert await store.put_file(file, "text/plain") == await store.put(data, "text/plain")
+
+
 async def test_nothing_at_all_can_be_kept_too(store: Artifacts) -> None:
     assert await store.get(await store.put(b""), max_bytes=0) == b""
 

@@ -22,7 +22,7 @@ from nvp_agentkit.arrayfile import file_and_array, open_array
 from nvp_agentkit.arrayfile.units import same_units
 from nvp_agentkit.arrayfile.variable import slab
 from nvp_agentkit.cli.frames import read_frames
-from nvp_agentkit.client.bringing import file_bytes
+from nvp_agentkit.client.bringing import as_one_file
 from nvp_agentkit.errors import InvalidFile, InvalidInput
 from nvp_agentkit.fields import FieldMeta, SequenceSet, open_sequences, readers, save
 from nvp_agentkit.fields.masking import fill_invalid
@@ -100,9 +100,11 @@ def test_axes_may_stand_in_any_order(tmp_path: Path, order: tuple[str, ...], kin
 
 def test_a_folder_and_a_zip_file_of_it_are_one_store(samples: Path) -> None:
     folder = taken(samples / "zarr3-folder")
-    (samples / "sent").write_bytes(file_bytes(samples / "zarr3-folder"))
+    for name in ("sent", "again"):
+        with as_one_file(samples / "zarr3-folder") as file:
+            (samples / name).write_bytes(file.read())
     np.testing.assert_array_equal(taken(samples / "sent").values, folder.values)
-    assert file_bytes(samples / "zarr3-folder") == (samples / "sent").read_bytes()
+    assert (samples / "sent").read_bytes() == (samples / "again").read_bytes()
     assert file_and_array(f"{samples / 'zarr3-folder'}:rain") == (samples / "zarr3-folder", "rain")
 
 
@@ -111,7 +113,7 @@ def test_a_folder_with_a_link_that_leads_out_is_not_sent(tmp_path: Path) -> None
     (tmp_path / "secret").write_text("mine")
     (tmp_path / "store" / "chunk").symlink_to(tmp_path / "secret")
     with pytest.raises(InvalidInput, match=r"chunk links to .*secret, outside .*store; copy it in"):
-        file_bytes(tmp_path / "store")
+        as_one_file(tmp_path / "store")
 
 
 Change = Callable[[xr.Dataset], xr.Dataset]
