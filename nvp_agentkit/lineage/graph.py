@@ -47,6 +47,7 @@ NOT_OURS = {
     "Neo.ClientError.Request.Invalid": "the graph server has just been started",  # ArcadeDB: before it knows users
     "Neo.ClientError.Transaction.TransactionNotFound": "the graph cannot keep it, is its disk full?",  # ArcadeDB
 }
+OF_THE_USER = "Neo.ClientError.Security."  # rights withheld, a password to be changed first: facts can wait for that
 AWAY_AFTER_S = 3.0  # the driver tries that long to reach a server before it counts as away
 
 
@@ -183,8 +184,12 @@ def _in_our_words(timeout_s: float) -> Iterator[None]:
         remedy = "set NVP_NEO4J_USER and NVP_NEO4J_PASSWORD"
         raise StoreUnavailable(f"the graph refused user or password; {remedy}") from error
     except bolt.ClientError as error:
-        if error.code not in NOT_OURS:
+        code = error.code or ""
+        if code.startswith(OF_THE_USER):
+            said = f"the graph does not let its user do that ({code}): {error.message}"
+            raise StoreUnavailable(f"{said}; see to its rights, or set NVP_NEO4J_USER") from error
+        if code not in NOT_OURS:
             raise
-        raise StoreUnavailable(f"{NOT_OURS[error.code]}: {error.message}") from error
+        raise StoreUnavailable(f"{NOT_OURS[code]}: {error.message}") from error
     except (bolt.Neo4jError, bolt.DriverError, OSError) as error:
         raise StoreUnavailable(f"the graph is away: {error}") from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from urllib.parse import urlsplit
 
 import pytest
+from neo4j import GraphDatabase
 
 from nvp_agentkit.errors import StackNotRunning, StoreUnavailable
 from nvp_agentkit.lineage.graph import Graph, driver_for
@@ -116,6 +117,19 @@ async def test_wrong_credentials_name_the_settings(arcadedb):
     async with Graph.connect(wrong) as graph:
         with pytest.raises(StoreUnavailable, match="NVP_NEO4J_PASSWORD"):
             await graph.ready()
+
+
+async def test_a_user_who_may_do_nothing_yet_is_the_deployments_trouble_and_loses_no_fact(place, history):
+    newcomer = place.model_copy(update={"neo4j_user": "newcomer", "neo4j_password": "change-me-first"})
+    owner = GraphDatabase.driver(place.neo4j_uri, auth=(place.neo4j_user, place.neo4j_password))
+    with owner:
+        lenient = "Arcade" in owner.get_server_info().agent  # lets in whoever has a password
+        made = "CREATE USER newcomer IF NOT EXISTS SET PASSWORD 'change-me-first' CHANGE REQUIRED"
+        owner.execute_query(made, database_="system")
+    async with Graph.connect(newcomer) as graph:
+        refused = pytest.raises(StoreUnavailable, match=r"the graph does not let its user do that .*CredentialsExpired")
+        with nullcontext() if lenient else refused:
+            assert set(await graph.write_each(history.bundles())) == {None}
 
 
 async def test_a_database_that_is_not_there_yet_is_worth_another_try(place):
