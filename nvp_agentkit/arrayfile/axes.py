@@ -88,16 +88,16 @@ def roles(variable: Variable, catalogue: Catalogue) -> tuple[str | None, ...]:
     found = [_role(dim, catalogue) for dim in variable.dims]
     if len(found) != len(variable.shape):
         raise InvalidFile(f"{variable.name}: {len(found)} names for {len(variable.shape)} axes; write it again")
-    for number, dim in enumerate(variable.dims):  # what is left is taken in the usual order, if it is as many
-        rest = [role for role in ROLES[1:] if role not in found]
-        open_axes = [at for at, role in enumerate(found) if role is None and variable.shape[at] > 1]
-        if found[number] is None and variable.shape[number] > 1:
-            if len(open_axes) > len(rest):
-                raise InvalidFile(
-                    f"{variable.name}: axis {dim!r} of {variable.shape[number]} steps beside time, rows and columns; "
-                    f"write a file of one step of it (xarray: .isel({dim}=0))"
-                )
-            found[number] = rest[0]
+    rest = [role for role in ROLES[1:] if role not in found]
+    unknown = [at for at, role in enumerate(found) if role is None and variable.shape[at] > 1]
+    if len(unknown) > len(rest):
+        dim, side = variable.dims[unknown[0]], variable.shape[unknown[0]]
+        raise InvalidFile(
+            f"{variable.name}: axis {dim!r} of {side} steps beside time, rows and columns; "
+            f"write a file of one step of it (xarray: .isel({dim}=0))"
+        )
+    for at, role in zip(unknown, rest, strict=False):  # the usual order
+        found[at] = role
     missing = [role for role in ROLES[1:] if role not in found]
     if missing or len({role for role in found if role}) != len([role for role in found if role]):
         raise InvalidFile(f"{variable.name}: axes {variable.dims}; give time, rows and columns (T, H, W), each once")

@@ -70,9 +70,9 @@ def terabytes(file: h5py.File) -> None:
 
 
 def bomb(file: h5py.File) -> None:
-    """A chunk that says 18 kB and unpacks to 256 MB."""
+    """A chunk that says 18 kB and unpacks to 64 MB."""
     rain = file.create_dataset("rain", MAPS.shape, "f4", chunks=MAPS.shape, compression="gzip")
-    rain.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1 << 28), 1))
+    rain.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1 << 26), 1))
 
 
 def nested(file: h5py.File) -> None:
