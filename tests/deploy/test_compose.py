@@ -89,11 +89,13 @@ def test_every_worker_has_a_health_check_and_writes_what_that_looks_at(ours: dic
 
 def test_what_waits_waits_for_health_and_for_the_keys(ours: dict[str, Any]) -> None:
     for name in deployment.WORKERS:
-        assert {other: how["condition"] for other, how in ours[name]["depends_on"].items()} == {
-            "redis": "service_healthy",
-            "neo4j": "service_healthy",
-            "keys": "service_completed_successfully",
-        }
+        conditions = {other: how["condition"] for other, how in ours[name]["depends_on"].items()}
+        graph = {"neo4j": "service_healthy"} if name == "recorder" else {}
+        assert conditions == {"redis": "service_healthy", "keys": "service_completed_successfully"} | graph
+
+
+def test_only_the_recorder_knows_the_graph_s_password(ours: dict[str, Any]) -> None:
+    assert [name for name, one in ours.items() if "NVP_NEO4J_PASSWORD" in one["environment"]] == ["recorder"]
 
 
 def test_each_container_sees_its_own_private_key_and_no_other(ours: dict[str, Any]) -> None:
