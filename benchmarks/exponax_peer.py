@@ -31,7 +31,7 @@ class Brackets(BaseNonlinearFun):
     inverse_laplacian: jax.Array
 
     def __init__(self, size, grad):
-        super().__init__(2, size, dealiasing_fraction=2 / 3)
+        super().__init__(2, size, dealiasing_fraction=(size / 3 + 1) / (size / 2))  # it keeps a wave fewer than said
         self.grad = grad
         laplacian = (grad**2).sum(0, keepdims=True)
         self.inverse_laplacian = jnp.where(laplacian == 0, 0, 1 / laplacian)
