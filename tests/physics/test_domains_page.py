@@ -51,6 +51,14 @@ def test_what_is_measured_is_what_the_benchmark_printed() -> None:
         }
 
 
+def test_the_cost_of_the_reference_task_is_what_the_benchmark_printed() -> None:
+    figures = json.loads((ROOT / "benchmarks" / "results" / "atlas_hw.json").read_text())["figures"]
+    section = PAGE.partition("## The reference task")[2]
+    for unit, name in (("CPU-s on", "cpu_s"), ("CPU-s,", "spin_up_cpu_s"), ("ms a step", "step_ms")):
+        assert f"{figures[name]['value']} {unit}" in section
+    assert f"(ratio {figures['vs_exponax']['value']})" in section
+
+
 def test_the_first_program_prints_its_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     exec(PROGRAMS[0], {})
     assert capsys.readouterr().out == "(2, 3, 32, 32) dissipative\n"
