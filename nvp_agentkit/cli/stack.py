@@ -131,15 +131,16 @@ def _follow(daemon: subprocess.Popen[bytes], log: Path, begins: int, board: Boar
 
     with log.open("rb") as lines:
         lines.seek(begins)
+        line = b""
         while True:
             ended = daemon.poll() is not None  # asked before the line is: what it said last is read then
-            line = lines.readline()
-            if not line:
+            line += lines.readline()
+            if not line.endswith(b"\n"):  # nothing, or half of what is being written
                 if ended:
                     raise StackError(f"the stack did not come up; see {log}")
                 time.sleep(FOLLOW_S)
                 continue
-            said = _document(line)
+            said, line = _document(line), b""
             if "error" in said:
                 raise from_wire(said["error"], said["detail"])
             if "state" not in said:
