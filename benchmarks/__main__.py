@@ -12,12 +12,23 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import atlas_hw, atlas_read, baselines, demo, hostile_files, import_time, kill_stack, simulators
+from benchmarks import (
+    atlas_hw,
+    atlas_read,
+    atlas_search,
+    baselines,
+    demo,
+    hostile_files,
+    import_time,
+    kill_stack,
+    simulators,
+)
 from benchmarks.verdict import BrokenError, Verdict
 
 BENCHMARKS: dict[str, ModuleType] = {
-    "atlas_hw": atlas_hw, "atlas_read": atlas_read, "baselines": baselines, "demo": demo,
-    "hostile_files": hostile_files, "import_time": import_time, "kill_stack": kill_stack, "simulators": simulators,
+    "atlas_hw": atlas_hw, "atlas_read": atlas_read, "atlas_search": atlas_search, "baselines": baselines,
+    "demo": demo, "hostile_files": hostile_files, "import_time": import_time, "kill_stack": kill_stack,
+    "simulators": simulators,
 }  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from nvp_agentkit.ensemble import Decision as QuorumDecision
 from nvp_agentkit.ensemble import EnsembleRecord, Vote
 from nvp_agentkit.lineage import code, edges, nodes
-from nvp_agentkit.messages import TRIVIAL, LineageRecorded, NodeFact, ObjectRef, Reading
+from nvp_agentkit.messages import TRIVIAL, ArrayRef, DatasetSpec, LineageRecorded, NodeFact, ObjectRef, Reading
 from nvp_agentkit.streams.delivery import Delivery
 
 
@@ -89,15 +90,34 @@ class RunFacts:
         self._facts.link(edges.used(self.run, data))
         return data
 
-    def made_dataset(self, ref: ObjectRef, *, domain: str, units: str, shape: tuple[int, ...]) -> None:
-        data = self._facts.add(nodes.dataset_version(ref, domain=domain, units=units, shape=shape))
+    def was_asked(self, spec: DatasetSpec) -> None:
+        self._facts.link(edges.used(self.run, self._facts.add(nodes.asked(spec))))
+
+    def made_dataset(self, ref: ObjectRef, sources: Iterable[NodeFact], **known: Any) -> None:
+        """``known``: as `nodes.dataset_version` names it; ``sources``: the datasets it was joined from."""
+        data = self._facts.add(nodes.dataset_version(ref, **known))
         self._facts.link(edges.was_generated_by(data, self.run))
+        self._facts.link(*(edges.was_derived_from(data, source) for source in sources))
+
+    def looked(self, name: str, values: ArrayRef | None, *, last: float, unit: str) -> None:
+        """What the run's dataset looks like: a number, or a series of them."""
+        ref = None if values is None else ObjectRef(uri=str(values.uri), digest=values.digest, bytes=values.nbytes)
+        n = 1 if values is None else values.cells
+        series = nodes.metric_series(self.run, None, name=name, split=nodes.WHOLE, last=last, unit=unit, n=n, ref=ref)
+        self._facts.link(edges.was_generated_by(self._facts.add(series), self.run))
+
+    def judged(self, forecaster: str, metrics: dict[str, float]) -> None:
+        """How a trivial forecaster did on held-out data."""
+        self._metrics(self._facts.add(nodes.trivial_forecaster(f"{TRIVIAL}:{forecaster}")), metrics)
 
     def made_model(
         self, ref: ObjectRef, data: NodeFact, *, domain: str, name: str, params: int, metrics: dict[str, float]
     ) -> None:
         model = self._facts.add(nodes.model_version(ref, domain=domain, name=name, params=params))
         self._facts.link(edges.was_generated_by(model, self.run), edges.was_derived_from(model, data))
+        self._metrics(model, metrics)
+
+    def _metrics(self, model: NodeFact, metrics: dict[str, float]) -> None:
         for metric, value in metrics.items():
             series = self._facts.add(nodes.metric_series(self.run, model, name=metric, split="test", last=value))
             self._facts.link(edges.was_generated_by(series, self.run), edges.evaluates(series, model))

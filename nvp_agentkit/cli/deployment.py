@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nvp_agentkit.errors import StackError
+from nvp_agentkit.embedded.stackfile import read_stack
+from nvp_agentkit.errors import StackError, StackNotRunning
 from nvp_agentkit.settings import VOTERS, Settings
 
 if TYPE_CHECKING:
@@ -35,14 +37,16 @@ def settings_for(data_dir: Path | None) -> Settings:
     return settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
 
 
-def supervisor(settings: Settings, on_event: Callable[[StackEvent], None]) -> Supervisor:
-    """The supervisor of the whole stack; it makes the keys that are missing."""
+def supervisor(
+    settings: Settings, on_event: Callable[[StackEvent], None], workers: Sequence[str] = WORKERS
+) -> Supervisor:
+    """The supervisor of the stack, whole or with these ``workers``; it makes the keys that are missing."""
     from nvp_agentkit.embedded.supervisor import Supervisor
     from nvp_agentkit.ensemble import init_keys
 
     return Supervisor(
         settings,
-        [worker(name, settings) for name in WORKERS],
+        [worker(name, settings) for name in workers],
         on_event=on_event,
         root_key=settings.keys_dir / "root.pub",
         prepare=partial(init_keys, settings.keys_dir, SIGNERS),
@@ -103,6 +107,18 @@ async def deployed(settings: Settings, *, within_s: float = READY_S) -> list[Wor
         await redis.aclose()
 
 
+async def already_there(settings: Settings) -> str:
+    """The stack that runs already, in words: that of the stream server named, or of the data folder. Else empty."""
+    if settings.redis_url is not None:
+        seen = Counter(one.name for one in await deployed(settings) if one.state == "ready")
+        return ", ".join(name if count == 1 else f"{name} x {count}" for name, count in seen.items())
+    try:
+        read_stack(settings.data_dir)
+    except StackNotRunning:
+        return ""
+    return f"the stack on {settings.data_dir}"
+
+
 def unready(seen: Iterable[WorkerState]) -> list[str]:
     """The stack's workers of which no instance says that it is ready."""
     return sorted(set(WORKERS) - {one.name for one in seen if one.state == "ready"})
@@ -126,6 +142,16 @@ async def open_account(redis: Redis, settings: Settings, account: str, *, limit_
     write_private(path, Login(account=account, password=made.password).model_dump_json())
     await accounts.register(redis, account, owner=owner)
     return Opened(await Ledger(redis).create(account, limit_mj), made.kept)
+
+
+async def account_with_room(redis: Redis, settings: Settings, account: str, *, room_mj: int, owner: str) -> None:
+    """`open_account`, topped up to ``room_mj`` that are free, however much of it was used before."""
+    from nvp_agentkit.energy.ledger import Ledger
+
+    await open_account(redis, settings, account, limit_mj=room_mj, owner=owner)
+    free_mj = (await Ledger(redis).balance(account)).free_mj
+    if free_mj < room_mj:
+        await Ledger(redis).top_up(account, room_mj - free_mj)
 
 
 def _kept_password(path: Path) -> str | None:

@@ -105,10 +105,7 @@ def _panels(last: Field, forecast: Forecast, truth: Field | None, there: NDArray
     mean, sigma = forecast.mean, forecast.std
     off = mean - (last if truth is None else truth)
     shown = np.stack([last, mean if truth is None else truth])[:, there]
-    low, high = _bounds(shown)
-    if shown.min() >= 0 and low < SKEWED * high:
-        low = 0.0
-    skewed = bool(low >= 0 and np.median(shown) - low < SKEWED * (high - low))
+    low, high, skewed = scale(shown)
     widest = _bounds(np.abs(off[there]))[1]
 
     def field(title: str, values: Field) -> Panel:
@@ -123,6 +120,14 @@ def _panels(last: Field, forecast: Forecast, truth: Field | None, there: NDArray
     if np.ptp(sigma[there]) > 0:  # a number is no map
         panels.append(Panel("stated uncertainty: one sigma", sigma, "viridis", 0.0, _bounds(sigma[there])[1]))
     return panels
+
+
+def scale(values: Field) -> tuple[float, float, bool]:
+    """Least and most of a colour scale for ``values``, and whether most of them lie so low that it must be bent."""
+    low, high = _bounds(values)
+    if values.min() >= 0 and low < SKEWED * high:
+        low = 0.0
+    return low, high, bool(low >= 0 and np.median(values) - low < SKEWED * (high - low))
 
 
 def _bounds(values: Field) -> tuple[float, float]:
@@ -148,10 +153,9 @@ def _canvas(plt: Any, panels: int, shape: tuple[int, ...]) -> tuple[Figure, list
 
 
 def _show(figure: Figure, axis: Axes, panel: Panel, there: NDArray[np.bool_], units: str) -> None:
-    from matplotlib.colors import Normalize, PowerNorm
     from matplotlib.ticker import MaxNLocator
 
-    norm = PowerNorm(0.5, panel.least, panel.most) if panel.skewed else Normalize(panel.least, panel.most)
+    norm = norm_of(panel.least, panel.most, panel.skewed)
     image = axis.imshow(np.ma.masked_array(panel.field, ~there), origin="lower", cmap=panel.colours, norm=norm)
     axis.set_facecolor(NO_VALUE)
     axis.set_title(panel.title, loc="left")
@@ -164,6 +168,13 @@ def _show(figure: Figure, axis: Axes, panel: Panel, there: NDArray[np.bool_], un
     bar.update_ticks()
     bar.set_label(units)
     bar.outline.set_visible(False)
+
+
+def norm_of(least: float, most: float, skewed: bool) -> Any:
+    """What maps values to colours."""
+    from matplotlib.colors import Normalize, PowerNorm
+
+    return PowerNorm(0.5, least, most) if skewed else Normalize(least, most)
 
 
 def _head(figure: Figure, title: str, facts: str) -> None:

@@ -156,32 +156,11 @@ class Told:
 
 
 def _ask(settings: Settings, account: str | None, frames: Frames, **wanted: Any) -> Forecast:
+    from nvp_agentkit.cli import payer
     from nvp_agentkit.client import SyncAgentClient
 
-    with SyncAgentClient.connect(account or _only_account(settings), settings=settings) as nvp:
+    with SyncAgentClient.connect(account or payer.only_account(settings), settings=settings) as nvp:
         return nvp.predict(frames.shown, **wanted)
-
-
-def _only_account(settings: Settings) -> str | None:
-    """The account that the settings name, else the one whose login is kept here.
-
-    Raises:
-        StackNotRunning: there is no stack to have one.
-        InvalidInput: there is none, or several.
-    """
-    from nvp_agentkit.client.place import find, login_file
-    from nvp_agentkit.errors import InvalidInput
-
-    if settings.account is not None:
-        return settings.account
-    find(settings)
-    folder = login_file(settings.data_dir, "any").parent
-    known = sorted(path.stem for path in folder.glob("*.json"))
-    if len(known) == 1:
-        return known[0]
-    if known:
-        raise InvalidInput(f"several accounts have a login here; say who pays: --account {' or '.join(known)}")
-    raise InvalidInput("no account has a login here; `nvp account create NAME` opens one")
 
 
 def _time(text: str | None) -> datetime | None:

@@ -6,20 +6,24 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from nvp_agentkit.client.answer import Reader
 from nvp_agentkit.client.forecast import Axes, Forecast
-from nvp_agentkit.client.job import Job
+from nvp_agentkit.client.job import FINALS, Job
 from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
 from nvp_agentkit.client.place import Place, find
 from nvp_agentkit.errors import InvalidInput, MissingExtra, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
+    EvaluateSpec,
     Event,
     ImportSpec,
+    JobCompleted,
     JobRequested,
+    JobSpec,
     ObjectRef,
     Payload,
     PredictionAbstained,
@@ -37,7 +41,7 @@ from nvp_agentkit.messages.values import INLINE_BYTES
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.accounts import require
 from nvp_agentkit.streams.connect import connect, store_errors
-from nvp_agentkit.streams.replies import ReplyReader, publish
+from nvp_agentkit.streams.replies import ReplyReader, answer, publish
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,7 +151,7 @@ class AgentClient:
         self, /, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **parameters: int
     ) -> Job:
         """Make sequences of ``domain``: trajectories, frames, size, seed. The result names the dataset."""
-        return await self._job(said(SimulateSpec, domain=domain, **parameters), budget_j, deadline_s)
+        return await self.submit(said(SimulateSpec, domain=domain, **parameters), budget_j, deadline_s)
 
     async def import_file(
         self,
@@ -178,7 +182,7 @@ class AgentClient:
             ref = await self.artifacts.put_file(file)
         said_of_it = {"array": array, "units": units, "dt_s": dt_s, "dx_m": dx_m}
         spec = said(ImportSpec, domain=domain, source=ref, filename=source.name, **said_of_it)
-        return await self._job(spec, budget_j, deadline_s)
+        return await self.submit(spec, budget_j, deadline_s)
 
     async def train(
         self,
@@ -196,7 +200,26 @@ class AgentClient:
             InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
         """
         spec = said(TrainSpec, domain=domain, data=data, members=members, seed=seed)
-        return await self._job(spec, budget_j, deadline_s)
+        return await self.submit(spec, budget_j, deadline_s)
+
+    async def evaluate(
+        self, domain: str, *, data: ObjectRef, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S
+    ) -> Job:
+        """Score every trivial forecaster on what training on ``data`` would not see; the result has `scores`."""
+        return await self.submit(said(EvaluateSpec, domain=domain, data=data), budget_j, deadline_s)
+
+    async def submit(
+        self, spec: JobSpec, budget_j: float | None, deadline_s: float = JOB_DEADLINE_S, *, name: str | None = None
+    ) -> Job:
+        """Any job. One that has a ``name`` is done once however often it is asked for: a second asker follows the
+        first one's, and only if that ended badly it is begun anew.
+        """
+        until = time.time() + seconds(deadline_s)
+        async with within(min(deadline_s, ANSWER_S)):
+            job_id = None if name is None else await self._id_of(name)
+            event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), until, id=job_id)
+            await publish(self._redis, self.account, "jobs", event)
+        return Job(self._redis, self.account, event.id, until)
 
     async def frames(self, dataset: ObjectRef, *, trajectory: int = 0, first: int = 0, count: int = 2) -> NDArray[Any]:
         """Frames of a dataset that a job made, shape (count, H, W) float32, the oldest first.
@@ -243,16 +266,20 @@ class AgentClient:
 
         return Artifacts.from_settings(self._place.settings)
 
-    async def _job(self, spec: SimulateSpec | ImportSpec | TrainSpec, budget_j: float | None, deadline_s: float) -> Job:
-        until = time.time() + seconds(deadline_s)
-        event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), until)
-        async with within(min(deadline_s, ANSWER_S)):
-            await publish(self._redis, self.account, "jobs", event)
-        return Job(self._redis, self.account, event.id, until)
+    async def _id_of(self, name: str) -> str:
+        for attempt in count(1):
+            job_id = f"{name}-{attempt}"
+            ended = await answer(self._redis, self.account, job_id, FINALS)
+            if ended is None or isinstance(ended.payload, JobCompleted):
+                break
+        return job_id
 
-    def _event(self, payload: Payload, subject: str, budget_mj: int, until: float) -> Event:
+    def _event(
+        self, payload: Payload, subject: str, budget_mj: int, until: float, *, id: str | None = None
+    ) -> Event:
         return new_event(
             payload,
+            id=id,
             source=f"nvp:agent:{self.account}",
             subject=subject,
             deadline=datetime.fromtimestamp(until, UTC),

@@ -90,6 +90,8 @@ class SyncAgentClient:
     simulate = _starting(AgentClient.simulate)
     import_file = _starting(AgentClient.import_file)
     train = _starting(AgentClient.train)
+    evaluate = _starting(AgentClient.evaluate)
+    submit = _starting(AgentClient.submit)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

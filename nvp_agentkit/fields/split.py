@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.fields.leaks import require_apart
 from nvp_agentkit.fields.sequence import SequenceSet
 
 MIN_TRAJECTORIES = 3  # fewer cannot give one each to training, validation and test
@@ -21,20 +22,29 @@ class Split:
     rule: str
     gap: int = 0
 
+    @property
+    def test_begins(self) -> tuple[int, int]:
+        """Trajectory and frame of the whole at which the test set begins."""
+        if self.gap == 0:
+            return self.train.trajectories + self.validation.trajectories, 0
+        return 0, self.train.frames + self.validation.frames + 2 * self.gap
+
 
 def split(sequences: SequenceSet) -> Split:
     """By trajectory, 70 / 15 / 15 %, at least one each; fewer than three trajectories are cut in time.
+
+    No frame is in two parts, whatever trajectory it stands in: overlapping imports of one file are refused.
 
     Time blocks are the weaker test: the last block continues the weather of the first, and a slow process
     remembers over any gap we can afford. So the gap is the larger of 2 frames and 5 % of the sequence, the rule
     is written into the provenance of every part, and nobody reads such a score as one on unseen trajectories.
 
     Raises:
-        InvalidField: too few frames for three blocks.
+        InvalidField: too few frames for three blocks, or a frame that would be in two parts.
     """
-    if sequences.trajectories >= MIN_TRAJECTORIES:
-        return _by_trajectory(sequences)
-    return _by_time(sequences)
+    parts = _by_trajectory(sequences) if sequences.trajectories >= MIN_TRAJECTORIES else _by_time(sequences)
+    require_apart({"training": parts.train, "validation": parts.validation, "test": parts.test})
+    return parts
 
 
 def _by_trajectory(sequences: SequenceSet) -> Split:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from nvp_agentkit.errors import UnknownName
 from nvp_agentkit.lineage.vocabulary import checked_properties
-from nvp_agentkit.messages import NodeFact, ObjectRef, Reading
+from nvp_agentkit.messages import DatasetSpec, NodeFact, ObjectRef, Reading
 from nvp_agentkit.messages.values import canonical_json, digest_of
 
 # First word of an id -> label, for what is named by its content.
@@ -21,6 +21,8 @@ KINDS = {
     "decision": "Decision", "vote": "Vote", "batch": "PredictionBatch", "assertion": "Assertion",
     "trivial": "ModelVersion",
 }
+
+WHOLE = "all"  # the split of what is said of a whole dataset
 
 
 def content_id(kind: str, content: object) -> str:
@@ -52,11 +54,17 @@ def node(label: str, id: str, **properties: Any) -> NodeFact:
 
 
 def dataset_version(
-    ref: ObjectRef, *, domain: str | None = None, units: str | None = None, shape: tuple[int, ...] | None = None
+    ref: ObjectRef,
+    *,
+    domain: str | None = None,
+    units: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    dt_s: float | None = None,
+    dx_m: float | None = None,
 ) -> NodeFact:
     """Sequences, or a file they were read from, by the digest of the bytes."""
     return node("DatasetVersion", f"dataset:{ref.digest}", digest=ref.digest, uri=ref.uri, bytes=ref.bytes,
-                domain=domain, units=units, shape=None if shape is None else list(shape))
+                domain=domain, units=units, shape=None if shape is None else list(shape), dt_s=dt_s, dx_m=dx_m)
 
 
 def model_version(
@@ -75,6 +83,17 @@ def trivial_forecaster(model_id: str) -> NodeFact:
 def config(content: dict[str, Any], *, seed: int | None = None) -> NodeFact:
     """What determined the numbers of a run: the canonical JSON of its configuration."""
     return node("Config", content_id("config", [content, seed]), json=canonical_json(content).decode(), seed=seed)
+
+
+def asked(spec: DatasetSpec) -> NodeFact:
+    """The configuration of a run that makes data: what was asked for, so that who asks again finds what was made."""
+    return config({name: _by_digest(value) for name, value in spec})
+
+
+def _by_digest(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_by_digest(one) for one in value]
+    return value.digest if isinstance(value, ObjectRef) else value
 
 
 def code_version(

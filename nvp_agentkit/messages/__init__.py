@@ -3,13 +3,19 @@
 from nvp_agentkit.messages.envelope import TYPES, Event, decode, new_event, reply_id
 from nvp_agentkit.messages.facts import EdgeFact, LineageRecorded, NodeFact
 from nvp_agentkit.messages.jobs import (
+    CheckSpec,
+    DatasetSpec,
+    EvaluateSpec,
+    ForecasterScore,
     ImportSpec,
     JobCompleted,
     JobFailed,
     JobProgressed,
     JobRefused,
     JobRequested,
+    JobSpec,
     JobSuspended,
+    JoinSpec,
     MemberReport,
     SimulateSpec,
     TrainSpec,
@@ -35,9 +41,10 @@ from nvp_agentkit.messages.values import (
 )
 
 __all__ = [
-    "TRIVIAL", "TYPES", "AccountName", "ArrayRef", "Digest", "DomainName", "EdgeFact", "Event", "ImportSpec",
-    "JobCompleted", "JobFailed", "JobProgressed", "JobRefused", "JobRequested", "JobSuspended", "LineageRecorded",
-    "MemberReport", "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained", "PredictionCertified",
+    "TRIVIAL", "TYPES", "AccountName", "ArrayRef", "CheckSpec", "DatasetSpec", "Digest", "DomainName", "EdgeFact",
+    "EvaluateSpec", "Event", "ForecasterScore", "ImportSpec", "JobCompleted", "JobFailed", "JobProgressed",
+    "JobRefused", "JobRequested", "JobSpec", "JobSuspended", "JoinSpec", "LineageRecorded", "MemberReport",
+    "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained", "PredictionCertified",
     "PredictionCompleted", "PredictionRefused", "PredictionRequested", "Reading", "SimulateSpec", "TrainSpec",
     "VoteCast", "decode", "new_event", "reply_id",
 ]

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nvp_agentkit.messages.values import DomainName, ObjectRef, Payload, Reading
+from nvp_agentkit.messages.values import ArrayRef, DomainName, ObjectRef, Payload, Reading
+
+MAX_PARTS = 512  # datasets joined at once; their digests stand in one text of the graph
 
 
 class SimulateSpec(Payload):
@@ -43,10 +45,38 @@ class TrainSpec(Payload):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
+class JoinSpec(Payload):
+    """Put datasets of one process on one grid together: their trajectories, in the order given."""
+
+    kind: Literal["join"] = "join"
+    domain: DomainName
+    parts: tuple[ObjectRef, ...] = Field(min_length=2, max_length=MAX_PARTS)
+
+
+class EvaluateSpec(Payload):
+    """Score every trivial forecaster on the held-out part of ``data``."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    domain: DomainName
+    data: ObjectRef
+
+
+class CheckSpec(Payload):
+    """Look whether every value of ``data`` is finite and no held-out frame is among those that teach."""
+
+    kind: Literal["check"] = "check"
+    domain: DomainName
+    data: ObjectRef
+
+
+DatasetSpec = SimulateSpec | ImportSpec | JoinSpec  # what makes a dataset
+JobSpec = DatasetSpec | TrainSpec | EvaluateSpec | CheckSpec
+
+
 class JobRequested(Payload):
     """One job. The envelope carries ``budgetmj`` (never absent) and ``deadline``."""
 
-    spec: Annotated[SimulateSpec | ImportSpec | TrainSpec, Field(discriminator="kind")]
+    spec: Annotated[JobSpec, Field(discriminator="kind")]
 
 
 class JobProgressed(Payload):
@@ -80,8 +110,28 @@ class MemberReport(Payload):
     steps: int
 
 
+class ForecasterScore(Payload):
+    """How one forecaster does on held-out data, one step ahead.
+
+    ``vrmse_low`` and ``vrmse_high`` hold 95% of VRMSE's resamples and are not there where there is too little to draw
+    from. ``bands``: nRMSE by wavenumber, where no cell is masked. ``coverage_90``: share of truth in the 90% interval
+    that the forecaster claims. ``spread_skill``: claimed sigma over RMS error, 1 is honest. ``cpu_s``: of one forecast.
+    """
+
+    name: str = Field(max_length=64)
+    vrmse: float
+    vrmse_low: float | None = None
+    vrmse_high: float | None = None
+    h1: float
+    bands: dict[str, float] = Field(default_factory=dict)
+    budget_error: float
+    coverage_90: float
+    spread_skill: float
+    cpu_s: float
+
+
 class JobCompleted(Payload):
-    """A job's result: a dataset for `simulate` and `import`, an ensemble for `train`."""
+    """A job's result: a dataset for `simulate`, `import` and `join`, an ensemble for `train`, scores for `evaluate`."""
 
     job_id: str
     kind: str = Field(max_length=32, description="as in the request's `spec`, of which there may be more kinds later")
@@ -91,6 +141,8 @@ class JobCompleted(Payload):
     summary: dict[str, float | int | str] = Field(default_factory=dict)
     members: tuple[MemberReport, ...] = ()
     baselines: dict[str, float] = Field(default_factory=dict, description="name -> VRMSE on held-out trajectories")
+    scores: tuple[ForecasterScore, ...] = ()
+    arrays: dict[str, ArrayRef] = Field(default_factory=dict, description="maps to look at, by name")
 
 
 class JobRefused(Payload):

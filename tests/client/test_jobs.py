@@ -9,7 +9,16 @@ import pytest
 
 from nvp_agentkit.client import AgentClient, Job
 from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, ComputeFailed, DeadlineExceeded
-from nvp_agentkit.messages import JobCompleted, JobFailed, JobProgressed, JobRefused, JobSuspended, Reading, new_event
+from nvp_agentkit.messages import (
+    JobCompleted,
+    JobFailed,
+    JobProgressed,
+    JobRefused,
+    JobSuspended,
+    Reading,
+    SimulateSpec,
+    new_event,
+)
 from nvp_agentkit.streams.progress import report
 
 READING = Reading(mj=900, lo_mj=500, hi_mj=3000, method="modelled", sensor="cpu-time")
@@ -104,3 +113,14 @@ async def test_two_jobs_at_once_do_not_hear_each_other(nvp, desk) -> None:
         await desk.answer(JobCompleted(job_id=job.id, kind="simulate", energy=READING, seconds=1.0), job.id)
     assert [line.step async for line in first] == []
     assert [line.step async for line in second] == [7]
+
+
+async def test_a_named_job_is_asked_for_twice_and_is_one_unless_it_ended_badly(nvp, desk) -> None:
+    spec = SimulateSpec(domain="plasma_physics")
+    first, second = [await nvp.submit(spec, 5, name="shard") for _ in range(2)]
+    assert first.id == second.id
+    await desk.answer(JobRefused(job_id=first.id, code="insufficient_joules", detail="2 J left"), first.id)
+    third = await nvp.submit(spec, 5, name="shard")
+    assert third.id != first.id
+    await desk.answer(JobCompleted(job_id=third.id, kind="simulate", energy=READING, seconds=1.0), third.id)
+    assert (await (await nvp.submit(spec, 5, name="shard")).result()).job_id == third.id

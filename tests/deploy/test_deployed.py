@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from nvp_agentkit.cli import deployment
-from nvp_agentkit.cli.demo.story import already_there
+from nvp_agentkit.cli.deployment import already_there
 from nvp_agentkit.errors import StackError
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.health import announce

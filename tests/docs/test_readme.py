@@ -96,6 +96,24 @@ def test_the_page_on_forecasts_runs_as_it_stands(
     assert explained >= {*names["dataset"].variables, *names["dataset"].attrs}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_page_on_the_atlas_runs_as_it_stands(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stack)
+    _, printed = run((ROOT / "docs" / "atlas.md").read_text(), stack)
+    brought, judged, checked, drawn, _, again, listed, shown, alike = printed
+    assert "rain: 1 x 80 frames of 48x64 cells in mm/h" in brought
+    assert judged.splitlines()[1].startswith(("advection", "lagrangian_increment"))
+    assert "intervals by blocks of frames" in judged
+    assert (stack / "rain-forecasts.png").stat().st_size > 1000
+    assert "none is in two parts" in checked
+    assert "film: rain.gif" in drawn
+    assert (json.loads(again)["jobs_done_before"], json.loads(again)["mj"]) == (2, 0)
+    assert [line.split()[0] for line in listed.splitlines()[:3]] == ["domain", "heat_diffusion", "rain"]
+    assert "seed" in shown
+    assert alike.splitlines()[1].split()[1] in ("plasma_physics", "rain")
+
+
 def test_the_page_on_files_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run((ROOT / "docs" / "files.md").read_text(), tmp_path)

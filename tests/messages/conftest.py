@@ -14,6 +14,10 @@ READING = messages.Reading(mj=1200, lo_mj=600, hi_mj=2400, method="modelled", se
 MEMBER = messages.MemberReport(
     voter="voter-0", model_id="m-0", model=OBJECT, parameters=10_000, seed=1, width=16, vrmse=0.2, skill=0.3, steps=400
 )
+SCORE = messages.ForecasterScore(
+    name="advection", vrmse=0.2, vrmse_low=0.18, vrmse_high=0.23, h1=0.3, bands={"k<8": 0.1}, budget_error=0.01,
+    coverage_90=0.88, spread_skill=0.9, cpu_s=0.002,
+)
 EXAMPLES: tuple[Payload, ...] = (
     messages.PredictionRequested(domain="plasma_physics", field=ARRAY, assurance="quorum"),
     messages.PredictionCompleted(request_id="r", model_id="m-0", mean=ARRAY, log_var=ARRAY, energy=READING),
@@ -33,7 +37,7 @@ EXAMPLES: tuple[Payload, ...] = (
     ),
     messages.JobCompleted(
         job_id="j", kind="train", energy=READING, seconds=9.5, members=(MEMBER,), baselines={"persistence": 0.4},
-        summary={"units": "J", "frames": 41, "coverage_90": 0.91},
+        summary={"units": "J", "frames": 41, "coverage_90": 0.91}, scores=(SCORE,), arrays={"truth": ARRAY},
     ),
     messages.JobRefused(job_id="j", code="budget_too_small", detail="0.5 J asked, 20 J needed", needed_mj=20_000),
     messages.JobSuspended(job_id="j", reason="budget spent", energy=READING, checkpoint=OBJECT),

@@ -18,6 +18,7 @@ NEEDS = {
     "up": "model,graph,observability,embedded",
     "worker inference": "model,observability",
     "lineage x": "graph",
+    "atlas list": "graph",
 }
 
 Base = Callable[..., subprocess.CompletedProcess[str]]

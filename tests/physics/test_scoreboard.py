@@ -41,3 +41,10 @@ def test_masked_cells_count_for_nothing_and_have_no_spectrum() -> None:
 def test_a_trajectory_without_a_window_is_refused() -> None:
     with pytest.raises(InvalidField, match="at least 3"):
         scoreboard(trivial_forecasters(drifting(6)), drifting(2), process_time)
+
+
+def test_of_one_trajectory_blocks_of_frames_say_how_sure_a_score_is() -> None:
+    rows = scoreboard(trivial_forecasters(drifting(6)), drifting(20, gain=1.05), process_time)
+    assert all(row.vrmse.low < row.vrmse.value < row.vrmse.high for row in rows if row.name != "climatology")
+    few = scoreboard(trivial_forecasters(drifting(6)), drifting(7), process_time)
+    assert all(np.isnan(row.vrmse.low) for row in few)  # five windows are one block

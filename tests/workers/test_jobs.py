@@ -32,7 +32,7 @@ from nvp_agentkit.messages import (
     decode,
 )
 from nvp_agentkit.streams import Delivery, names
-from nvp_agentkit.workers import refusals, training
+from nvp_agentkit.workers import keeping, refusals, training
 
 
 async def work(bench, delivery: Delivery) -> Payload:
@@ -249,7 +249,7 @@ async def test_a_result_that_cannot_be_kept_at_once_is_kept_later_and_not_comput
         full.unlink()
         yield 0.0
 
-    monkeypatch.setattr(training, "KEEP_WAITS_S", make_room())
+    monkeypatch.setattr(keeping, "KEEP_WAITS_S", make_room())
     done = await work(bench, bench.simulation())
     assert isinstance(done, JobCompleted)
     assert await bench.system.artifacts.get(done.dataset)
@@ -259,7 +259,7 @@ async def test_a_result_that_cannot_be_kept_at_once_is_kept_later_and_not_comput
 async def test_a_result_that_can_never_be_kept_is_paid_once_and_not_computed_again(
     bench, full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "KEEP_WAITS_S", (0.0,))
+    monkeypatch.setattr(keeping, "KEEP_WAITS_S", (0.0,))
     with pytest.raises(NvpError, match=r"done, but the result cannot be kept: .* make room there") as caught:
         await training.answer(bench.simulation(), bench.system)
     assert not caught.value.retryable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from rich.table import Table
 from nvp_agentkit.arrayfile import file_and_array
 from nvp_agentkit.cli.demo.options import Options
 from nvp_agentkit.cli.inspect import short
-from nvp_agentkit.cli.screen import progress_bar
+from nvp_agentkit.cli.watching import joules_so_far, watch
 from nvp_agentkit.client import AgentClient, Forecast
-from nvp_agentkit.client.job import Job
 from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import InvalidInput, NvpError
@@ -85,7 +83,7 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
         job = await nvp.import_file(
             path, domain=domain, array=array, units=options.units, budget_j=DATA_BUDGET_J
         )
-    done = await _watch(job, console, lambda line: f"{line.used_mj / 1000:.1f} J")
+    done = await watch(job, console, joules_so_far)
     ref, about = done.dataset, done.summary
     if ref is None:
         raise NvpError("the job ended without a dataset")
@@ -103,7 +101,7 @@ async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: C
     """Act three: an ensemble of three within a budget of joules."""
     title(console, 3, f"Train three members within {options.budget_j:g} J")
     job = await nvp.train(dataset.domain, data=dataset.ref, budget_j=options.budget_j, seed=options.seed)
-    done = await _watch(job, console, _training_line)
+    done = await watch(job, console, _training_line)
     table = Table("voter", "parameters", "steps", "VRMSE", "skill", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for member in done.members:
         table.add_row(
@@ -202,22 +200,6 @@ def picture(dataset: Dataset, answer: Shown, options: Options) -> Path:
     title = f"{dataset.domain}, one frame ahead, certified by quorum"
     draw(path, answer.frames[-1], answer.forecast, title=title, truth=answer.truth)
     return path
-
-
-async def _watch(job: Job, console: Console, text: Callable[[JobProgressed], str]) -> JobCompleted:
-    """Follow a job: a bar on a terminal, elsewhere a line a phase and a judgement."""
-    said: set[tuple[str, str | None, float | None]] = set()
-    with progress_bar(console) as bars:
-        bar = bars.add_task("waiting", total=1.0, told="")
-        async for line in job:
-            done = line.step / line.steps if line.steps else line.used_mj / max(line.granted_mj, 1)
-            bars.update(bar, completed=min(done, 1.0), description=f"{line.phase:<11}", told=text(line))
-            news = (line.phase, line.note, line.skill if line.phase == "validating" else None)
-            if not console.is_terminal and line.phase != "training" and news not in said:
-                console.print(f"   {' '.join(filter(None, (line.note, line.phase)))}: {text(line)}")
-            said.add(news)
-        bars.update(bar, completed=1.0)
-    return await job.result()
 
 
 def _training_line(line: JobProgressed) -> str:

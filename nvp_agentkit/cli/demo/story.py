@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
 from rich.console import Console
 
 from nvp_agentkit.cli import deployment
@@ -21,12 +19,10 @@ from nvp_agentkit.cli.demo.options import Options
 from nvp_agentkit.cli.screen import Board
 from nvp_agentkit.client import AgentClient, Forecast
 from nvp_agentkit.client.place import find
-from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.embedded.supervisor import Supervisor, ends_on_signal
 from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.energy.meter import modelled
-from nvp_agentkit.errors import StackNotRunning
 from nvp_agentkit.messages import JobCompleted
 from nvp_agentkit.messages.checks import millijoules
 from nvp_agentkit.settings import Settings
@@ -69,7 +65,7 @@ async def tell(options: Options, console: Console) -> Played | None:
     began = time.monotonic()
     with ends_on_signal() as interrupted:
         async with AsyncExitStack() as stack:
-            there = await already_there(options.settings)
+            there = await deployment.already_there(options.settings)
             own = not there
             settings, running = await stack.enter_async_context(_stack(options, console, there))
             played = await _play(options, settings, running, console)
@@ -89,7 +85,8 @@ async def _play(options: Options, settings: Settings, running: Supervisor | None
     """Acts two to seven."""
     redis = await connect(settings)
     try:
-        await _account(redis, settings, options.budget_j)
+        room_mj = millijoules(options.budget_j + ROOM_J)
+        await deployment.account_with_room(redis, settings, ACCOUNT, room_mj=room_mj, owner=OWNER)
         before = await Ledger(redis).balance(ACCOUNT)
         unseen_cpu_s = 0.0
         async with AgentClient.connect(ACCOUNT, settings=settings) as nvp:
@@ -111,18 +108,6 @@ async def _play(options: Options, settings: Settings, running: Supervisor | None
         return Played(trained, answer.forecast, picture, charged_mj, unseen_cpu_s)
     finally:
         await redis.aclose()
-
-
-async def already_there(settings: Settings) -> str:
-    """The stack that runs already, in words: that of the stream server named, or of the data folder. Else empty."""
-    if settings.redis_url is not None:
-        seen = Counter(one.name for one in await deployment.deployed(settings) if one.state == "ready")
-        return ", ".join(name if count == 1 else f"{name} x {count}" for name, count in seen.items())
-    try:
-        read_stack(settings.data_dir)
-    except StackNotRunning:
-        return ""
-    return f"the stack on {settings.data_dir}"
 
 
 @asynccontextmanager
@@ -148,15 +133,6 @@ async def _stack(options: Options, console: Console, there: str) -> AsyncIterato
         yield settings, running
     finally:
         await running.stop()
-
-
-async def _account(redis: Redis, settings: Settings, budget_j: float) -> None:
-    """An energy account with room for this demo, however often it was played before."""
-    room_mj = millijoules(budget_j + ROOM_J)
-    await deployment.open_account(redis, settings, ACCOUNT, limit_mj=room_mj, owner=OWNER)
-    free = (await Ledger(redis).balance(ACCOUNT)).free_mj
-    if free < room_mj:
-        await Ledger(redis).top_up(ACCOUNT, room_mj - free)
 
 
 def _closing(console: Console, options: Options, *, own: bool) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from . import data, serving, training, trivial
+from . import atlas, data, serving, training, trivial
 
 OPERATIONS = {
     "simulate": data.simulate,
     "import": data.import_file,
+    "join": atlas.join_files,
+    "evaluate": atlas.evaluate,
+    "check": atlas.check,
     "train": training.train,
     "load": serving.load,
     "predict": serving.predict,

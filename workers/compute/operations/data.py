@@ -9,9 +9,10 @@ from typing import Any
 
 from nvp_agentkit.domains import get_domain
 from nvp_agentkit.energy.budget import require_useful
+from nvp_agentkit.errors import BudgetExhausted
+from nvp_agentkit.fields.description import describe
 from nvp_agentkit.fields.readers import Meant, take_in
-from nvp_agentkit.fields.sequence import FieldMeta
-from nvp_agentkit.fields.storage import save
+from nvp_agentkit.fields.storage import open_sequences, save
 
 from ..call import Arrays, Call
 from ..spending import Allowance
@@ -42,7 +43,7 @@ def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
 
     sequences = simulator.simulate(params["trajectories"], params["frames"], params["size"], params["seed"], progress)
     save(sequences, Path(params["out"]))
-    return _told(sequences.values.shape, sequences.meta, missing=0), []
+    return made(call, missing=0)
 
 
 def import_file(call: Call) -> tuple[dict[str, Any], Arrays]:
@@ -69,13 +70,26 @@ def import_file(call: Call) -> tuple[dict[str, Any], Arrays]:
     taken = take_in(Path(params["path"]), Path(params["out"]), meant, array=params["array"], progress=progress)
     frames = taken.shape[0] * taken.shape[1]
     call.progress(phase="reading", step=frames, steps=frames)
-    return _told(taken.shape, taken.meta, taken.missing), []
+    return made(call, taken.missing)
 
 
-def _told(shape: tuple[int, ...], meta: FieldMeta, missing: int) -> dict[str, Any]:
+def made(call: Call, missing: int) -> tuple[dict[str, Any], Arrays]:
+    """What lies at ``params["out"]``, and what it looks like: series by name, if the budget still has room for that."""
+    sequences = open_sequences(Path(call.params["out"]))
+    meta, shape = sequences.meta, sequences.values.shape
     sides = dict(zip(("trajectories", "frames", "height", "width"), shape, strict=True))
+    allowance = Allowance(call.spending, stop=call.stop_reason)
+    try:
+        found = describe(sequences, lambda done, of: allowance.require(done, "describing the data"))
+    except BudgetExhausted:  # the data was paid for and is there; that is what was asked for
+        series, statistics = {}, {}
+    else:
+        series = {name: getattr(found, name) for name in ("total", "entropy", "spectrum", "descriptor")}
+        statistics = found.statistics
     return {
         "about": sides | {"units": meta.units, "dt_s": meta.dt_s, "dx_m": meta.dx_m, "masked_cells": missing},
         "meta": asdict(meta) | {"provenance": dict(meta.provenance)},
+        "series": list(series),
+        "statistics": statistics,
         "environment": environment(),
-    }
+    }, list(series.values())

@@ -60,6 +60,7 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
         for recipe, one in zip(recipes, trained, strict=True)
     ]
     mask = _ever_observed(parts.train)
+    trajectory, frame = parts.test_begins
     values = {
         "members": members,
         "baselines": test,
@@ -67,7 +68,7 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
         "config": recipes[0].config.to_dict(),
         "configs": {recipe.voter: recipe.config.to_dict() for recipe in recipes},
         "stopped_by": allowance.stopped_by,
-        "held_out": _held_out(parts),
+        "held_out": {"rule": parts.rule, "trajectory": trajectory, "frame": frame},
         "frames": [context, *parts.train.grid],
         "units": parts.train.meta.units,
         "environment": environment(),
@@ -146,12 +147,3 @@ def _ever_observed(data: SequenceSet) -> np.ndarray | None:
         return None
     observed: np.ndarray = np.logical_or.reduce(data.mask, axis=(0, 1))
     return None if observed.all() else observed
-
-
-def _held_out(parts: Split) -> dict[str, Any]:
-    """Where the test set begins in the data it was cut from."""
-    if parts.gap == 0:
-        first = parts.train.trajectories + parts.validation.trajectories
-        return {"rule": parts.rule, "trajectory": first, "frame": 0}
-    frame = parts.train.frames + parts.validation.frames + 2 * parts.gap
-    return {"rule": parts.rule, "trajectory": 0, "frame": frame}

@@ -1,0 +1,140 @@
+"""Filling the atlas: a file of the user's, or an equation's trajectories in jobs of a few each."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nvp_agentkit import __version__
+from nvp_agentkit.arrayfile import file_and_array
+from nvp_agentkit.cli.atlas.session import Order
+from nvp_agentkit.cli.screen import console, progress_bar
+from nvp_agentkit.cli.watching import joules_so_far, watch
+from nvp_agentkit.client.limits import said
+from nvp_agentkit.energy.accounts import joules
+from nvp_agentkit.errors import InvalidInput, NvpError
+from nvp_agentkit.lineage import catalogue
+from nvp_agentkit.lineage.graph import Graph
+from nvp_agentkit.lineage.nodes import asked
+from nvp_agentkit.messages import DatasetSpec, JobCompleted, JobProgressed, JoinSpec, ObjectRef, SimulateSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from nvp_agentkit.client import AgentClient
+
+SHARD = 4  # trajectories a job: little is lost with one, and several machines find work
+AT_ONCE = 16  # jobs that wait or run
+
+
+async def bring_in(order: Order, asked_for: str, domain: str, **meaning: Any) -> JobCompleted:
+    """A file of the user's, FILE or FILE:ARRAY, as a dataset of ``domain``. ``meaning``: units, dt_s, dx_m.
+
+    Raises:
+        InvalidInput: there is no such file; said before anything starts.
+    """
+    path, array = file_and_array(asked_for)
+    if not path.exists():
+        raise InvalidInput(f"{path}: no such file; give the path of a field, as FILE or FILE:ARRAY")
+    async with order.client() as (nvp, _):
+        job = await nvp.import_file(path, domain=domain, array=array, budget_j=order.budget_j, **meaning)
+        return await watch(job, console(stderr=True), joules_so_far)
+
+
+def shards(domain: str, trajectories: int, frames: int, size: int, seed: int) -> list[SimulateSpec]:
+    """The jobs that make so many trajectories, each with a seed of its own that follows from ``seed``."""
+    starts = range(0, trajectories, SHARD)
+    return [
+        said(
+            SimulateSpec,
+            domain=domain,
+            trajectories=min(SHARD, trajectories - start),
+            frames=frames,
+            size=size,
+            seed=_seed(seed, number),
+        )
+        for number, start in enumerate(starts)
+    ]
+
+
+def _seed(seed: int, number: int) -> int:
+    """Shard 0 has ``seed`` itself; the others lie so far apart that two atlases share none."""
+    if number == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4]) >> 1
+
+
+@dataclass(frozen=True)
+class Made:
+    """A whole dataset, the jobs it is made of, how many of these were done before, and what the others cost."""
+
+    ref: ObjectRef
+    jobs: int
+    there: int
+    mj: int
+
+
+async def make(order: Order, specs: list[SimulateSpec]) -> Made:
+    """All ``specs``, as one dataset. What the graph has already is not made again, what is under way is waited for.
+
+    Raises:
+        NvpError: jobs failed; the others have ended, and the next call goes on from there.
+    """
+    screen = console(stderr=True)
+    async with order.client(len(specs) + 1) as (nvp, there), Graph.connect(there) as graph:
+        await nvp.recorded()
+        known = [await catalogue.made(graph, spec, version=__version__) for spec in specs]
+        missing = [spec for spec, ref in zip(specs, known, strict=True) if ref is None]
+        with progress_bar(screen) as bars:
+            work = _Work(nvp, order.budget_j, screen, bars, bars.add_task("simulating", total=len(missing), told=""))
+            made = iter(_all_done(await asyncio.gather(*map(work.done, missing), return_exceptions=True)))
+        refs = [next(made) if ref is None else ref for ref in known]
+        whole = refs[0]
+        if len(refs) > 1:
+            spec = said(JoinSpec, domain=specs[0].domain, parts=tuple(refs))
+            whole = await catalogue.made(graph, spec, version=__version__) or await work.done(spec)
+    return Made(whole, len(specs), len(specs) - len(missing), work.mj)
+
+
+def _all_done(ended: list[ObjectRef | BaseException]) -> list[ObjectRef]:
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in ended if isinstance(one, ObjectRef)]
+
+
+class _Work:
+    """Jobs under way, on one bar; where nothing can be drawn, a line a job."""
+
+    def __init__(self, nvp: AgentClient, budget_j: float, screen: Console, bars: Progress, bar: TaskID) -> None:
+        self.mj = 0
+        self._nvp, self._budget_j, self._screen, self._bars, self._bar = nvp, budget_j, screen, bars, bar
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._ended = 0
+        self._under_way: dict[str, JobProgressed] = {}
+
+    async def done(self, spec: DatasetSpec) -> ObjectRef:
+        """The dataset that ``spec`` asks for, made."""
+        async with self._free:
+            job = await self._nvp.submit(spec, self._budget_j, name=asked(spec).id)
+            async for line in job:
+                self._under_way[job.id] = line
+                self._draw()
+            ended = await job.result()
+        if ended.dataset is None:
+            raise NvpError(f"job {job.id} ended without a dataset")
+        self._under_way.pop(job.id, None)
+        self._ended, self.mj = self._ended + 1, self.mj + ended.energy.mj
+        self._draw()
+        if not self._screen.is_terminal:
+            self._screen.print(f"   {spec.kind} {self._ended}: {joules(ended.energy.mj)} {ended.energy.method}")
+        return ended.dataset
+
+    def _draw(self) -> None:
+        lines = self._under_way.values()
+        running = sum(line.step / line.steps for line in lines if line.steps)
+        used_j = (self.mj + sum(line.used_mj for line in lines)) / 1000
+        self._bars.update(self._bar, completed=self._ended + running, told=f"{self._ended} jobs done, {used_j:.1f} J")

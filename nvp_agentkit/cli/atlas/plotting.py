@@ -1,0 +1,136 @@
+"""A dataset at a glance: frames, spectrum, total and entropy over time; and as a film."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvp_agentkit.artifacts import Artifacts
+from nvp_agentkit.cli.atlas.looking import array_of, opened
+from nvp_agentkit.cli.atlas.session import stack
+from nvp_agentkit.cli.picture import DPI, NO_VALUE, STYLE, norm_of, scale, typeset
+from nvp_agentkit.errors import InvalidInput
+from nvp_agentkit.lineage import catalogue
+from nvp_agentkit.lineage.catalogue import Entry
+from nvp_agentkit.lineage.graph import Graph
+from nvp_agentkit.settings import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STRIP = 6  # frames in the picture
+FILM = 64  # frames of the film at most, spread over the trajectory
+FILM_PX = 256  # the shorter side of the film at least
+FRAME_MS = 100
+COLOURS = "inferno"
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Frames (K, H, W) of one trajectory with their numbers, where they were observed, and the series of the whole."""
+
+    entry: Entry
+    meta: dict[str, Any]
+    trajectory: int
+    numbers: list[int]
+    frames: Floats
+    there: NDArray[np.bool_]
+    series: dict[str, Floats]
+
+    def draw(self, path: Path) -> None:
+        """Write the PNG."""
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+
+        chosen = [round(at) for at in np.linspace(0, len(self.frames) - 1, min(STRIP, len(self.frames)))]
+        norm = norm_of(*scale(self.frames[self.there]))
+        with plt.rc_context(STYLE):
+            figure = plt.figure(figsize=(2.2 * len(chosen), 5.6), layout="constrained")
+            parts: Any = figure.subfigures(2, 1)
+            film, curves = parts
+            for axis, at in zip(film.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+                shown = np.ma.masked_array(self.frames[at], ~self.there[at])
+                image = axis.imshow(shown, origin="lower", cmap=COLOURS, norm=norm)
+                axis.set(xticks=[], yticks=[], facecolor=NO_VALUE)
+                axis.set_title(f"frame {self.numbers[at]}", loc="left")
+            film.colorbar(image, ax=film.axes, location="right", fraction=0.02).set_label(typeset(self.meta["units"]))
+            self._curves(*curves.subplots(1, 3))
+            figure.suptitle(self.title, x=0.01, ha="left", weight="bold", parse_math=False)
+            figure.savefig(path, dpi=DPI)
+            plt.close(figure)
+
+    @property
+    def title(self) -> str:
+        """What is seen."""
+        trajectories = self.entry.dataset["shape"][0]
+        return f"{self.entry.domain.replace('_', ' ')}: trajectory {self.trajectory} of {trajectories}"
+
+    def _curves(self, spectrum: Axes, total: Axes, entropy: Axes) -> None:
+        waves, variance = self.series["spectrum"]
+        spectrum.loglog(waves[variance > 0], variance[variance > 0])
+        spectrum.set(title="spectrum: variance by wavenumber", xlabel="waves across the shorter side")
+        for axis, name, title in ((total, "total", "sum of the map"), (entropy, "entropy", "spatial entropy, nat")):
+            axis.plot(self.series[name].T, color="0.8", linewidth=0.8)
+            axis.plot(self.series[name][self.trajectory], linewidth=1.6)
+            axis.set(title=title, xlabel="frame")
+
+    def film(self, path: Path) -> None:
+        """Write the animated GIF."""
+        from matplotlib import colormaps
+        from PIL import Image
+
+        norm = norm_of(*scale(self.frames[self.there]))
+        times = max(1, -(-FILM_PX // min(self.frames.shape[1:])))
+        grey = round(255 * float(NO_VALUE))
+        pictures = []
+        for values, there in zip(self.frames, self.there, strict=True):
+            colours = np.where(there[..., None], colormaps[COLOURS](norm(values), bytes=True)[..., :3], np.uint8(grey))
+            large = colours[::-1].repeat(times, axis=0).repeat(times, axis=1)  # north is up, as in the picture
+            pictures.append(Image.fromarray(np.ascontiguousarray(large)).quantize(128))
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0)
+
+
+async def glance(settings: Settings, name: str, trajectory: int) -> Glance:
+    """A trajectory of the dataset ``name``, at most `FILM` frames of it, and what is known of the whole.
+
+    Raises:
+        InvalidInput: it has no such trajectory, or was made when no series were kept.
+    """
+    async with stack(settings) as there, Graph.connect(there) as graph:
+        entry = await catalogue.find(graph, name)
+        trajectories, frames = entry.dataset["shape"][:2]
+        if not 0 <= trajectory < trajectories:
+            raise InvalidInput(f"trajectory {trajectory}: {entry.domain} has {trajectories}, counted from 0")
+        looks = await catalogue.looks(graph, entry)
+        if "spectrum" not in looks:
+            raise InvalidInput(
+                f"{entry.dataset.id} has no series: it is from an older version, or its budget ended with the data; "
+                "import or make it again"
+            )
+        artifacts = Artifacts.from_settings(there)
+        shapes = {"total": (trajectories, frames), "entropy": (trajectories, frames), "spectrum": (2, -1)}
+        series = {key: await array_of(artifacts, looks[key], shape) for key, shape in shapes.items()}
+        path = await artifacts.local_path(entry.ref)
+    numbers = sorted({round(at) for at in np.linspace(0, frames - 1, min(FILM, frames))})
+    return Glance(entry, *_read(path, trajectory, numbers), series)
+
+
+def _read(path: Path, trajectory: int, numbers: list[int]) -> tuple[dict[str, Any], int, list[int], Floats, Any]:
+    with opened(path) as file:
+        meta = json.loads(file.metadata()["nvp"])
+        values = file.get_slice("values")
+        frames = np.stack([values[trajectory, number] for number in numbers])
+        there = np.ones(frames.shape, np.bool_)
+        if "mask" in file.keys():  # noqa: SIM118 - it is no mapping
+            mask = file.get_slice("mask")
+            there = np.stack([mask[trajectory, number] for number in numbers]).astype(np.bool_)
+    return meta, trajectory, numbers, frames, there

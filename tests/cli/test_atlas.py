@@ -1,0 +1,149 @@
+"""`nvp atlas` at a running stack, and where none runs: from a file to a table, from an equation to a dataset."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli.atlas import making, session
+from nvp_agentkit.embedded import lock
+from nvp_agentkit.settings import Settings
+
+SMALL = ("--trajectories", 6, "--frames", 8, "--size", 16)
+Atlas = Callable[..., object]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Iterator[Path]:
+    """A folder on which stores, training and recorder run, and nobody has an account yet."""
+    folder = tmp_path_factory.mktemp("atlas") / "nvp"
+    folder.mkdir()
+    (folder / "compile-cache").symlink_to(compile_cache)
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
+        running = deployment.supervisor(Settings(data_dir=folder), lambda event: None, session.WORKERS)
+        loop.run(running.start())
+        try:
+            loop.run(running.ready(timeout_s=120))
+            yield folder
+        finally:
+            loop.run(running.stop())
+
+
+@pytest.fixture
+def atlas(nvp, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Atlas:
+    """Run ``nvp atlas`` there, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: nvp("atlas", *words, "--data-dir", data_dir)
+
+
+@pytest.fixture
+def rain(tmp_path: Path) -> Path:
+    """Showers that drift, over a coast where nothing is measured."""
+    y, x = np.mgrid[0:24, 0:32]
+    values = np.stack([9 * np.exp(-((x - 4 - 0.7 * t) ** 2 + (y - 8 - t / 2) ** 2) / 20) for t in range(30)])
+    values[:, :, 30:] = np.nan
+    np.savez(tmp_path / "radar.npz", rain=values, grid=np.zeros(3))
+    return tmp_path / "radar.npz"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_from_a_file_to_a_table_and_a_picture(atlas, rain: Path, tmp_path: Path) -> None:
+    brought = atlas("import", f"{rain}:rain", "--domain", "rain", "--units", "mm/h", "--dt-s", 120)
+    assert "rain: 1 x 30 frames of 24x32 cells in mm/h" in brought.out
+    assert f"{30 * 24 * 2:,} cells have no value" in brought.out
+
+    judged = atlas("evaluate", "rain")
+    assert judged.out.splitlines()[1].startswith(("advection", "lagrangian_increment"))
+    assert "best: " in judged.out
+    assert "intervals by nothing, there are too few frames" in " ".join(judged.out.split())
+    assert "unknown" in judged.out
+    with Image.open(tmp_path / "rain-forecasts.png") as picture:
+        assert picture.size[0] > 500
+
+    told = atlas("evaluate", "rain", "--json", "--out", tmp_path / "again.png").json
+    assert [score["vrmse"] for score in told["scores"]] == sorted(score["vrmse"] for score in told["scores"])
+    assert told["best"] == told["scores"][0]["name"]
+    assert told["held_out_by"] == "time blocks with a gap"
+    assert told["energy"]["mj"] > 0
+
+    (listed,) = atlas("list", "--json").json["datasets"]
+    assert (listed["domain"], listed["shape"], listed["dt_s"]) == ("rain", [1, 30, 24, 32], 120)
+    assert "rain" in atlas("list").out
+    shown = atlas("show", listed["id"][:30])
+    assert listed["id"] in shown.out
+    assert "120 s" in shown.out
+    assert atlas("show", "rain", "--json").json["statistics"]["most"] == pytest.approx(9, rel=0.01)
+    drawn = atlas("plot", "rain", "--json").json
+    with Image.open(drawn["picture"]) as picture, Image.open(drawn["film"]) as film:
+        assert picture.size[0] > 500
+        assert (film.format, film.n_frames) == ("GIF", 30)
+    assert "trajectory 1: rain has 1" in atlas("plot", "rain", "--trajectory", 1).err
+    assert atlas("check", "rain", "--json").json["whole"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_atlas_is_made_in_jobs_and_what_is_there_is_not_made_again(atlas) -> None:
+    made = atlas("make", "heat_diffusion", *SMALL, "--json").json
+    assert (made["jobs"], made["jobs_done_before"]) == (2, 0)
+    again = atlas("make", "heat_diffusion", *SMALL, "--json").json
+    assert (again["id"], again["jobs_done_before"], again["mj"]) == (made["id"], 2, 0)
+    grown = atlas("make", "heat_diffusion", "--trajectories", 9, *SMALL[2:], "--json").json
+    assert (grown["jobs"], grown["jobs_done_before"]) == (3, 1)  # the first four are there, the last two of six are not
+
+    found = [one for one in atlas("list", "--json").json["datasets"] if one["domain"] == "heat_diffusion"]
+    assert [one["shape"][0] for one in found] == [9, 6]
+    parts = [one for one in atlas("list", "--parts", "--json").json["datasets"] if one["part_of"]]
+    assert sorted(one["shape"][0] for one in parts) == [1, 2, 4, 4]
+    assert atlas("show", "heat_diffusion", "--json").json["meta"]["provenance"]["parts"][0]["seed"] == 0
+
+    alike = atlas("like", "heat_diffusion", "--json").json["like"]
+    assert alike[0]["id"] == made["id"]  # of the same plate, and nothing else here is
+    assert alike[0]["distance"] < 1
+    assert "heat_diffusion" in atlas("like", "heat_diffusion", "--count", 1).out.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("import", "nowhere.nc", "--domain", "x"), "nowhere.nc: no such file; give the path of a field"),
+        (("evaluate", "snow"), "no dataset 'snow' in the atlas"),
+        (("evaluate", "snow", "--out", "table.pdf"), "table.pdf: the picture is a PNG"),
+        (("make", "weather"), "no simulator for domain 'weather'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(atlas, words: tuple[str, ...], said: str) -> None:
+    refused = atlas(*words)
+    assert refused.status == 1
+    assert said in " ".join(refused.err.split())
+    assert refused.out == ""
+
+
+@pytest.mark.parametrize("data", [b"rain", b"\x89HDF\r\n\x1a\n", b"CDF\x01" + bytes(8)])
+def test_a_broken_file_is_one_sentence(atlas, tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "rain.nc").write_bytes(data)
+    refused = atlas("import", tmp_path / "rain.nc", "--domain", "rain", "--json")
+    assert (refused.status, refused.json["error"]) == (1, "invalid_file")
+    assert refused.json["detail"].count(". ") <= 1
+
+
+def test_shards_of_two_seeds_have_no_seed_in_common() -> None:
+    seeds = [spec.seed for seed in range(20) for spec in making.shards("heat_diffusion", 400, 4, 16, seed)]
+    assert len(set(seeds)) == len(seeds) == 2000
+    assert [spec.trajectories for spec in making.shards("heat_diffusion", 9, 4, 16, 7)] == [4, 4, 1]
+    assert making.shards("heat_diffusion", 9, 4, 16, 7)[0].seed == 7
+
+
+@pytest.mark.slow
+def test_where_no_stack_runs_one_is_there_for_the_command(nvp, tmp_path: Path) -> None:
+    ran = nvp("atlas", "list", "--data-dir", tmp_path / "nvp")
+    assert "no dataset yet" in ran.out
+    assert "one starts for this command and ends with it" in " ".join(ran.err.split())
+    assert lock.left_over(tmp_path / "nvp") == []
