@@ -5,6 +5,13 @@ from nvp_agentkit.model.calibration import calibrate, coverage
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.forecaster import NetworkForecaster
 from nvp_agentkit.model.layers import ResidualBlock
+from nvp_agentkit.model.losses import (
+    compute_budget_violation_loss,
+    compute_energy_conservation_loss,
+    compute_entropy,
+    compute_entropy_decrease_loss,
+    compute_entropy_smoothness_loss,
+)
 from nvp_agentkit.model.network import Decoder, Encoder, NVPModel
 from nvp_agentkit.model.predict import predict_next
 from nvp_agentkit.model.state import TrainState, count_parameters, create_train_state
@@ -22,6 +29,11 @@ __all__ = [
     "ResidualBlock",
     "TrainState",
     "calibrate",
+    "compute_budget_violation_loss",
+    "compute_energy_conservation_loss",
+    "compute_entropy",
+    "compute_entropy_decrease_loss",
+    "compute_entropy_smoothness_loss",
     "count_parameters",
     "coverage",
     "create_train_state",

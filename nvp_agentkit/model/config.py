@@ -12,10 +12,13 @@ from nvp_agentkit.errors import InvalidInput
 
 Boundary = Literal["periodic", "reflecting", "open"]
 BOUNDARIES: tuple[Boundary, ...] = ("periodic", "reflecting", "open")
+Norm = Literal["none", "group", "batch"]
+NORMS: tuple[Norm, ...] = ("none", "group", "batch")
 LARGEST_LEVELS = 6
 LARGEST_FEATURES = 1024
 LARGEST_CONTEXT = 8
 LARGEST_STEM = 8
+LARGEST_DOCUMENT_SIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class NVPConfig:
         boundary: (y, x), what lies beyond the edge; decides padding and where the warp looks.
         positive: the field cannot be negative; predictions are clipped at zero.
         masked: frames have cells without a value; one channel a frame says where values are.
+        use_residual: blocks add their input to what they compute.
+        norm: what blocks normalise by; ``batch`` keeps running averages, the collection ``batch_stats``, beside the
+            weights. None measured best (`docs/decisions/021-no-norm-by-default.md`).
+        pyramid: every coarser level sees the inputs as well, averaged down to its grid.
+        document_grid: (H, W) of the one field size that the founding document's own network is built for
+            (`documented`); None: the network that takes any.
 
     Raises:
         InvalidInput: a value outside its range, named.
@@ -46,9 +55,13 @@ class NVPConfig:
     boundary: tuple[Boundary, Boundary] = ("periodic", "periodic")
     positive: bool = True
     masked: bool = False
+    use_residual: bool = True
+    norm: Norm = "none"
+    pyramid: bool = False
+    document_grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("encoder_features", "decoder_features", "boundary"):
+        for name in ("encoder_features", "decoder_features", "boundary", "document_grid"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))
         levels = len(self.encoder_features)
@@ -67,6 +80,38 @@ class NVPConfig:
             raise InvalidInput(f"dropout_rate is {self.dropout_rate}; give a number in [0, 1)")
         if len(self.boundary) != 2 or any(side not in BOUNDARIES for side in self.boundary):
             raise InvalidInput(f"boundary is {self.boundary}; give (y, x) of {', '.join(BOUNDARIES)}")
+        if self.norm not in NORMS:
+            raise InvalidInput(f"norm is {self.norm!r}; give one of {', '.join(NORMS)}")
+        if self.document_grid is not None:
+            self._check_document(self.document_grid)
+
+    def _check_document(self, grid: tuple[int, int]) -> None:
+        unit = 2 ** len(self.encoder_features)
+        if len(grid) != 2 or any(side % unit or not unit <= side <= LARGEST_DOCUMENT_SIDE for side in grid):
+            raise InvalidInput(
+                f"document_grid is {grid}; {len(self.encoder_features)} levels take multiples of {unit} "
+                f"up to {LARGEST_DOCUMENT_SIDE}"
+            )
+        if self.context_frames != 1 or self.masked or self.pyramid:
+            raise InvalidInput("the document's network sees one whole frame: context_frames 1, not masked, no pyramid")
+
+    @classmethod
+    def documented(cls, grid: tuple[int, int] = (256, 256), **changes: Any) -> Self:
+        """The founding document's network as its text has it (`model.documented`); 546.3 M parameters at 256x256.
+
+        ``changes`` are fields of the configuration; by itself it is session S2's Example 1 with batch normalisation.
+        """
+        written: dict[str, Any] = {
+            "latent_dim": 512,
+            "encoder_features": (64, 128, 256),
+            "decoder_features": (256, 128, 64),
+            "dropout_rate": 0.1,
+            "context_frames": 1,
+            "positive": False,
+            "norm": "batch",
+            "document_grid": grid,
+        }
+        return cls(**written | changes)
 
     def to_json(self) -> str:
         """Canonical: sorted keys, no blanks; equal configurations give equal text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -9,8 +10,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nvp_agentkit.model.config import Boundary
+from nvp_agentkit.model.config import Norm as NormKind
 
 PAD_MODE = {"periodic": "wrap", "reflecting": "symmetric", "open": "edge"}
+LARGEST_GROUPS = 8
+BATCH_MOMENTUM = 0.9  # of running averages: a training of a few hundred steps has to fill them
 Edges = Sequence[Boundary]
 
 
@@ -93,14 +97,35 @@ class Conv(nn.Module):
         return nn.Conv(self.features, (3, 3), padding="VALID", kernel_init=init)(x)
 
 
+class Norm(nn.Module):
+    """What a block normalises by; ``none`` leaves values as they are and has no weights."""
+
+    kind: NormKind
+
+    @nn.compact
+    def __call__(self, x: jax.Array, training: bool = False) -> jax.Array:
+        if self.kind == "group":
+            x = nn.GroupNorm(math.gcd(LARGEST_GROUPS, x.shape[-1]))(x)
+        elif self.kind == "batch":
+            x = nn.BatchNorm(use_running_average=not training, momentum=BATCH_MOMENTUM)(x)
+        return x
+
+
 class ResidualBlock(nn.Module):
-    """x + conv(gelu(conv(gelu(x)))); the last kernel starts at zero, so the block starts as the identity."""
+    """x + conv(gelu(conv(gelu(x)))), normalised before each gelu if at all.
+
+    The last kernel of a block with a residual starts at zero, so it starts as the identity.
+    """
 
     features: int
     boundary: Edges = ("periodic", "periodic")
+    norm: NormKind = "none"
+    residual: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        short = x if x.shape[-1] == self.features else nn.Dense(self.features, name="project")(x)
-        y = Conv(self.features, self.boundary)(nn.gelu(x))
-        return short + Conv(self.features, self.boundary, zero=True)(nn.gelu(y))
+    def __call__(self, x: jax.Array, training: bool = False) -> jax.Array:
+        if self.residual:
+            short = x if x.shape[-1] == self.features else nn.Dense(self.features, name="project")(x)
+        y = Conv(self.features, self.boundary)(nn.gelu(Norm(self.norm)(x, training)))
+        y = Conv(self.features, self.boundary, zero=self.residual)(nn.gelu(Norm(self.norm)(y, training)))
+        return short + y if self.residual else y

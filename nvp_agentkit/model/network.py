@@ -22,6 +22,7 @@ from flax import linen as nn
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.documented import DocumentedNetwork
 from nvp_agentkit.model.flow import carry
 from nvp_agentkit.model.flow import origin as find_origin
 from nvp_agentkit.model.layers import ResidualBlock, depth_to_space, gradients, pad, space_to_depth, warp
@@ -49,12 +50,15 @@ class Encoder(nn.Module):
     config: NVPConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> list[jax.Array]:
+    def __call__(self, x: jax.Array, inputs: jax.Array | None = None, training: bool = False) -> list[jax.Array]:
+        """(B, h, w, C) -> levels; ``inputs`` (B, h s, w s, C') are averaged down to each level's grid (a pyramid)."""
         levels = []
         for level, features in enumerate(self.config.encoder_features):
             if level:
                 x = nn.Dense(features, name=f"{FOLDED_IN}{level}")(space_to_depth(x, 2))
-            x = ResidualBlock(features, self.config.boundary)(x)
+                if inputs is not None:
+                    x = x + nn.Dense(features, name=f"pyramid_{level}")(_averaged(inputs, x.shape[1:3]))
+            x = _block(self.config, features)(x, training)
             levels.append(x)
         return levels
 
@@ -65,13 +69,14 @@ class Decoder(nn.Module):
     config: NVPConfig
 
     @nn.compact
-    def __call__(self, latent: jax.Array, levels: list[jax.Array]) -> jax.Array:
+    def __call__(self, latent: jax.Array, levels: list[jax.Array], training: bool = False) -> jax.Array:
         x = latent
         widths = self.config.decoder_features or self.config.encoder_features[::-1]
         for step, (features, beside) in enumerate(zip(widths, levels[::-1], strict=True)):
             if step:
                 x = depth_to_space(nn.Dense(4 * features, name=f"{FOLDED_OUT}{step}")(x), 2)
-            x = ResidualBlock(features, self.config.boundary)(x + nn.Dense(x.shape[-1], name=f"beside_{step}")(beside))
+            x = x + nn.Dense(x.shape[-1], name=f"beside_{step}")(beside)
+            x = _block(self.config, features)(x, training)
         return x
 
 
@@ -103,7 +108,8 @@ class NVPModel(nn.Module):
             valid: (B, H, W, C), 1 where a cell has a value; used by a masked network, None means everywhere.
             origin: (B, H, W, 6), what `flow.origin` says of the frames; None: found here. It has no weights, so
                 it is found once a window in training, and compiled once for all networks.
-            training: dropout on (needs an rng named "dropout" where dropout_rate > 0).
+            training: dropout on (needs an rng named "dropout" where dropout_rate > 0), and batch normalisation by the
+                batch: apply with ``mutable=["batch_stats"]`` then, as `training.Trainer` does.
 
         Returns:
             Both (B, H, W, 1).
@@ -116,6 +122,9 @@ class NVPModel(nn.Module):
         frames = _repeat_oldest(energy_t, config.context_frames)
         if grad_x is None or grad_y is None:
             grad_x, grad_y = gradients(frames[..., -1:], config.boundary)
+        if config.document_grid is not None:
+            network = DocumentedNetwork(config, config.document_grid, name="documented")
+            return network(frames, grad_x, grad_y, training)
         drift = self.param("drift", nn.initializers.zeros, ())
         share = self.param("share", nn.initializers.zeros, ())
         paths = [frames, grad_x, grad_y]
@@ -129,18 +138,35 @@ class NVPModel(nn.Module):
         mean = _base(frames, origin, drift, share, heads, config)[..., 0] + heads.residual
         return mean[..., None], jnp.clip(heads.log_var, *LOG_VAR_RANGE)[..., None]
 
+    def predict(
+        self,
+        energy_t: jax.Array,
+        grad_x: jax.Array | None = None,
+        grad_y: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> jax.Array:
+        """The next frame (B, H, W, 1): the mean, or else one draw of N(mean, exp(log_var)).
+
+        A draw needs an rng: ``model.apply(params, energy_t, deterministic=False, method="predict",
+        rngs={"sample": key})``. Cells are drawn each by itself, as the founding document has it.
+        """
+        mean, log_var = self(energy_t, grad_x, grad_y)
+        if deterministic:
+            return mean
+        return mean + jnp.exp(log_var / 2) * jax.random.normal(self.make_rng("sample"), mean.shape, mean.dtype)
+
     def _trunk(self, x: jax.Array, training: bool) -> Heads:
         config = self.config
         h, w = x.shape[1:3]
         unit = config.stem * 2 ** (len(config.encoder_features) - 1)
         extra = [(-side) % unit for side in (h, w)]
         before = [e // 2 for e in extra]
-        x = pad(x, before, [e - b for e, b in zip(extra, before, strict=True)], config.boundary)
-        x = nn.Dense(config.encoder_features[0], name="stem")(space_to_depth(x, config.stem))
-        levels = Encoder(config, name="encoder")(x)
+        inputs = pad(x, before, [e - b for e, b in zip(extra, before, strict=True)], config.boundary)
+        x = nn.Dense(config.encoder_features[0], name="stem")(space_to_depth(inputs, config.stem))
+        levels = Encoder(config, name="encoder")(x, inputs if config.pyramid else None, training)
         latent = nn.Dense(config.latent_dim, name="fusion")(nn.gelu(levels[-1]))
         latent = nn.Dropout(config.dropout_rate, deterministic=not training)(nn.gelu(latent))
-        x = nn.gelu(Decoder(config, name="decoder")(latent, levels))
+        x = nn.gelu(Decoder(config, name="decoder")(latent, levels, training))
         heads = nn.Dense(5 * config.stem**2, kernel_init=nn.initializers.zeros, name="heads")(x)
         # The likelihood must not compete for the trunk (VRMSE 0.083 where it did, 0.080 here).
         doubt = nn.Dense(config.stem**2, kernel_init=nn.initializers.zeros, name="doubt_heads")(
@@ -183,6 +209,16 @@ def _base(
     return now + share * (now - before)
 
 
+def _block(config: NVPConfig, features: int) -> ResidualBlock:
+    return ResidualBlock(features, config.boundary, config.norm, config.use_residual)
+
+
+def _averaged(inputs: jax.Array, grid: tuple[int, ...]) -> jax.Array:
+    """(B, H, W, C) averaged over blocks down to (B, *grid, C)."""
+    b, h, w, c = inputs.shape
+    return inputs.reshape(b, grid[0], h // grid[0], grid[1], w // grid[1], c).mean((2, 4))
+
+
 def _repeat_oldest(frames: jax.Array, count: int) -> jax.Array:
     missing = count - frames.shape[-1]
     return jnp.concatenate([frames[..., :1]] * missing + [frames], -1) if missing else frames
@@ -193,5 +229,7 @@ def _check(energy: jax.Array, config: NVPConfig) -> None:
         raise InvalidField(f"frames have shape {energy.shape}; give (B, H, W, C)")
     if not 1 <= energy.shape[-1] <= config.context_frames:
         raise InvalidField(f"{energy.shape[-1]} frames given; this network takes 1 to {config.context_frames}")
+    if config.document_grid is not None and energy.shape[1:3] != config.document_grid:
+        raise InvalidField(f"a field of {energy.shape[1:3]} cells; this network is built for {config.document_grid}")
     if min(energy.shape[1:3]) < SMALLEST_SIDE:
         raise InvalidField(f"a field of {energy.shape[1:3]} cells; both sides must be at least {SMALLEST_SIDE}")

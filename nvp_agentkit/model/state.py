@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +17,23 @@ from flax.training.train_state import TrainState
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.model.config import NVPConfig
-from nvp_agentkit.model.network import NVPModel
+from nvp_agentkit.model.network import SMALLEST_SIDE, NVPModel
 
 __all__ = ["TrainState", "Variables", "count_parameters", "create_train_state", "initial_variables", "shapes"]
 
 Variables = dict[str, Any]
+Optimiser = Literal["adam", "adamw"]
 Vector = npt.NDArray[np.float32]
+ANY_GRID = (64, 64)  # of most networks the weights are the same for any
 # Dense layers of these names, and each block's second convolution, start at zero.
 ZERO_KERNELS = ("heads", "doubt_heads")
+LARGEST_GRADIENT, WEIGHT_DECAY = 1.0, 1e-4  # of adamw
 
 
 @cache
 def shapes(config: NVPConfig) -> Mapping[str, tuple[int, ...]]:
     """The shape of each weight by its path: what weights of this network must look like."""
-    frames = np.zeros((1, 64, 64, config.context_frames), np.float32)
+    frames = np.zeros((1, *(config.document_grid or ANY_GRID), config.context_frames), np.float32)
     tree: Variables = jax.eval_shape(NVPModel(config).init, np.zeros(2, np.uint32), frames)
     return MappingProxyType({path: tuple(leaf.shape) for path, leaf in flatten(tree).items()})
 
@@ -76,46 +79,84 @@ def initial_variables(config: NVPConfig, seed: int) -> Variables:
 
     Drawn with NumPy after a shape-only trace: Flax's own `init` compiles some thirty random kernels, which
     costs seconds of the budget that the first job of an agent has. Distribution: LeCun normal kernels, zero
-    biases, zero for the heads and for the last kernel of each residual block (see `network`).
+    biases, zero for the heads and for the last kernel of each residual block (see `network`), one for the scales
+    and running variances of a normalisation.
     """
     rng = np.random.default_rng([seed, 0x4E5650])
     drawn = {}
     for path, shape in shapes(config).items():
-        second_convolution = "ResidualBlock" in path and "Conv_1" in path
+        if path.endswith(("/scale", "/var")):
+            drawn[path] = np.ones(shape, np.float32)
+            continue
+        second_convolution = config.use_residual and "ResidualBlock" in path and "Conv_1" in path
         zero = not path.endswith("kernel") or second_convolution or any(f"/{name}/" in path for name in ZERO_KERNELS)
         spread = 0.0 if zero else 1 / np.sqrt(math.prod(shape[:-1]))
         drawn[path] = np.asarray(spread * rng.standard_normal(shape), np.float32)
     return unflatten(drawn)
 
 
+@cache
+def optimiser(name: Optimiser, learning_rate: float) -> optax.GradientTransformation:
+    """By name: ``adam`` is plain; ``adamw`` clips gradients to norm 1 and decays weights, not running averages."""
+    if name == "adam":
+        return optax.adam(learning_rate)
+
+    def decayed(variables: Variables) -> Variables:
+        return {kind: kind == "params" for kind in variables}
+
+    return optax.chain(
+        optax.clip_by_global_norm(LARGEST_GRADIENT),
+        optax.adamw(learning_rate, weight_decay=WEIGHT_DECAY, mask=decayed),
+    )
+
+
 def create_train_state(
-    rng: jax.Array, config: NVPConfig, learning_rate: float = 2e-3, input_shape: tuple[int, int] = (64, 64)
+    rng: jax.Array,
+    config: NVPConfig,
+    learning_rate: float = 1e-4,
+    input_shape: tuple[int, int] | None = None,
+    optimiser_name: Optimiser = "adam",
 ) -> TrainState:
-    """Fresh weights and an AdamW state, as the founding document's Example 2.
+    """Fresh weights and an optimiser's state, as the founding document's Example 2.
+
+    ``state.params`` holds all variables, running averages of a batch normalisation among them, so
+    ``model.apply(state.params, ...)`` works with every norm, and a training step replaces both.
 
     Args:
         rng: a JAX key (old or new style); its data are the seed.
         config: the network.
         learning_rate: > 0.
         input_shape: (H, W); any the network takes gives the same weights.
+        optimiser_name: see `optimiser`.
 
     Raises:
-        InvalidInput: learning rate or shape out of range.
+        InvalidInput: learning rate, shape or optimiser out of range.
     """
-    if not learning_rate > 0:
+    if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"learning_rate is {learning_rate}; give a positive number")
-    if min(input_shape) < 16:
-        raise InvalidInput(f"input_shape is {input_shape}; both sides must be at least 16")
+    if optimiser_name not in get_args(Optimiser):
+        raise InvalidInput(f"optimiser is {optimiser_name!r}; give one of {', '.join(get_args(Optimiser))}")
+    grid = config.document_grid
+    if input_shape is not None and grid is not None and tuple(input_shape) != grid:
+        raise InvalidInput(f"input_shape is {input_shape}; this network is built for {grid}")
+    if input_shape is not None and min(input_shape) < SMALLEST_SIDE:
+        raise InvalidInput(f"input_shape is {input_shape}; both sides must be at least {SMALLEST_SIDE}")
     key = jax.random.key_data(rng) if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else rng
     seed = int.from_bytes(np.asarray(key, np.uint32).tobytes(), "little")
-    params = initial_variables(config, seed)
-    tx = optax.adamw(learning_rate, weight_decay=1e-4)
     state: TrainState = TrainState.create(  # type: ignore[no-untyped-call]
-        apply_fn=NVPModel(config).apply, params=params, tx=tx
+        apply_fn=_network(config).apply,
+        params=initial_variables(config, seed),
+        tx=optimiser(optimiser_name, learning_rate),
     )
     return state
 
 
+@cache
+def _network(config: NVPConfig) -> NVPModel:
+    """One object a configuration: a compiled step is found again by what its state applies."""
+    return NVPModel(config)
+
+
 def count_parameters(variables: Variables) -> int:
-    """Number of trainable values."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    """Number of trainable values; running averages are none."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

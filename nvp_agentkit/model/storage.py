@@ -101,20 +101,20 @@ def as_variables(tensors: dict[str, Any], config: NVPConfig) -> dict[str, Any]:
     return unflatten({name: jnp.asarray(array) for name, array in tensors.items()})
 
 
-def read_bounded(path: Path) -> bytes:
-    """The file's bytes; `InvalidFile` where it is missing or larger than any model may be."""
+def read_bounded(path: Path, largest: int = LARGEST_FILE) -> bytes:
+    """The file's bytes; `InvalidFile` where it is missing or larger than what it should hold may be."""
     try:
-        if (size := path.stat().st_size) > LARGEST_FILE:
-            raise InvalidFile(f"{path.name} has {size} bytes; a model has at most {LARGEST_FILE}")
+        if (size := path.stat().st_size) > largest:
+            raise InvalidFile(f"{path.name} has {size} bytes; what it should hold has at most {largest}")
         return path.read_bytes()
     except OSError as error:
         raise InvalidFile(f"{path.name} cannot be read: {error.strerror}") from error
 
 
-def parse(data: bytes, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def parse(data: bytes, key: str, largest: int = LARGEST_FILE) -> tuple[dict[str, Any], dict[str, Any]]:
     """(JSON under ``key`` of the metadata, tensors) of safetensors bytes; sizes checked before reading."""
     header = int.from_bytes(data[:8], "little") if len(data) >= 8 else -1
-    if not 0 < header <= min(LARGEST_HEADER, len(data) - 8) or len(data) > LARGEST_FILE:
+    if not 0 < header <= min(LARGEST_HEADER, len(data) - 8) or len(data) > largest:
         raise InvalidFile("not a safetensors file, truncated, or its header is too large")
     try:
         names = json.loads(data[8 : 8 + header])

@@ -37,6 +37,8 @@ def narrowed(config: NVPConfig, features: tuple[int, ...]) -> NVPConfig:
     fits = len(features) == len(config.encoder_features)
     if not fits or any(own > all_ for own, all_ in zip(features, config.encoder_features, strict=True)):
         raise InvalidInput(f"features {features} do not fit into {config.encoder_features}; give as many, none larger")
+    if config.norm != "none" and features != config.encoder_features:
+        raise InvalidInput(f"features {features} with norm {config.norm!r}: it would see the absent channels; use none")
     narrow = replace(config, encoder_features=features)
     if shapes(narrow).keys() != shapes(config).keys():
         raise InvalidInput(f"features {features} make another network than {config.encoder_features}: one projects")

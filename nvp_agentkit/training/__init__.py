@@ -1,15 +1,20 @@
-"""Training: recipes, the loop, members of an ensemble, checkpoints, scores."""
+"""Training: epoch by epoch as documented, members of an ensemble under a budget, checkpoints, scores."""
 
 from nvp_agentkit.training.checkpoint import load_checkpoint, save_checkpoint
-from nvp_agentkit.training.config import TrainingConfig
+from nvp_agentkit.training.config import TrainingConfig, TrainingMetrics
+from nvp_agentkit.training.data import TrainingData, prepare_training_data
 from nvp_agentkit.training.evaluate import Score, evaluate
+from nvp_agentkit.training.member_config import MemberConfig
+from nvp_agentkit.training.member_trainer import MemberTrainer, Progress, TrainedModel
 from nvp_agentkit.training.members import MemberRecipe, ensemble, train_members
 from nvp_agentkit.training.pacing import Pacer, StepPacer, WindowPacer
 from nvp_agentkit.training.step import TrainingState
-from nvp_agentkit.training.trainer import Progress, TrainedModel, Trainer
+from nvp_agentkit.training.trainer import Trainer
 
 __all__ = [
+    "MemberConfig",
     "MemberRecipe",
+    "MemberTrainer",
     "Pacer",
     "Progress",
     "Score",
@@ -17,11 +22,14 @@ __all__ = [
     "TrainedModel",
     "Trainer",
     "TrainingConfig",
+    "TrainingData",
+    "TrainingMetrics",
     "TrainingState",
     "WindowPacer",
     "ensemble",
     "evaluate",
     "load_checkpoint",
+    "prepare_training_data",
     "save_checkpoint",
     "train_members",
 ]

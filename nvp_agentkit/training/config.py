@@ -1,81 +1,119 @@
-"""How a network is trained: every choice that changes its numbers, frozen and serialised one way."""
+"""How a network is trained epoch by epoch, as the founding document has it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.model.config import NVPConfig
-from nvp_agentkit.model.state import Variables, initial_variables
-from nvp_agentkit.model.width import count_within, initial_variables_within
+from nvp_agentkit.model.losses import LAMBDA_CONSERVATION, LAMBDA_ENTROPY
+from nvp_agentkit.model.state import Optimiser
+
+
+class Objective(NamedTuple):
+    """What is minimised: L = MSE + lambda_1 conservation + lambda_2 entropy + variance_weight likelihood.
+
+    The first three are the document's. None of them contains the log-variance, so by itself its head learns nothing.
+    """
+
+    network: NVPConfig
+    lambda_conservation: float
+    lambda_entropy: float
+    entropy_threshold: float
+    variance_weight: float
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The recipe; with the data's digest and the recorded step count it determines the model.
+    """Session S2's configuration: its loss and plain Adam unless told otherwise.
 
     Args:
         model_config: the network.
-        features: channels of each level that this member has of the network's; None: all (`model.width`).
-        seed: first weights and the order of the data.
-        batch_size: windows a step.
-        learning_rate: peak; reached after ``warmup_steps``, then half a cosine down over the budget.
-        warmup_steps: steps of linear rise.
-        weight_decay: of AdamW.
-        variance_weight: weight of the likelihood that trains the log-variance head.
-        ema_decay: of the averaged weights, which are the ones kept.
-        crop: side of the squares cut from larger fields, cells.
-        max_steps: never more, whatever the budget.
-        validations: how often the weights are scored on the validation set over the budget.
+        batch_size: windows a step; an epoch takes as many whole batches as there are.
+        num_epochs: times that the data are gone through.
+        learning_rate: of the optimiser, constant.
+        lambda_conservation: weight of `compute_energy_conservation_loss`.
+        lambda_entropy: weight of `compute_entropy_smoothness_loss`.
+        entropy_threshold: nat that a forecast may lack of its target's entropy.
+        variance_weight: of the likelihood that trains the log-variance head; 0: the document's loss.
+        optimiser: ``adam`` or ``adamw`` (`model.state.optimiser`).
+        validation_split: share of the trajectories held back where no validation data are given; 0: none.
+        patience: epochs without a better loss after which training stops and the best weights are taken; None: never.
+        checkpoint_every: epochs.
+        checkpoint_dir: where checkpoints and metrics go.
+        seed: first weights, order of the data, dropout.
 
     Raises:
         InvalidInput: a value outside its range, named.
     """
 
     model_config: NVPConfig = field(default_factory=NVPConfig)
-    features: tuple[int, ...] | None = None
+    batch_size: int = 16
+    num_epochs: int = 50
+    learning_rate: float = 1e-4
+    lambda_conservation: float = LAMBDA_CONSERVATION
+    lambda_entropy: float = LAMBDA_ENTROPY
+    entropy_threshold: float = 0.0
+    variance_weight: float = 0.0
+    optimiser: Optimiser = "adam"
+    validation_split: float = 0.05
+    patience: int | None = None
+    checkpoint_every: int = 10
+    checkpoint_dir: str | Path = "checkpoints"
     seed: int = 0
-    batch_size: int = 8
-    learning_rate: float = 6e-3
-    warmup_steps: int = 20
-    weight_decay: float = 1e-4
-    variance_weight: float = 0.1
-    ema_decay: float = 0.98
-    crop: int = 128
-    max_steps: int = 100_000
-    validations: int = 3
 
     def __post_init__(self) -> None:
-        for name, low in (("batch_size", 1), ("crop", 16), ("max_steps", 0), ("warmup_steps", 0), ("validations", 1)):
-            if getattr(self, name) < low:
-                raise InvalidInput(f"{name} is {getattr(self, name)}; give at least {low}")
+        for name in ("batch_size", "num_epochs", "checkpoint_every", "patience"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InvalidInput(f"{name} is {value}; give at least 1")
         if not self.learning_rate > 0:
             raise InvalidInput(f"learning_rate is {self.learning_rate}; give a positive number")
-        if not 0 <= self.ema_decay < 1:
-            raise InvalidInput(f"ema_decay is {self.ema_decay}; give a number in [0, 1)")
-        if self.weight_decay < 0 or self.variance_weight < 0:
-            raise InvalidInput("weight_decay and variance_weight must not be negative")
+        for name in ("lambda_conservation", "lambda_entropy", "entropy_threshold", "variance_weight"):
+            if not getattr(self, name) >= 0:
+                raise InvalidInput(f"{name} is {getattr(self, name)}; give 0 or more")
+        if self.optimiser not in get_args(Optimiser):
+            raise InvalidInput(f"optimiser is {self.optimiser!r}; give one of {', '.join(get_args(Optimiser))}")
+        if not 0 <= self.validation_split < 1:
+            raise InvalidInput(f"validation_split is {self.validation_split}; give a number in [0, 1)")
 
     @property
-    def width(self) -> int:
-        """Channels of the finest level: the figure by which members of an ensemble are told apart."""
-        return (self.features or self.model_config.encoder_features)[0]
-
-    @property
-    def parameters(self) -> int:
-        """Number of values that train."""
-        return count_within(self.model_config, self.features or self.model_config.encoder_features)
-
-    def first_variables(self) -> Variables:
-        """Fresh weights, equal for equal recipes."""
-        if self.features is None:
-            return initial_variables(self.model_config, self.seed)
-        return initial_variables_within(self.model_config, self.features, self.seed)
+    def objective(self) -> Objective:
+        return Objective(
+            self.model_config,
+            self.lambda_conservation,
+            self.lambda_entropy,
+            self.entropy_threshold,
+            self.variance_weight,
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for the model's recipe and the lineage."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        """Plain JSON values: all that changes the numbers, so not where files go."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        del plain["checkpoint_dir"]
         return plain
+
+
+@dataclass(frozen=True)
+class TrainingMetrics:
+    """One epoch, means over its windows.
+
+    Attributes:
+        mse_loss, rmse: in units of the training data's standard deviation.
+        energy_fidelity: 1 - |sum E_pred - sum E| / sum |E|, in [0, 1]. Doing nothing passes 0.90.
+        entropy_coherence: 1 - |S_pred - S| / |S|, in [0, 1]. Doing nothing passes 0.85.
+        training_time_s: of the epoch, validation included.
+    """
+
+    epoch: int
+    total_loss: float
+    mse_loss: float
+    conservation_loss: float
+    entropy_loss: float
+    energy_fidelity: float
+    rmse: float
+    entropy_coherence: float
+    training_time_s: float

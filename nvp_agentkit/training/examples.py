@@ -17,7 +17,7 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import Floats, Normalization
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.predict import Mask, normalise, origins
-from nvp_agentkit.training.config import TrainingConfig
+from nvp_agentkit.training.member_config import MemberConfig
 
 ORIGIN_BYTES = 2**28  # of origins kept: 682 windows of 128x128
 HALO = 8  # cells inside a crop's edge that carry no loss: what flows in there cannot be known
@@ -52,7 +52,7 @@ class Examples:
         self.step_variance = self._step_variance()
 
     @classmethod
-    def of(cls, data: SequenceSet, config: TrainingConfig) -> Self:
+    def of(cls, data: SequenceSet, config: MemberConfig) -> Self:
         """As ``config`` wants them, in units fitted to ``data``."""
         return cls(data, config.model_config, Normalization.fit(data.values, data.mask), config.crop)
 
@@ -63,7 +63,7 @@ class Examples:
 
     def _window(self, seed: int, place: int) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         epoch, within = divmod(place, self.count)
-        index = int(_order(self.count, seed, epoch)[within])
+        index = int(epoch_order(self.count, seed, epoch)[within])
         rng = np.random.default_rng([seed, 2, place])
         shown, valid = self._normalised(index)
         (shown, valid, origin), weight = self._place([shown, valid, self._origin(index, shown)], rng)
@@ -110,7 +110,8 @@ class Examples:
 
 
 @lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+def epoch_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Numbers below ``count`` as epoch ``epoch`` takes them."""
     return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 

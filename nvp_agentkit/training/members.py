@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
 from nvp_agentkit.model.config import NVPConfig
-from nvp_agentkit.training.config import TrainingConfig
 from nvp_agentkit.training.examples import Examples
+from nvp_agentkit.training.member_config import MemberConfig
+from nvp_agentkit.training.member_trainer import MemberTrainer, Progress, TrainedModel
 from nvp_agentkit.training.pacing import Pacer, WindowPacer
-from nvp_agentkit.training.trainer import Progress, TrainedModel, Trainer
 
 WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
 CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
@@ -27,7 +27,7 @@ class MemberRecipe:
     """One member: ``voter-0`` is the champion; ``share`` is its part of the allowance."""
 
     voter: str
-    config: TrainingConfig
+    config: MemberConfig
     share: float
 
 
@@ -49,7 +49,7 @@ def ensemble(data: SequenceSet, *, members: int = 3, seed: int = 0) -> tuple[Mem
     recipes = []
     for place, features in enumerate(WIDTHS[:members]):
         share = (1.0 if place else CHAMPION_WEIGHT) / total
-        config = TrainingConfig(network, features, seed=1000 * seed + place)
+        config = MemberConfig(network, features, seed=1000 * seed + place)
         recipes.append(MemberRecipe(f"voter-{place}", config, share))
     return tuple(recipes)
 
@@ -78,7 +78,7 @@ def train_members(
         def tell(progress: Progress, place: int = place) -> None:
             on_progress(replace(progress, member=place))
 
-        done = Trainer(recipe.config).fit(train, validation, window, tell, baselines=baselines, examples=examples)
+        done = MemberTrainer(recipe.config).fit(train, validation, window, tell, baselines=baselines, examples=examples)
         trained.append(done)
         start, steps = start + recipe.share, steps + done.steps
     return trained

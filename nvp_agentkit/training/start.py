@@ -10,25 +10,24 @@ import math
 
 import numpy as np
 
-from nvp_agentkit.model.predict import LARGEST_BATCH, forward
+from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.predict import forward
 from nvp_agentkit.model.state import Variables
-from nvp_agentkit.training.config import TrainingConfig
-from nvp_agentkit.training.examples import Examples
+from nvp_agentkit.training.examples import Batch
 
 
-def fitted_start(config: TrainingConfig, variables: Variables, examples: Examples) -> Variables:
-    """``variables`` with drift 0 or 1 and share the least-squares one in [0, 1], whichever errs least.
+def fitted_start(config: NVPConfig, variables: Variables, batch: Batch) -> Variables:
+    """``variables`` with drift 0 or 1 and share the least-squares one in [0, 1], whichever errs least on ``batch``.
 
+    Of the default topology: the document's own network has neither.
     Where no error is a finite number they are left as they are, which is persistence.
     """
-    batch = examples.batch(config.seed, 0, LARGEST_BATCH)
-    valid = batch.valid if config.model_config.masked else None
+    valid = batch.valid if config.masked else None
     best = (math.inf, variables)
     for drift in (0.0, 1.0):
         with_none, with_all = (_set(variables, drift, share) for share in (0.0, 1.0))
         mean, full = (
-            np.asarray(forward(config.model_config, one, batch.frames, valid, batch.origin))[0]
-            for one in (with_none, with_all)
+            np.asarray(forward(config, one, batch.frames, valid, batch.origin))[0] for one in (with_none, with_all)
         )
         gain, error = full - mean, batch.target - mean
         share = float(np.sum(batch.weight * gain * error) / max(np.sum(batch.weight * gain**2), 1e-12))
@@ -40,4 +39,4 @@ def fitted_start(config: TrainingConfig, variables: Variables, examples: Example
 
 
 def _set(variables: Variables, drift: float, share: float) -> Variables:
-    return {"params": variables["params"] | {"drift": np.float32(drift), "share": np.float32(share)}}
+    return variables | {"params": variables["params"] | {"drift": np.float32(drift), "share": np.float32(share)}}

@@ -13,8 +13,8 @@ import optax
 
 from nvp_agentkit.model.network import run
 from nvp_agentkit.model.state import Variables, pack, unpack
-from nvp_agentkit.training.config import TrainingConfig
 from nvp_agentkit.training.examples import Batch
+from nvp_agentkit.training.member_config import MemberConfig
 
 LARGEST_GRADIENT = 1.0  # clipped to this global norm
 BETA_2 = 0.99  # a run of a few hundred steps is over before 0.999 has a memory
@@ -33,7 +33,7 @@ class TrainingState(NamedTuple):
     opt_state: optax.OptState
 
 
-def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
+def optimiser(config: MemberConfig) -> optax.GradientTransformation:
     """AdamW without its learning rate, which the pacer decides from step to step."""
     return optax.chain(
         optax.clip_by_global_norm(LARGEST_GRADIENT),
@@ -42,7 +42,7 @@ def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
     )
 
 
-def first_state(config: TrainingConfig, variables: Variables) -> TrainingState:
+def first_state(config: MemberConfig, variables: Variables) -> TrainingState:
     """The state before the first step, starting from ``variables``."""
     weights = pack(variables)
     moments = jax.eval_shape(optimiser(config).init, weights)  # all zero, and no program is compiled to say so
@@ -52,7 +52,7 @@ def first_state(config: TrainingConfig, variables: Variables) -> TrainingState:
     return TrainingState(jnp.array(np.int32(0)), jnp.array(weights), jnp.array(weights), opt_state)
 
 
-def loss_of(config: TrainingConfig, weights: jax.Array, batch: Batch, scale: np.float32, key: jax.Array) -> jax.Array:
+def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: np.float32, key: jax.Array) -> jax.Array:
     """Squared error in units of persistence's (``scale``), plus the likelihood of the log-variance head.
 
     The likelihood sees the error as given (no gradient into the mean): beta-NLL with beta = 1 (Seitzer et al.
@@ -70,7 +70,7 @@ def loss_of(config: TrainingConfig, weights: jax.Array, batch: Batch, scale: np.
 
 
 def train_step(
-    config: TrainingConfig, state: TrainingState, batch: Batch, rate: float, scale: float
+    config: MemberConfig, state: TrainingState, batch: Batch, rate: float, scale: float
 ) -> tuple[TrainingState, jax.Array]:
     """The state after one batch at learning rate ``rate``, and its loss; ``state`` is used up.
 
@@ -90,7 +90,7 @@ class Knobs(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _step(config: TrainingConfig, state: TrainingState, batch: Batch, knobs: Knobs) -> tuple[TrainingState, jax.Array]:
+def _step(config: MemberConfig, state: TrainingState, batch: Batch, knobs: Knobs) -> tuple[TrainingState, jax.Array]:
     key = jax.random.fold_in(jax.random.key(knobs.seed), state.step)
     loss, gradient = jax.value_and_grad(lambda w: loss_of(config, w, batch, knobs.scale, key))(state.weights)
     sound = jnp.isfinite(loss) & jnp.all(jnp.isfinite(gradient))  # else the weights stay as they are

@@ -1,219 +1,274 @@
-"""Training one member: step while the pacer allows, keep the weights that validate best, calibrate."""
+"""Training epoch by epoch with the founding document's interface, loss and files.
+
+A job on the stack trains by `MemberTrainer`, under a budget and with a proper score. This one is for whoever trains in
+their own process and wants the document's terms, another norm, or its own network.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
-from nvp_agentkit.errors import InvalidField
-from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model.bundle import ModelBundle
-from nvp_agentkit.model.state import Variables, unpack
-from nvp_agentkit.training.config import TrainingConfig
-from nvp_agentkit.training.evaluate import Forecasts
-from nvp_agentkit.training.examples import Examples
-from nvp_agentkit.training.pacing import Pacer
+from nvp_agentkit.errors import InvalidField, InvalidFile, InvalidInput
+from nvp_agentkit.fields.sequence import Floats
+from nvp_agentkit.model.bundle import ModelBundle, Normalization
+from nvp_agentkit.model.predict import LARGEST_BATCH, origins
+from nvp_agentkit.model.state import TrainState, Variables, create_train_state
+from nvp_agentkit.model.storage import write_atomically
+from nvp_agentkit.training import epoch_step
+from nvp_agentkit.training.checkpoint import as_tree, read_tensors, write_tree
+from nvp_agentkit.training.config import TrainingConfig, TrainingMetrics
+from nvp_agentkit.training.data import TrainingData, WindowBatch, cut, hold_back, windows_of
+from nvp_agentkit.training.epoch_step import Knobs, Terms
+from nvp_agentkit.training.examples import Batch, epoch_order
 from nvp_agentkit.training.start import fitted_start
-from nvp_agentkit.training.step import TrainingState, first_state, train_step
 
-Phase = Literal["validating", "training", "calibrating"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One line of the story. ``loss`` is in units of persistence's; ``skill`` is on the validation set."""
-
-    phase: Phase
-    step: int
-    fraction: float
-    loss: float | None = None
-    skill: float | None = None
-    vrmse: float | None = None
-    baseline: str | None = None
-    member: int = 0
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """What a run made.
-
-    Attributes:
-        forecasts: of the kept weights on the validation set, calibrated as the bundle is.
-        kept_step: the step whose weights are kept: 0 means that none beat the start.
-    """
-
-    bundle: ModelBundle
-    forecasts: Forecasts
-    steps: int
-    kept_step: int
-    stopped_by: Literal["pacer", "max_steps"]
-    history: tuple[Progress, ...]
-    state: TrainingState
+CHECKPOINT = "nvp-training"
+TOLD_EVERY = 10  # steps
+MAY_DIFFER = {"num_epochs", "patience", "checkpoint_every"}
+Tell = Callable[[str], None]
+History = dict[str, list[TrainingMetrics]]
 
 
 class Trainer:
-    """Trains the network of ``config`` on one set and selects and calibrates it on another."""
+    """Session S2's trainer.
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self.config = config
+    Attributes:
+        state: weights and optimiser; ``state.params`` holds running averages of a batch normalisation as well.
+        units: of the network, fitted to the training data by `train`; until then the network sees fields as they are.
+        epoch: epochs done; `train` goes on from here, also after `load_checkpoint`, with the same numbers.
+        history: metrics by epoch, ``train`` and ``val``.
+    """
 
-    def fit(
-        self,
-        train: SequenceSet,
-        validation: SequenceSet,
-        pacer: Pacer,
-        on_progress: Callable[[Progress], None] = lambda _: None,
-        *,
-        baselines: Mapping[str, float] | None = None,
-        resume: TrainingState | None = None,
-        examples: Examples | None = None,
-    ) -> TrainedModel:
-        """Train until ``pacer`` or ``max_steps`` says stop; a step is never begun against the pacer's word.
+    def __init__(self, config: TrainingConfig, may_continue: Callable[[int], bool] = lambda _: True) -> None:
+        """``may_continue`` is asked before each step, with the steps done: no ends training as if all epochs were."""
+        self.config, self._asked = config, may_continue
+        state = create_train_state(
+            jax.random.key(config.seed), config.model_config, config.learning_rate, optimiser_name=config.optimiser
+        )
+        # Arrays from the start, step count included: NumPy's types would compile the first step apart.
+        self.state: TrainState = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
+        self.units = Normalization()
+        self.epoch = 0
+        self.history: History = {"train": [], "val": []}
+        self._best: _Best | None = None
+        self.folder = Path(config.checkpoint_dir)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def variables(self) -> Variables:
+        """Weights, and running averages where there are any: what ``model.apply`` takes."""
+        return cast(Variables, self.state.params)
+
+    def compute_loss(self, params: Variables, batch: WindowBatch, training: bool) -> tuple[jax.Array, Terms]:
+        """L and its terms, means over the batch; ``training`` switches dropout and batch statistics on."""
+        terms = epoch_step.loss(self.config.objective, params, batch, self._knobs(), training, self.state.step)
+        means = epoch_step.summary(terms)
+        return means["total_loss"], means
+
+    def train_step(self, state: TrainState, batch: WindowBatch) -> tuple[TrainState, Terms]:
+        """The state after one update, and the metrics of the batch before it."""
+        after: tuple[TrainState, Terms] = epoch_step.update(self.config.objective, state, batch, self._knobs())
+        return after
+
+    def val_step(self, state: TrainState, batch: WindowBatch) -> Terms:
+        """The metrics of a batch, deterministic."""
+        return self.compute_loss(cast(Variables, state.params), batch, training=False)[1]
+
+    def prepare_batch(self, energy_sequence: Floats, gradients: Floats, indices: npt.ArrayLike) -> WindowBatch:
+        """The windows of these numbers (`data.cut`) of sequences (N, T, H, W), or of one (T, H, W)."""
+        if energy_sequence.ndim == 3:
+            energy_sequence, gradients = energy_sequence[None], gradients[None]
+        return cut(energy_sequence, gradients, indices, self.config.model_config.context_frames)
+
+    def train(self, train_data: TrainingData, val_data: TrainingData | None = None, verbose: bool = True) -> History:
+        """Train up to ``num_epochs``, with a checkpoint every ``checkpoint_every``, a final one and metrics as JSON.
 
         Args:
-            train: what is learned from; its mask leaves cells out of the loss.
-            validation: other trajectories on the same grid: selection of weights, calibration.
-            pacer: the allowance, asked before every step.
-            on_progress: told of every step (each has finished: the device is waited for) and validation.
-            baselines: VRMSE of trivial forecasters on ``validation``; with them progress shows skill.
-            resume: the state of an earlier run with this configuration.
-            examples: those of a run on the same data, with all that it has already found out about them.
-
-        Returns:
-            The best weights of those validated (the untrained network, which is the best trivial forecaster
-            it can be, is one of them), calibrated; the caller's pacer decided how many steps that took.
+            train_data: from `prepare_training_data`.
+            val_data: others on the same grid; None: ``validation_split`` of the sequences, the last ones.
+            verbose: print a line every ten steps and every epoch.
 
         Raises:
-            InvalidField: trajectories too short, grids that differ, no valid cell.
+            InvalidField: too little data for a batch, a window or a validation set.
+            InvalidInput: the loss is no number any more; the last checkpoint stays.
         """
-        known = examples or Examples.of(train, self.config)
-        run = _Run(self.config, known, validation, pacer, tell=on_progress, baselines=baselines, resume=resume)
-        return run.result()
+        tell = print if verbose else _say_nothing
+        train, val = self._parted(TrainingData(*train_data), val_data)
+        if not self.epoch:
+            self._begin(train)
+        while self.epoch < self.config.num_epochs and self._may_continue():
+            self._one_epoch(train, val, tell)
+            if self.epoch % self.config.checkpoint_every == 0:
+                self.save_checkpoint(self.epoch)
+            if self._worse_for_long():
+                tell(f"No better for {self.config.patience} epochs: stopped, the best weights are taken")
+                break
+        if self.config.patience is not None and self._best is not None:
+            self.state = self.state.replace(params=self._best.params)
+        self.save_checkpoint(self.epoch, final=True)
+        self.save_metrics()
+        return self.history
 
+    def save_checkpoint(self, epoch: int, final: bool = False) -> Path:
+        """Write weights, optimiser and history to ``checkpoint_dir``, whole or not at all; where to."""
+        path = self.folder / ("final.safetensors" if final else f"epoch_{epoch:04d}.safetensors")
+        about = {"epoch": epoch, "units": asdict(self.units)} | self._record()
+        write_tree(self.state, about, path, key=CHECKPOINT)
+        return path
 
-class _Seen(NamedTuple):
-    """Weights that were validated, and what they forecast."""
+    def load_checkpoint(self, checkpoint_path: str | Path) -> None:
+        """Take up the run where `save_checkpoint` left it; more epochs may be asked for, the numbers' causes stay.
 
-    vrmse: float
-    step: int
-    bundle: ModelBundle
-    forecasts: Forecasts
+        Raises:
+            InvalidFile: missing, truncated, foreign or of another configuration; nothing is changed then.
+        """
+        about, tensors = read_tensors(self.state, checkpoint_path, key=CHECKPOINT)
+        try:
+            written, epoch, units = dict(about["config"]), int(about["epoch"]), Normalization(**about["units"])
+            history = {part: [TrainingMetrics(**one) for one in about[part]] for part in self.history}
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidFile(f"not a usable checkpoint: {error!r}") from error
+        for name, value in self.config.to_dict().items():
+            if name not in MAY_DIFFER and written.get(name) != value:
+                raise InvalidFile(f"a checkpoint of a run with {name} = {written.get(name)!r:.90}, not {value!r:.90}")
+        self.state = as_tree(self.state, tensors)
+        self.epoch, self.units, self.history, self._best = epoch, units, history, None
 
+    def save_metrics(self) -> Path:
+        """Write the history as ``metrics.json`` in ``checkpoint_dir``; where to."""
+        path = self.folder / "metrics.json"
+        write_atomically(path, json.dumps(self._record(), indent=2, allow_nan=False).encode())
+        return path
 
-class _Run:
-    def __init__(
-        self,
-        config: TrainingConfig,
-        examples: Examples,
-        validation: SequenceSet,
-        pacer: Pacer,
-        *,
-        tell: Callable[[Progress], None],
-        baselines: Mapping[str, float] | None,
-        resume: TrainingState | None,
-    ) -> None:
-        data = examples.data
-        if data.grid != validation.grid:
-            raise InvalidField(f"training fields are {data.grid} cells, validation {validation.grid}; give one grid")
-        self.config, self.validation, self.pacer, self.tell = config, validation, pacer, tell
-        self.baselines = dict(baselines or {})
-        self.examples = examples
-        self.state = _own_copy(resume) if resume is not None else self._first()
-        self.step = int(self.state.step)
-        self.history: list[Progress] = []
-        self.bundle = ModelBundle(
-            config.model_config, self._averaged(), examples.units, domain=data.meta.domain, recipe=config.to_dict()
-        )
-        self.best = self._validated()
+    def bundle(self, domain: str = "unknown") -> ModelBundle:
+        """The network as a model that can be stored, served and evaluated; its doubt is not calibrated yet."""
+        last = {part: asdict(epochs[-1]) for part, epochs in self.history.items() if epochs}
+        metrics = {f"{part}_{name}": float(value) for part, one in last.items() for name, value in one.items()}
+        return ModelBundle(
+            self.config.model_config, self.variables, self.units,
+            domain=domain, recipe=self.config.to_dict(), metrics=metrics,
+        )  # fmt: skip
 
-    def _first(self) -> TrainingState:
-        return first_state(self.config, fitted_start(self.config, self.config.first_variables(), self.examples))
+    def _knobs(self) -> Knobs:
+        return Knobs(np.float32(self.units.offset), np.float32(self.units.scale), np.uint32(self.config.seed))
 
-    def result(self) -> TrainedModel:
-        stopped_by = self._train()
-        self.tell(Progress("calibrating", self.step, self._fraction()))
-        calibration = self.best.forecasts.calibration()
-        forecasts = self.best.forecasts.calibrated(calibration)
-        score = forecasts.score(calibration, self.baselines)
-        kept_step = self.best.step
-        metrics = {"validation_vrmse": score.vrmse, "steps": float(self.step), "kept_step": float(kept_step)}
-        metrics |= {f"validation_coverage_{100 * level:.0f}": share for level, share in score.coverage.items()}
-        if score.skill is not None:
-            metrics["validation_skill"] = score.skill
-        # A number that is none (a constant validation field has no VRMSE) is left out: it could not be stored.
-        kept = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        bundle = replace(self.best.bundle, calibration=calibration, metrics=kept)
-        return TrainedModel(bundle, forecasts, self.step, kept_step, stopped_by, tuple(self.history), self.state)
-
-    def _train(self) -> Literal["pacer", "max_steps"]:
-        seen = self._quarter()
-        while self.step < self.config.max_steps:
-            if not self.pacer.may_continue(self.step):
-                self._validate()
-                return "pacer"
-            self._advance()
-            if self._quarter() > seen:
-                seen = self._quarter()
-                self._validate()
-        self._validate()
-        return "max_steps"
-
-    def _advance(self) -> None:
-        batch = self.examples.batch(self.config.seed, self.step, self.config.batch_size)
-        self.state, loss = train_step(self.config, self.state, batch, self._rate(), self.examples.step_variance)
-        self.step += 1
-        # float() waits for the step, so whoever meters it has all of it when told.
-        self._report(Progress("training", self.step, self._fraction(), loss=_finite(float(loss))))
-
-    def _rate(self) -> float:
-        """Linear warm-up in steps, half a cosine in the share of the allowance used."""
-        warm = min(1.0, (self.step + 1) / max(self.config.warmup_steps, 1))
-        return self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self._fraction()))
-
-    def _fraction(self) -> float:
-        return self.pacer.fraction_used(self.step)
-
-    def _quarter(self) -> int:
-        """Index of the validation that is due; the last is done when training has stopped."""
-        return min(int(self._fraction() * self.config.validations), self.config.validations - 1)
-
-    def _averaged(self) -> Variables:
-        """The averaged weights in memory of their own, for the next step gives the state's away."""
-        return unpack(self.config.model_config, np.array(self.state.average))
-
-    def _validate(self) -> None:
-        """Keep the weights as they are now if they forecast the validation set better than those kept so far."""
-        if self.history[-1].phase == "validating" and self.history[-1].step == self.step:
+    def _begin(self, train: TrainingData) -> None:
+        """Fit units; the default topology starts as the best trivial forecaster of the training data it can be."""
+        units, network = Normalization.fit(train.energy), self.config.model_config
+        self.units = units
+        if network.document_grid is not None:
             return
-        seen = self._validated()
-        if seen.vrmse < self.best.vrmse:
-            self.best = seen
+        first = self._order(train, epoch=0)[:LARGEST_BATCH]
+        batch = self.prepare_batch(*train, first)
+        frames, target = (
+            np.asarray((maps - units.offset) / units.scale, np.float32)
+            for maps in (batch["energy_t"], batch["energy_next"][..., 0])
+        )
+        known = Batch(frames, np.ones_like(frames), origins(network, frames), target, np.ones_like(target))
+        params = fitted_start(network, self.variables, known)
+        self.state = self.state.replace(params=jax.tree.map(jnp.asarray, params))
 
-    def _validated(self) -> _Seen:
-        bundle = replace(self.bundle, variables=self._averaged())
-        forecasts = Forecasts.of(bundle, self.validation)
-        score = forecasts.score(bundle.calibration, self.baselines)
-        found = Progress("validating", self.step, self._fraction(), vrmse=_finite(score.vrmse))
-        self._report(replace(found, skill=_finite(score.skill), baseline=score.baseline))
-        return _Seen(score.vrmse if math.isfinite(score.vrmse) else math.inf, self.step, bundle, forecasts)
+    def _parted(self, train: TrainingData, val: TrainingData | None) -> tuple[TrainingData, TrainingData | None]:
+        """What to train on and what to validate on, refused where they hold too little."""
+        if val is None and self.config.validation_split:
+            train, val = hold_back(train, self.config.validation_split)
+        count, size = len(self._order(train, epoch=0)), self.config.batch_size
+        if count < size:
+            raise InvalidField(f"batch_size is {size}, the training data hold {count} windows; give at most {count}")
+        return train, val
 
-    def _report(self, progress: Progress) -> None:
-        self.history.append(progress)
-        self.tell(progress)
+    def _order(self, train: TrainingData, epoch: int) -> npt.NDArray[np.int64]:
+        """Windows by number, as an epoch takes them."""
+        return epoch_order(windows_of(train.energy, self.config.model_config.context_frames), self.config.seed, epoch)
+
+    def _may_continue(self) -> bool:
+        return self._asked(int(self.state.step))
+
+    def _one_epoch(self, train: TrainingData, val: TrainingData | None, tell: Tell) -> None:
+        began_s, size = time.monotonic(), self.config.batch_size
+        where = f"Epoch {self.epoch + 1}/{self.config.num_epochs}"
+        order = self._order(train, self.epoch)
+        seen: list[Terms] = []
+        for step in range(1, len(order) // size + 1):
+            if step > 1 and not self._may_continue():
+                break
+            batch = self.prepare_batch(*train, order[(step - 1) * size : step * size])
+            self.state, means = self.train_step(self.state, batch)
+            seen.append(means)
+            if step % TOLD_EVERY == 0:
+                loss, fidelity = (float(means[name]) for name in ("total_loss", "energy_fidelity"))
+                tell(f"{where}, Step {step}, Loss: {loss:.4f}, Fidelity: {fidelity:.2f}")
+        self.epoch += 1
+        parts = {"train": _mean(seen)} | ({} if val is None else {"val": self._validated(val)})
+        took_s = time.monotonic() - began_s
+        for part, terms in parts.items():
+            figures = {name: float(value) for name, value in terms.items()}
+            if not math.isfinite(figures["total_loss"]):
+                raise InvalidInput(
+                    f"the loss is {figures['total_loss']} in epoch {self.epoch}: lower learning_rate "
+                    f"({self.config.learning_rate}) and load the last checkpoint in {self.folder}"
+                )
+            self.history[part].append(TrainingMetrics(self.epoch, training_time_s=took_s, **figures))
+            tell(f"{where}, {part}: {_line(self.history[part][-1])}")
+        self._judge(self.history[part][-1].total_loss)
+
+    def _validated(self, val: TrainingData) -> Terms:
+        """Means over every window, in batches of one shape."""
+        count, size = windows_of(val.energy, self.config.model_config.context_frames), self.config.batch_size
+        numbers = np.resize(np.arange(count), -(-count // size) * size)
+        parts = [
+            epoch_step.loss(
+                self.config.objective, self.variables, self.prepare_batch(*val, some), self._knobs(), False,
+                self.state.step,
+            )
+            for some in np.split(numbers, len(numbers) // size)
+        ]  # fmt: skip
+        return epoch_step.summary({name: jnp.concatenate([one[name] for one in parts])[:count] for name in parts[0]})
+
+    def _judge(self, loss: float) -> None:
+        """Remember the best weights where somebody is patient, and since when there are none better."""
+        if self._best is None or loss < self._best.loss:
+            self._best = _Best(loss, self.epoch, self.variables)
+
+    def _worse_for_long(self) -> bool:
+        patience = self.config.patience
+        return patience is not None and self._best is not None and self.epoch - self._best.epoch >= patience
+
+    def _record(self) -> dict[str, Any]:
+        return {"config": self.config.to_dict()} | {
+            part: [asdict(one) for one in epochs] for part, epochs in self.history.items()
+        }
 
 
-def _finite(value: float | None) -> float | None:
-    """``value`` where it is a number: no reader of progress has to know NaN."""
-    return value if value is not None and math.isfinite(value) else None
+class _Best(NamedTuple):
+    loss: float
+    epoch: int
+    params: Variables
 
 
-def _own_copy(state: TrainingState) -> TrainingState:
-    """Fresh buffers: a step donates its state, and the caller's must stay readable."""
-    copied: TrainingState = jax.tree.map(lambda leaf: jnp.array(np.array(leaf)), state)
-    return copied
+def _mean(steps: list[Terms]) -> Terms:
+    """Of an epoch's batches, which are of one size."""
+    means = {name: jnp.mean(jnp.stack([one[name] for one in steps])) for name in steps[0]}
+    return means | {"rmse": jnp.sqrt(means["mse_loss"])}
+
+
+def _line(one: TrainingMetrics) -> str:
+    return (
+        f"loss {one.total_loss:.4f}, RMSE {one.rmse:.4f}, fidelity {one.energy_fidelity:.3f}, "
+        f"coherence {one.entropy_coherence:.3f}, {one.training_time_s:.1f} s"
+    )
+
+
+def _say_nothing(_: str) -> None:
+    pass

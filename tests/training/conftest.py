@@ -8,11 +8,11 @@ import pytest
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
 from nvp_agentkit.model import NVPConfig
 from nvp_agentkit.model.state import initial_variables
-from nvp_agentkit.training import TrainingConfig
+from nvp_agentkit.training import MemberConfig
 from nvp_agentkit.training.step import TrainingState, first_state
 
 META = FieldMeta("drift", boundary=("periodic", "periodic"), positive=True)
-SMALL = TrainingConfig(NVPConfig(latent_dim=8, encoder_features=(8, 8)), batch_size=4, warmup_steps=2)
+SMALL = MemberConfig(NVPConfig(latent_dim=8, encoder_features=(8, 8)), batch_size=4, warmup_steps=2)
 
 
 def drifting(trajectories: int, seed: int, frames: int = 8, side: int = 16) -> SequenceSet:
@@ -41,11 +41,11 @@ def masked(data: SequenceSet, fill: float) -> SequenceSet:
     return SequenceSet(np.where(mask, data.values, np.float32(fill)), mask, data.meta)
 
 
-def untrained(config: TrainingConfig = SMALL) -> TrainingState:
+def untrained(config: MemberConfig = SMALL) -> TrainingState:
     return first_state(config, initial_variables(config.model_config, config.seed))
 
 
-def with_mask(config: TrainingConfig) -> TrainingConfig:
+def with_mask(config: MemberConfig) -> MemberConfig:
     return replace(config, model_config=replace(config.model_config, masked=True))
 
 

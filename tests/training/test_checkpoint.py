@@ -7,7 +7,7 @@ import pytest
 
 from nvp_agentkit.errors import InvalidFile
 from nvp_agentkit.model import model_bytes
-from nvp_agentkit.training import StepPacer, Trainer, load_checkpoint, save_checkpoint
+from nvp_agentkit.training import MemberTrainer, StepPacer, load_checkpoint, save_checkpoint
 
 from .conftest import SMALL, untrained
 
@@ -22,10 +22,10 @@ class Until(StepPacer):
 
 
 def test_ten_steps_and_ten_more_are_twenty_bit_for_bit(train, validation, tmp_path):
-    whole = Trainer(SMALL).fit(train, validation, StepPacer(20))
-    half = Trainer(SMALL).fit(train, validation, Until(20))
+    whole = MemberTrainer(SMALL).fit(train, validation, StepPacer(20))
+    half = MemberTrainer(SMALL).fit(train, validation, Until(20))
     save_checkpoint(half.state, SMALL, tmp_path / "run.safetensors")
-    resumed = Trainer(SMALL).fit(
+    resumed = MemberTrainer(SMALL).fit(
         train, validation, StepPacer(20), resume=load_checkpoint(SMALL, tmp_path / "run.safetensors")
     )
     assert (half.steps, resumed.steps) == (10, 20)
@@ -36,8 +36,8 @@ def test_ten_steps_and_ten_more_are_twenty_bit_for_bit(train, validation, tmp_pa
 
 
 def test_a_state_can_be_resumed_twice(train, validation):
-    half = Trainer(SMALL).fit(train, validation, Until(20))
-    once, twice = (Trainer(SMALL).fit(train, validation, StepPacer(20), resume=half.state) for _ in range(2))
+    half = MemberTrainer(SMALL).fit(train, validation, Until(20))
+    once, twice = (MemberTrainer(SMALL).fit(train, validation, StepPacer(20), resume=half.state) for _ in range(2))
     np.testing.assert_array_equal(once.state.weights, twice.state.weights)
 
 

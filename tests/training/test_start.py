@@ -9,18 +9,22 @@ from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model import ModelBundle, Normalization
 from nvp_agentkit.model.state import Variables, initial_variables
-from nvp_agentkit.training import evaluate
-from nvp_agentkit.training.examples import Examples
+from nvp_agentkit.training import MemberConfig, evaluate
+from nvp_agentkit.training.examples import Batch, Examples
 from nvp_agentkit.training.start import fitted_start
 
 from .conftest import META, SMALL, drifting, masked, with_mask
+
+
+def first_batch(data: SequenceSet, units: Normalization, config: MemberConfig) -> Batch:
+    return Examples(data, config.model_config, units, config.crop).batch(config.seed, 0, 16)
 
 
 def start(data: SequenceSet, config=SMALL) -> tuple[Variables, float, float]:
     """The fitted start on ``data``, its VRMSE there and that of the network as it is made, persistence."""
     units = Normalization.fit(data.values, data.mask)
     made = initial_variables(config.model_config, config.seed)
-    fitted = fitted_start(config, made, Examples(data, config.model_config, units, config.crop))
+    fitted = fitted_start(config.model_config, made, first_batch(data, units, config))
     bundle = ModelBundle(config.model_config, fitted, units)
     return fitted["params"], evaluate(bundle, data).vrmse, evaluate(replace(bundle, variables=made), data).vrmse
 
@@ -92,5 +96,5 @@ def test_a_start_that_cannot_be_judged_is_persistence():
     units = Normalization.fit(data.values)
     data.values[:, 2:] = 1e30  # whose squares no float32 holds
     with np.errstate(over="ignore", invalid="ignore"):
-        fitted = fitted_start(SMALL, made, Examples(data, SMALL.model_config, units, 128))
+        fitted = fitted_start(SMALL.model_config, made, first_batch(data, units, SMALL))
     assert fitted is made

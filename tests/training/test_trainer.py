@@ -1,186 +1,188 @@
+"""Training epoch by epoch beyond the founding document's own tests: resumed, stopped, refused, and what it is for."""
+
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nvp_agentkit.errors import InvalidField, InvalidInput
+from nvp_agentkit.errors import InvalidField, InvalidFile, InvalidInput
 from nvp_agentkit.fields.baselines import score_baselines
-from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model import model_bytes, predict_next
-from nvp_agentkit.model.state import pack, unpack
-from nvp_agentkit.training import Progress, StepPacer, Trainer, TrainingConfig, evaluate
-from nvp_agentkit.training.examples import Batch
-from nvp_agentkit.training.step import train_step
+from nvp_agentkit.model import NVPConfig, model_bytes
+from nvp_agentkit.training import (
+    MemberConfig,
+    StepPacer,
+    Trainer,
+    TrainingConfig,
+    TrainingData,
+    evaluate,
+    prepare_training_data,
+)
+from nvp_agentkit.training.epoch_step import update
+from nvp_agentkit.training.evaluate import Forecasts
 
-from .conftest import META, SMALL, drifting, masked, untrained, with_mask
+from .conftest import drifting, masked
 
+pytestmark = pytest.mark.xdist_group("trainer")  # one process: they share compiled programs
 
-def weights(trained) -> np.ndarray:
-    return np.asarray(trained.state.weights)
-
-
-def test_training_beats_persistence_on_trajectories_it_has_not_seen(train, validation):
-    test = drifting(3, seed=2)
-    baselines = score_baselines(train, test)
-    trained = Trainer(SMALL).fit(train, validation, StepPacer(150))
-    score = evaluate(trained.bundle, test, baselines)
-    assert score.vrmse < 0.5 * baselines["persistence"]
-    assert trained.kept_step > 0
-    assert score.skill == pytest.approx(1 - score.vrmse / min(baselines.values()))
-    assert score.baseline in baselines
+NETWORK = NVPConfig(latent_dim=8, encoder_features=(8,), dropout_rate=0.1, context_frames=1, norm="batch")
+DATA = prepare_training_data(drifting(6, seed=0, frames=3))
+VALIDATION = prepare_training_data(drifting(2, seed=1, frames=3))
 
 
-@dataclass
-class Purse:
-    """Pays for ``coins`` steps, and remembers what it was asked and told."""
-
-    coins: int
-    story: list[str] = field(default_factory=list)
-
-    def may_continue(self, step: int) -> bool:
-        self.story.append(f"asked at {step}")
-        return step < self.coins
-
-    def fraction_used(self, step: int) -> float:
-        return step / self.coins
-
-    def told(self, progress: Progress) -> None:
-        if progress.phase == "training":
-            assert progress.loss is not None
-            self.story.append(f"done {progress.step}")
+@pytest.fixture
+def config(tmp_path) -> TrainingConfig:
+    return TrainingConfig(NETWORK, batch_size=4, num_epochs=4, checkpoint_every=2, checkpoint_dir=tmp_path / "run")
 
 
-def test_every_step_is_asked_for_and_none_follows_a_no(train, validation):
-    purse = Purse(3)
-    trained = Trainer(SMALL).fit(train, validation, purse, purse.told)
-    assert purse.story == ["asked at 0", "done 1", "asked at 1", "done 2", "asked at 2", "done 3", "asked at 3"]
-    assert (trained.steps, trained.stopped_by) == (3, "pacer")
+def weights(trainer: Trainer) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.state)]
 
 
-def test_no_allowance_gives_the_untrained_network_and_says_so(train, validation):
-    trained = Trainer(SMALL).fit(train, validation, StepPacer(0))
-    assert (trained.steps, trained.kept_step) == (0, 0)
-    untouched = replace(trained.bundle, variables=unpack(SMALL.model_config, trained.state.weights))
-    frames = validation.values[:1, :2]
-    np.testing.assert_array_equal(predict_next(trained.bundle, frames)[0], predict_next(untouched, frames)[0])
+def test_two_epochs_and_two_more_are_four_bit_for_bit(config):
+    whole = Trainer(config)
+    whole.train(DATA, VALIDATION, verbose=False)
+    resumed = Trainer(config)
+    resumed.load_checkpoint(whole.folder / "epoch_0002.safetensors")
+    assert resumed.epoch == 2
+    resumed.train(DATA, VALIDATION, verbose=False)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+    losses = [[one.total_loss for one in run.history["val"]] for run in (whole, resumed)]
+    assert losses[0] == losses[1]
 
 
-def test_max_steps_ends_a_run_that_could_go_on(train, validation):
-    trained = Trainer(replace(SMALL, max_steps=2)).fit(train, validation, StepPacer(50))
-    assert (trained.steps, trained.stopped_by) == (2, "max_steps")
+def test_a_step_is_compiled_once(config):
+    before = update._cache_size()
+    trainer = Trainer(replace(config, batch_size=3))
+    trainer.train(DATA, VALIDATION, verbose=False)
+    again = Trainer(replace(config, batch_size=3, seed=5))
+    again.train(TrainingData(2 * DATA.energy, 2 * DATA.gradients), VALIDATION, verbose=False)
+    assert update._cache_size() == before + 1
 
 
-def test_progress_shows_skill_against_the_named_baseline(train, validation):
-    told: list[Progress] = []
-    trained = Trainer(SMALL).fit(
-        train, validation, StepPacer(4), told.append, baselines={"persistence": 0.5, "flow": 0.25}
+def test_training_that_gets_no_better_stops(config):
+    trainer = Trainer(replace(config, num_epochs=50, patience=2, learning_rate=1e-30))
+    history = trainer.train(DATA, VALIDATION, verbose=False)
+    assert len(history["val"]) <= 12  # running averages settle first
+
+
+def test_after_training_that_was_stopped_the_best_weights_are_kept(config):
+    trainer = Trainer(replace(config, num_epochs=8, patience=8, learning_rate=0.3))
+    history = trainer.train(DATA, VALIDATION, verbose=False)
+    best = min(one.total_loss for one in history["val"])
+    assert best < history["val"][-1].total_loss
+    batch = trainer.prepare_batch(*VALIDATION, range(4))
+    assert trainer.val_step(trainer.state, batch)["total_loss"] == pytest.approx(best, rel=1e-5)
+
+
+def test_training_that_may_not_continue_ends_between_two_steps(config):
+    trainer = Trainer(config, may_continue=StepPacer(4).may_continue)
+    history = trainer.train(DATA, VALIDATION, verbose=False)
+    assert trainer.state.step == 4  # of three an epoch
+    assert len(history["val"]) == 2
+    assert (trainer.folder / "final.safetensors").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoints(config):
+    trainer = Trainer(config)
+    trainer.train(DATA, VALIDATION, verbose=False)
+    kept = {path: path.read_bytes() for path in trainer.folder.iterdir()}
+    again = Trainer(replace(config, learning_rate=1e30))
+    with pytest.raises(InvalidInput, match="lower learning_rate"):
+        again.train(DATA, VALIDATION, verbose=False)
+    assert {path: path.read_bytes() for path in trainer.folder.iterdir()} == kept
+
+
+def test_the_documents_own_network_trains(config):
+    network = NVPConfig.documented((16, 16), latent_dim=8, encoder_features=(4,), decoder_features=(4,))
+    trainer = Trainer(replace(config, model_config=network, num_epochs=12, learning_rate=1e-2))
+    fresh = trainer.variables["params"]["documented"]
+    history = trainer.train(DATA, verbose=False)
+    assert history["train"][-1].mse_loss < 0.8 * history["train"][0].mse_loss
+    assert len(history["val"]) == 12  # one sequence of six was held back
+    moved = jax.tree.map(
+        lambda old, new: not np.array_equal(old, new), fresh, trainer.variables["params"]["documented"]
     )
-    scored = [progress for progress in told if progress.phase == "validating"]
-    assert [progress.step for progress in scored] == [0, 2, 3, 4]
-    assert {progress.baseline for progress in scored} == {"flow"}
-    assert scored[0].skill == pytest.approx(1 - scored[0].vrmse / 0.25)
-    assert trained.bundle.metrics["validation_skill"] == pytest.approx(max(progress.skill for progress in scored))
+    assert any(jax.tree.leaves(moved["mean_decoder"]))
+    assert not any(jax.tree.leaves(moved["log_var_decoder"]))  # the document's loss does not contain it
 
 
-def test_the_weights_that_validated_best_are_kept():
-    noise = np.random.default_rng(0).random((4, 6, 16, 16), np.float32)
-    still = SequenceSet(np.repeat(noise[:, :1], 6, axis=1), None, META)  # persistence is perfect: nothing to gain
-    spoiling = replace(SMALL, learning_rate=0.5, ema_decay=0.0)
-    trained = Trainer(spoiling).fit(SequenceSet(noise, None, META), still, StepPacer(6))
-    assert trained.kept_step == 0
-    assert trained.bundle.metrics["validation_vrmse"] < 1e-6
+def test_the_default_topology_starts_from_the_best_trivial_forecaster(tmp_path):
+    data, test = drifting(4, seed=0, frames=4), drifting(2, seed=1, frames=4)
+    network = NVPConfig(latent_dim=8, encoder_features=(8,))
+    config = TrainingConfig(network, batch_size=4, num_epochs=1, variance_weight=0.1, checkpoint_dir=tmp_path)
+    trainer = Trainer(config)
+    trainer.train(prepare_training_data(data), prepare_training_data(test), verbose=False)
+    bundle = trainer.bundle("drift")
+    assert evaluate(bundle, test).vrmse < 0.5 * score_baselines(data, test)["persistence"]
+    assert bundle.metrics["val_rmse"] == pytest.approx(trainer.history["val"][-1].rmse)
+    assert np.std(Forecasts.of(bundle, test).log_var) > 0  # the likelihood trained it
+    assert model_bytes(bundle)
 
 
-def test_the_same_recipe_gives_the_same_bytes(train, validation):
-    first, again = (Trainer(SMALL).fit(train, validation, StepPacer(5)) for _ in range(2))
-    other = Trainer(replace(SMALL, seed=1)).fit(train, validation, StepPacer(5))
-    assert model_bytes(first.bundle) == model_bytes(again.bundle)
-    assert not np.array_equal(weights(first), weights(other))
+@pytest.mark.parametrize(
+    ("change", "data", "said"),
+    [
+        ({"batch_size": 99}, DATA, "batch_size is 99"),
+        ({}, TrainingData(DATA.energy[:1], DATA.gradients[:1]), "none is left to train on"),
+        ({}, TrainingData(DATA.energy[:, :1], DATA.gradients[:, :1]), "at least 2 frames"),
+        ({}, TrainingData(DATA.energy, DATA.gradients[..., :1]), "gradients are"),
+    ],
+)
+def test_data_that_hold_too_little_are_refused(config, change, data, said):
+    with pytest.raises(InvalidField, match=said):
+        Trainer(replace(config, **change)).train(data, verbose=False)
 
 
-def test_a_step_is_compiled_once_whatever_the_seed(train, validation):
-    config = replace(SMALL, batch_size=3)  # a shape that no other test has compiled
-    compiled: list[str] = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, _, **about: (
-            compiled.append(str(about.get("fun_name"))) if name.endswith("backend_compile_duration") else None
-        )
-    )
-    try:
-        for seed in (0, 1):
-            Trainer(replace(config, seed=seed)).fit(train, validation, StepPacer(4))
-    finally:
-        jax.monitoring.clear_event_listeners()
-    assert sum("_step" in name for name in compiled) == 1, compiled
+@pytest.mark.parametrize("indices", [[-1], [12], [], [[0]]])
+def test_a_window_that_is_not_there_is_named(config, indices):
+    with pytest.raises(InvalidField, match="from 0 to 11"):
+        Trainer(config).prepare_batch(*DATA, indices)
 
 
-def test_masked_cells_teach_nothing_and_cost_nothing(train, validation):
-    config = with_mask(SMALL)
-    clean, dirty = (
-        Trainer(config).fit(masked(train, fill), masked(validation, fill), StepPacer(4), baselines={"one": 1.0})
-        for fill in (0.0, 1e6)
-    )
-    np.testing.assert_array_equal(weights(clean), weights(dirty))
-    assert clean.bundle.metrics == dirty.bundle.metrics
-    assert np.isfinite(weights(clean)).all()
+@pytest.mark.parametrize(
+    ("sequences", "said"),
+    [
+        (masked(drifting(2, 0), 0.0), "MemberTrainer"),
+        (np.full((1, 3, 16, 16), np.nan), "finite"),
+        (np.zeros((3, 16, 16)), "give"),
+        ([np.zeros((3, 16, 16)), np.zeros((2, 16, 16))], "one shape"),
+    ],
+)
+def test_sequences_that_nothing_can_be_learnt_from_are_refused(sequences, said):
+    with pytest.raises(InvalidField, match=said):
+        prepare_training_data(sequences)
 
 
-def test_an_update_that_is_not_finite_is_not_applied():
-    state = untrained()
-    before = np.asarray(state.weights)
-    cells = jnp.ones((4, 16, 16))
-    two, six = (jnp.ones((4, 16, 16, channels)) for channels in (2, 6))
-    batch = Batch(two, two, six, cells * jnp.nan, cells)
-    after, loss = train_step(SMALL, state, batch, 1e-3, 1.0)
-    assert np.isnan(loss)
-    np.testing.assert_array_equal(after.weights, before)
-    assert after.step == 1
-
-
-def test_weights_that_spoil_the_validation_leave_the_start_and_no_number_that_is_none(train, validation, monkeypatch):
-    def spoilt(config, state, batch, rate, scale):
-        return state._replace(step=state.step + 1, average=state.average * jnp.nan), jnp.nan
-
-    monkeypatch.setattr("nvp_agentkit.training.trainer.train_step", spoilt)
-    trained = Trainer(SMALL).fit(train, validation, StepPacer(4), baselines={"one": 1.0})
-    assert (trained.steps, trained.kept_step) == (4, 0)
-    assert trained.bundle.metrics["validation_vrmse"] < 1
-    assert all(np.isfinite(list(trained.bundle.metrics.values())))
-    told = [(one.loss, one.vrmse, one.skill) for one in trained.history if one.step > 0]
-    assert {number for three in told for number in three} == {None}
-
-
-def test_a_model_says_how_it_was_made(train, validation):
-    bundle = Trainer(SMALL).fit(train, validation, StepPacer(1)).bundle
-    assert bundle.domain == "drift"
-    assert bundle.recipe["seed"] == SMALL.seed
-    assert bundle.metrics["steps"] == 1
-    assert bundle.metrics["validation_coverage_90"] == pytest.approx(0.9, abs=0.01)
-    assert pack(bundle.variables).size == bundle.parameters
-
-
-def test_fields_of_another_grid_or_too_short_are_refused(train):
-    with pytest.raises(InvalidField, match="grid"):
-        Trainer(SMALL).fit(train, drifting(2, 0, side=32), StepPacer(1))
-    with pytest.raises(InvalidField, match="at least 3"):
-        Trainer(SMALL).fit(train, train.select(frames=slice(0, 2)), StepPacer(1))
+def test_a_checkpoint_of_another_run_is_refused_and_changes_nothing(config):
+    path = Trainer(config).save_checkpoint(0)
+    other = Trainer(replace(config, seed=1))
+    before = weights(other)
+    with pytest.raises(InvalidFile, match="seed = 0, not 1"):
+        other.load_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InvalidFile):
+        Trainer(config).load_checkpoint(path)
+    with pytest.raises(InvalidFile, match=r"missing\.safetensors"):
+        other.load_checkpoint(path.with_name("missing.safetensors"))
+    assert all(np.array_equal(a, b) for a, b in zip(before, weights(other), strict=True))
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"batch_size": 0},
-        {"learning_rate": -1.0},
-        {"ema_decay": 1.0},
-        {"weight_decay": -1.0},
-        {"crop": 8},
-        {"validations": 0},
+        {"batch_size": 0}, {"num_epochs": 0}, {"patience": 0}, {"learning_rate": -1.0}, {"lambda_entropy": -0.1},
+        {"validation_split": 1.0}, {"optimiser": "sgd"},
     ],
-)
-def test_a_recipe_out_of_range_is_named(wrong):
+)  # fmt: skip
+def test_a_configuration_out_of_range_is_named(wrong):
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
         TrainingConfig(**wrong)
+
+
+def test_members_are_refused_what_their_one_vector_cannot_hold():
+    for network in (replace(NETWORK, norm="batch"), NVPConfig.documented((16, 16), norm="none")):
+        with pytest.raises(InvalidInput, match=r"training\.Trainer"):
+            MemberConfig(network)

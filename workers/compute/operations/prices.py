@@ -9,7 +9,7 @@ from typing import Self
 from nvp_agentkit.energy.budget import StepCost, cheapest_useful_mj
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split
-from nvp_agentkit.training import TrainingConfig
+from nvp_agentkit.training import MemberConfig
 from nvp_agentkit.training.examples import windows
 
 # CPU-seconds on two busy cores, compile cache empty, default network, 16x16 to 128x128; idle cores take 0.8 of it.
@@ -39,7 +39,7 @@ class Prices:
     epoch_steps: int
 
     @classmethod
-    def of(cls, parts: Split, config: TrainingConfig, *, watts_per_core: float) -> Self:
+    def of(cls, parts: Split, config: MemberConfig, *, watts_per_core: float) -> Self:
         """The forecast for an ensemble on this data."""
         mj = 1000 * watts_per_core * MEMORY
         context = config.model_config.context_frames

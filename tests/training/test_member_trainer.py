@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nvp_agentkit.errors import InvalidField, InvalidInput
+from nvp_agentkit.fields.baselines import score_baselines
+from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.model import model_bytes, predict_next
+from nvp_agentkit.model.state import pack, unpack
+from nvp_agentkit.training import MemberConfig, MemberTrainer, Progress, StepPacer, evaluate
+from nvp_agentkit.training.examples import Batch
+from nvp_agentkit.training.step import train_step
+
+from .conftest import META, SMALL, drifting, masked, untrained, with_mask
+
+
+def weights(trained) -> np.ndarray:
+    return np.asarray(trained.state.weights)
+
+
+def test_training_beats_persistence_on_trajectories_it_has_not_seen(train, validation):
+    test = drifting(3, seed=2)
+    baselines = score_baselines(train, test)
+    trained = MemberTrainer(SMALL).fit(train, validation, StepPacer(150))
+    score = evaluate(trained.bundle, test, baselines)
+    assert score.vrmse < 0.5 * baselines["persistence"]
+    assert trained.kept_step > 0
+    assert score.skill == pytest.approx(1 - score.vrmse / min(baselines.values()))
+    assert score.baseline in baselines
+
+
+@dataclass
+class Purse:
+    """Pays for ``coins`` steps, and remembers what it was asked and told."""
+
+    coins: int
+    story: list[str] = field(default_factory=list)
+
+    def may_continue(self, step: int) -> bool:
+        self.story.append(f"asked at {step}")
+        return step < self.coins
+
+    def fraction_used(self, step: int) -> float:
+        return step / self.coins
+
+    def told(self, progress: Progress) -> None:
+        if progress.phase == "training":
+            assert progress.loss is not None
+            self.story.append(f"done {progress.step}")
+
+
+def test_every_step_is_asked_for_and_none_follows_a_no(train, validation):
+    purse = Purse(3)
+    trained = MemberTrainer(SMALL).fit(train, validation, purse, purse.told)
+    assert purse.story == ["asked at 0", "done 1", "asked at 1", "done 2", "asked at 2", "done 3", "asked at 3"]
+    assert (trained.steps, trained.stopped_by) == (3, "pacer")
+
+
+def test_no_allowance_gives_the_untrained_network_and_says_so(train, validation):
+    trained = MemberTrainer(SMALL).fit(train, validation, StepPacer(0))
+    assert (trained.steps, trained.kept_step) == (0, 0)
+    untouched = replace(trained.bundle, variables=unpack(SMALL.model_config, trained.state.weights))
+    frames = validation.values[:1, :2]
+    np.testing.assert_array_equal(predict_next(trained.bundle, frames)[0], predict_next(untouched, frames)[0])
+
+
+def test_max_steps_ends_a_run_that_could_go_on(train, validation):
+    trained = MemberTrainer(replace(SMALL, max_steps=2)).fit(train, validation, StepPacer(50))
+    assert (trained.steps, trained.stopped_by) == (2, "max_steps")
+
+
+def test_progress_shows_skill_against_the_named_baseline(train, validation):
+    told: list[Progress] = []
+    trained = MemberTrainer(SMALL).fit(
+        train, validation, StepPacer(4), told.append, baselines={"persistence": 0.5, "flow": 0.25}
+    )
+    scored = [progress for progress in told if progress.phase == "validating"]
+    assert [progress.step for progress in scored] == [0, 2, 3, 4]
+    assert {progress.baseline for progress in scored} == {"flow"}
+    assert scored[0].skill == pytest.approx(1 - scored[0].vrmse / 0.25)
+    assert trained.bundle.metrics["validation_skill"] == pytest.approx(max(progress.skill for progress in scored))
+
+
+def test_the_weights_that_validated_best_are_kept():
+    noise = np.random.default_rng(0).random((4, 6, 16, 16), np.float32)
+    still = SequenceSet(np.repeat(noise[:, :1], 6, axis=1), None, META)  # persistence is perfect: nothing to gain
+    spoiling = replace(SMALL, learning_rate=0.5, ema_decay=0.0)
+    trained = MemberTrainer(spoiling).fit(SequenceSet(noise, None, META), still, StepPacer(6))
+    assert trained.kept_step == 0
+    assert trained.bundle.metrics["validation_vrmse"] < 1e-6
+
+
+def test_the_same_recipe_gives_the_same_bytes(train, validation):
+    first, again = (MemberTrainer(SMALL).fit(train, validation, StepPacer(5)) for _ in range(2))
+    other = MemberTrainer(replace(SMALL, seed=1)).fit(train, validation, StepPacer(5))
+    assert model_bytes(first.bundle) == model_bytes(again.bundle)
+    assert not np.array_equal(weights(first), weights(other))
+
+
+def test_a_step_is_compiled_once_whatever_the_seed(train, validation):
+    config = replace(SMALL, batch_size=3)  # a shape that no other test has compiled
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, _, **about: (
+            compiled.append(str(about.get("fun_name"))) if name.endswith("backend_compile_duration") else None
+        )
+    )
+    try:
+        for seed in (0, 1):
+            MemberTrainer(replace(config, seed=seed)).fit(train, validation, StepPacer(4))
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert sum("_step" in name for name in compiled) == 1, compiled
+
+
+def test_masked_cells_teach_nothing_and_cost_nothing(train, validation):
+    config = with_mask(SMALL)
+    clean, dirty = (
+        MemberTrainer(config).fit(masked(train, fill), masked(validation, fill), StepPacer(4), baselines={"one": 1.0})
+        for fill in (0.0, 1e6)
+    )
+    np.testing.assert_array_equal(weights(clean), weights(dirty))
+    assert clean.bundle.metrics == dirty.bundle.metrics
+    assert np.isfinite(weights(clean)).all()
+
+
+def test_an_update_that_is_not_finite_is_not_applied():
+    state = untrained()
+    before = np.asarray(state.weights)
+    cells = jnp.ones((4, 16, 16))
+    two, six = (jnp.ones((4, 16, 16, channels)) for channels in (2, 6))
+    batch = Batch(two, two, six, cells * jnp.nan, cells)
+    after, loss = train_step(SMALL, state, batch, 1e-3, 1.0)
+    assert np.isnan(loss)
+    np.testing.assert_array_equal(after.weights, before)
+    assert after.step == 1
+
+
+def test_weights_that_spoil_the_validation_leave_the_start_and_no_number_that_is_none(train, validation, monkeypatch):
+    def spoilt(config, state, batch, rate, scale):
+        return state._replace(step=state.step + 1, average=state.average * jnp.nan), jnp.nan
+
+    monkeypatch.setattr("nvp_agentkit.training.member_trainer.train_step", spoilt)
+    trained = MemberTrainer(SMALL).fit(train, validation, StepPacer(4), baselines={"one": 1.0})
+    assert (trained.steps, trained.kept_step) == (4, 0)
+    assert trained.bundle.metrics["validation_vrmse"] < 1
+    assert all(np.isfinite(list(trained.bundle.metrics.values())))
+    told = [(one.loss, one.vrmse, one.skill) for one in trained.history if one.step > 0]
+    assert {number for three in told for number in three} == {None}
+
+
+def test_a_model_says_how_it_was_made(train, validation):
+    bundle = MemberTrainer(SMALL).fit(train, validation, StepPacer(1)).bundle
+    assert bundle.domain == "drift"
+    assert bundle.recipe["seed"] == SMALL.seed
+    assert bundle.metrics["steps"] == 1
+    assert bundle.metrics["validation_coverage_90"] == pytest.approx(0.9, abs=0.01)
+    assert pack(bundle.variables).size == bundle.parameters
+
+
+def test_fields_of_another_grid_or_too_short_are_refused(train):
+    with pytest.raises(InvalidField, match="grid"):
+        MemberTrainer(SMALL).fit(train, drifting(2, 0, side=32), StepPacer(1))
+    with pytest.raises(InvalidField, match="at least 3"):
+        MemberTrainer(SMALL).fit(train, train.select(frames=slice(0, 2)), StepPacer(1))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"learning_rate": -1.0},
+        {"ema_decay": 1.0},
+        {"weight_decay": -1.0},
+        {"crop": 8},
+        {"validations": 0},
+    ],
+)
+def test_a_recipe_out_of_range_is_named(wrong):
+    with pytest.raises(InvalidInput, match=next(iter(wrong))):
+        MemberConfig(**wrong)
