@@ -28,7 +28,7 @@ async def parameters(
     spec: SimulateSpec | ImportSpec | JoinSpec | EvaluateSpec | CheckSpec, scratch: Path, system: System
 ) -> dict[str, Any]:
     """What the operation needs, with every reference a local file."""
-    asked = spec.model_dump(mode="json", exclude={"kind", "source", "data", "parts", "filename"})
+    asked = spec.model_dump(mode="json", exclude={"kind", "source", "data", "parts"})
     out = {"out": str(scratch / OUT)}
     match spec:
         case SimulateSpec():

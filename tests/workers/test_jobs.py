@@ -91,8 +91,10 @@ async def test_a_simulation_becomes_a_dataset_that_is_on_record_and_paid_for(ben
     assert fact.deadline is None  # what happened stays true, however late it is recorded
     facts = fact.payload
     assert isinstance(facts, LineageRecorded)
-    assert {node.label for node in facts.nodes} == {"Run", "Agent", "CodeVersion", "Environment", "EnergyReading",
-                                                    "EnergyAccount", "Config", "DatasetVersion"}  # fmt: skip
+    assert {node.label for node in facts.nodes} == {
+        "Run", "Agent", "CodeVersion", "Environment", "EnergyReading", "EnergyAccount", "Config", "DatasetVersion",
+        "MetricSeries",
+    }  # fmt: skip
     assert {edge.type for edge in facts.edges} >= {"WAS_GENERATED_BY", "METERED", "CHARGED_TO", "USED"}
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli import deployment, extras
 from nvp_agentkit.cli.options import AsJson, DataDir, say_json
 
 HELP = """Keep field sequences: make, import, list, evaluate.
@@ -49,6 +49,7 @@ def bring_in(
     [dim]Examples:[/dim] nvp atlas import rain.nc --domain rain  ·  nvp atlas import radar.npz:rain_mm_h --domain rain
     --units mm/h
     """
+    extras.need("graph")
     from nvp_agentkit.cli.atlas import making, session, words
 
     order = session.Order(deployment.settings_for(data_dir), account, budget_j)
@@ -77,6 +78,7 @@ def make(
 
     [dim]Example:[/dim] nvp atlas make plasma_physics --trajectories 12 --frames 41 --size 64 --seed 0
     """
+    extras.need("graph")
     from nvp_agentkit.cli.atlas import making, session
     from nvp_agentkit.energy.accounts import joules
 
@@ -102,6 +104,7 @@ def every(
 
     [dim]Example:[/dim] nvp atlas list
     """
+    extras.need("graph")
     from nvp_agentkit.cli.atlas import looking, session, words
     from nvp_agentkit.cli.screen import console
 
@@ -122,6 +125,7 @@ def show(dataset: Dataset, data_dir: DataDir = None, as_json: AsJson = False) ->
 
     [dim]Example:[/dim] nvp atlas show rain
     """
+    extras.need("graph")
     from nvp_agentkit.cli.atlas import looking, session, words
 
     found, meta, statistics = session.run(looking.entry(deployment.settings_for(data_dir), dataset))
@@ -148,11 +152,10 @@ def evaluate(
 
     [dim]Example:[/dim] nvp atlas evaluate rain
     """
-    from nvp_agentkit.cli import extras
+    extras.need("graph", "plot")
     from nvp_agentkit.cli.atlas import evaluating, session
     from nvp_agentkit.cli.screen import console, say
 
-    extras.need("plot")
     path = evaluating.picture_path(out, dataset, "-forecasts")
     order = session.Order(deployment.settings_for(data_dir), account, budget_j)
     found = session.run(evaluating.evaluate(order, dataset))
@@ -180,6 +183,7 @@ def check(
 
     [dim]Example:[/dim] nvp atlas check rain
     """
+    extras.need("graph")
     from nvp_agentkit.cli.atlas import looking, session
 
     order = session.Order(deployment.settings_for(data_dir), account, budget_j)
@@ -212,10 +216,9 @@ def plot(
 
     [dim]Example:[/dim] nvp atlas plot rain --trajectory 0
     """
-    from nvp_agentkit.cli import extras
+    extras.need("graph", "plot")
     from nvp_agentkit.cli.atlas import evaluating, plotting, session
 
-    extras.need("plot")
     path = evaluating.picture_path(out, dataset, "")
     found = session.run(plotting.glance(deployment.settings_for(data_dir), dataset, trajectory))
     found.draw(path)
@@ -239,6 +242,7 @@ def like(
 
     [dim]Example:[/dim] nvp atlas like rain
     """
+    extras.need("graph")
     from nvp_agentkit.cli.atlas import looking, session, words
     from nvp_agentkit.cli.screen import console
 

@@ -19,15 +19,19 @@ from nvp_agentkit.lineage import catalogue
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.lineage.nodes import asked
 from nvp_agentkit.messages import DatasetSpec, JobCompleted, JobProgressed, JoinSpec, ObjectRef, SimulateSpec
+from nvp_agentkit.streams.connect import connect
+from nvp_agentkit.streams.health import workers
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from nvp_agentkit.client import AgentClient
+    from nvp_agentkit.settings import Settings
 
 SHARD = 4  # trajectories a job: little is lost with one, and several machines find work
-AT_ONCE = 16  # jobs that wait or run
+AHEAD = 2  # jobs a training worker has: the one it does and the next
+DEADLINE_S = 86_400.0  # of one job, the waiting included
 
 
 async def bring_in(order: Order, asked_for: str, domain: str, **meaning: Any) -> JobCompleted:
@@ -89,7 +93,8 @@ async def make(order: Order, specs: list[SimulateSpec]) -> Made:
         known = [await catalogue.made(graph, spec, version=__version__) for spec in specs]
         missing = [spec for spec, ref in zip(specs, known, strict=True) if ref is None]
         with progress_bar(screen) as bars:
-            work = _Work(nvp, order.budget_j, screen, bars, bars.add_task("simulating", total=len(missing), told=""))
+            bar = bars.add_task("simulating", total=len(missing), told="")
+            work = _Work(nvp, order.budget_j, AHEAD * await _trainers(there), screen, bars, bar)
             made = iter(_all_done(await asyncio.gather(*map(work.done, missing), return_exceptions=True)))
         refs = [next(made) if ref is None else ref for ref in known]
         whole = refs[0]
@@ -97,6 +102,15 @@ async def make(order: Order, specs: list[SimulateSpec]) -> Made:
             spec = said(JoinSpec, domain=specs[0].domain, parts=tuple(refs))
             whole = await catalogue.made(graph, spec, version=__version__) or await work.done(spec)
     return Made(whole, len(specs), len(specs) - len(missing), work.mj)
+
+
+async def _trainers(settings: Settings) -> int:
+    """How many workers take jobs; one that is not there yet counts as one."""
+    redis = await connect(settings)
+    try:
+        return max(1, sum(one.name == "training" for one in await workers(redis)))
+    finally:
+        await redis.aclose()
 
 
 def _all_done(ended: list[ObjectRef | BaseException]) -> list[ObjectRef]:
@@ -109,17 +123,19 @@ def _all_done(ended: list[ObjectRef | BaseException]) -> list[ObjectRef]:
 class _Work:
     """Jobs under way, on one bar; where nothing can be drawn, a line a job."""
 
-    def __init__(self, nvp: AgentClient, budget_j: float, screen: Console, bars: Progress, bar: TaskID) -> None:
+    def __init__(
+        self, nvp: AgentClient, budget_j: float, at_once: int, screen: Console, bars: Progress, bar: TaskID
+    ) -> None:
         self.mj = 0
         self._nvp, self._budget_j, self._screen, self._bars, self._bar = nvp, budget_j, screen, bars, bar
-        self._free = asyncio.Semaphore(AT_ONCE)
+        self._free = asyncio.Semaphore(at_once)
         self._ended = 0
         self._under_way: dict[str, JobProgressed] = {}
 
     async def done(self, spec: DatasetSpec) -> ObjectRef:
         """The dataset that ``spec`` asks for, made."""
         async with self._free:
-            job = await self._nvp.submit(spec, self._budget_j, name=asked(spec).id)
+            job = await self._nvp.submit(spec, self._budget_j, DEADLINE_S, name=asked(spec).id)
             async for line in job:
                 self._under_way[job.id] = line
                 self._draw()

@@ -9,7 +9,7 @@ from typing import Any
 
 from nvp_agentkit.domains import get_domain
 from nvp_agentkit.energy.budget import require_useful
-from nvp_agentkit.errors import BudgetExhausted
+from nvp_agentkit.errors import BudgetExhausted, InvalidFile
 from nvp_agentkit.fields.description import describe
 from nvp_agentkit.fields.readers import Meant, take_in
 from nvp_agentkit.fields.storage import open_sequences, save
@@ -19,6 +19,7 @@ from ..spending import Allowance
 from .machine import environment
 
 TOLD_EVERY_S = 0.25
+LONGEST_NAME = 80  # characters of a file's name in a message
 COMPILE_CPU_S = 2.0  # of a simulator, 0.9 to 1.2 measured: nobody can stop it half way, so it must fit the budget
 
 
@@ -47,7 +48,8 @@ def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
 
 
 def import_file(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: path, array, units, dt_s, dx_m (each may be None), domain, out, granted_mj, watts_per_core.
+    """``params``: path, filename (as its user calls it), array, units, dt_s, dx_m (each may be None), domain, out,
+    granted_mj, watts_per_core.
 
     Raises:
         InvalidFile: it cannot be read safely; of a small file nothing is charged then.
@@ -67,10 +69,21 @@ def import_file(call: Call) -> tuple[dict[str, Any], Arrays]:
             call.progress(phase="reading", step=done, steps=frames)
 
     meant = Meant(params["domain"], params["units"], params["dt_s"], params["dx_m"])
-    taken = take_in(Path(params["path"]), Path(params["out"]), meant, array=params["array"], progress=progress)
+    path = Path(params["path"])
+    try:
+        taken = take_in(path, Path(params["out"]), meant, array=params["array"], progress=progress)
+    except InvalidFile as error:
+        raise InvalidFile(_as_called(str(error), path.name, params["filename"])) from error
     frames = taken.shape[0] * taken.shape[1]
     call.progress(phase="reading", step=frames, steps=frames)
     return made(call, taken.missing)
+
+
+def _as_called(text: str, name: str, filename: str) -> str:
+    """``text`` on the file ``name``, with what its user calls it: readers see a link of ours."""
+    if not text.startswith(name):
+        return text
+    return "".join(one if one.isprintable() else "?" for one in filename[:LONGEST_NAME]) + text.removeprefix(name)
 
 
 def made(call: Call, missing: int) -> tuple[dict[str, Any], Arrays]:
