@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 from nvp_agentkit import __version__
-from nvp_agentkit.cli import accounts, atlas, demo, doctor, inspect, logs, predict, stack
+from nvp_agentkit.cli import accounts, atlas, demo, doctor, inspect, logs, predict, stack, train
 from nvp_agentkit.cli.options import FAILED, INTERRUPTED, STATUSES, USAGE, say_json
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
@@ -43,6 +43,7 @@ app = typer.Typer(
 START, RUN, ASK, DATA, KEEP = "Start here", "Run a stack", "Ask and check", "Data", "Accounts"
 app.command("demo", rich_help_panel=START)(demo.command)
 app.command("doctor", rich_help_panel=START)(doctor.command)
+app.command("train", rich_help_panel=START)(train.command)
 app.command("up", rich_help_panel=RUN)(stack.up)
 app.command("status", rich_help_panel=RUN)(stack.status)
 app.command("logs", rich_help_panel=RUN)(logs.command)

@@ -1,0 +1,46 @@
+"""`nvp train`: the founding document's script, without stack or account."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nvp_agentkit.model import load_model
+
+SMALLEST = ("--size", "16", "--trajectories", "3", "--frames", "6", "--batch-size", "4", "--domain", "heat_diffusion")
+
+
+def train(*words: str, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "nvp_agentkit.cli", "train", *SMALLEST, *words]
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr + done.stdout
+    return done
+
+
+@pytest.mark.slow
+def test_it_trains_here_and_says_what_the_document_s_criteria_leave_out(tmp_path: Path) -> None:
+    done = train("--epochs", "2", "--json", folder=tmp_path)
+    document = json.loads(done.stdout)
+    said = done.stderr
+    assert "making 3 sequences" in said
+    assert "Energy: (1, 6, 16, 16)" in said
+    assert "Gradients: (1, 6, 16, 16, 2)" in said
+    assert "Epoch 2/2" in said
+    assert "Energy Fidelity > 0.90" in said
+    assert f"skill {document['skill']:+.3f} over {document['baseline']}" in said
+    assert document["criteria"]["Entropy Coherence > 0.85"]["doing_nothing"] > 0.85
+    assert document["mj"] > 0
+    assert document["stopped_by"] == "epochs"
+    assert load_model(tmp_path / document["model"]).domain == "heat_diffusion"
+    assert (tmp_path / "checkpoints" / "metrics.json").exists()
+
+
+def test_a_budget_that_does_not_reach_and_a_domain_that_is_none_are_refused_in_a_line(tmp_path: Path) -> None:
+    spent = train("--budget-j", "1", folder=tmp_path, status=1)
+    assert spent.stderr.startswith("budget_exhausted: simulating heat_diffusion")
+    unknown = train("--domain", "nonsense", "--json", folder=tmp_path, status=1)
+    assert json.loads(unknown.stdout)["error"] == "unknown_domain"

@@ -1,0 +1,193 @@
+"""``python -m workers.local_training OPTIONS``: one network trained in this process, without stack or account.
+
+The founding document's training script: its trainer, its lines, its success criteria. Beside them the figures of a
+forecast that repeats the last frame, and skill over the best trivial one. ``OPTIONS`` is JSON from `nvp train`, which
+becomes this program.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nvp_agentkit.cli.options import FAILED, INTERRUPTED, say_json
+from nvp_agentkit.domains import get_domain
+from nvp_agentkit.errors import NvpError
+from nvp_agentkit.fields import metrics
+from nvp_agentkit.fields.baselines import score_baselines
+from nvp_agentkit.fields.readers import Meant, take_in
+from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.fields.split import Split, split
+from nvp_agentkit.fields.storage import open_sequences
+from nvp_agentkit.model import ModelBundle, save_model
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.training import MemberConfig, Trainer, TrainingConfig, prepare_training_data
+from nvp_agentkit.training.evaluate import Forecasts
+from nvp_agentkit.training.examples import all_windows
+from nvp_agentkit.training.members import network_for
+
+from .compute.operations.prices import Prices
+from .compute.spending import Allowance, Spending
+
+UNBOUNDED_J = 1e9
+VARIANCE_WEIGHT = 0.1  # the document's loss alone would leave the forecast without a spread
+CRITERIA = {"Energy Fidelity > 0.90": 0.90, "RMSE < 0.1": 0.1, "Entropy Coherence > 0.85": 0.85}
+
+
+@dataclass(frozen=True)
+class Options:
+    """As `nvp train` takes them."""
+
+    domain: str
+    epochs: int
+    batch_size: int
+    lr: float
+    budget_j: float | None
+    data: str | None
+    array: str | None
+    trajectories: int
+    frames: int
+    size: int
+    seed: int
+    out: str
+    as_json: bool
+
+
+class Verdict(NamedTuple):
+    """On sequences that no epoch saw. ``criteria``: name -> (this model's figure, doing nothing's)."""
+
+    criteria: dict[str, tuple[float, float]]
+    vrmse: float
+    skill: float
+    baseline: str
+    baseline_vrmse: float
+
+
+def train(options: Options, watts_per_core: float) -> dict[str, Any]:
+    """Print the document's lines while training; what was found, as plain JSON.
+
+    Raises:
+        BudgetExhausted: the budget does not reach beyond making the data.
+        NvpError: data, domain or figures that cannot be trained on.
+    """
+    spending = Spending(round(1000 * (options.budget_j or UNBOUNDED_J)), watts_per_core)
+    print(f"Training NVP model on domain: {options.domain}")
+    with tempfile.TemporaryDirectory() as folder:
+        parts = split(_data(options, spending, Path(folder)))
+        trainer, stopped_by = _trained(options, parts, spending, watts_per_core)
+        found, model = _judged(trainer, parts), Path(options.out) / "model.safetensors"
+        model_id = save_model(_calibrated(trainer, parts), model)
+    reading = spending.reading()
+    document = {
+        "model_id": model_id, "model": str(model), "epochs": trainer.epoch, "stopped_by": stopped_by,
+        "skill": found.skill, "vrmse": found.vrmse, "baseline": found.baseline,
+        "criteria": {name: {"model": ours, "doing_nothing": idle} for name, (ours, idle) in found.criteria.items()},
+        "mj": reading.mj, "method": reading.method,
+    }  # fmt: skip
+    _tell(document, found, options.budget_j)
+    return document
+
+
+def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
+    if options.data is not None:
+        take_in(Path(options.data), folder, Meant(options.domain), array=options.array)
+        sequences = open_sequences(folder)
+        print(f"Loaded {len(sequences)} sequences")
+        return sequences
+    domain, allowance = get_domain(options.domain), Allowance(spending)
+    print(f"No --data given: making {options.trajectories} sequences of {options.frames} frames ({domain.description})")
+
+    def progress(done: int, _: int) -> None:
+        allowance.require(done, f"simulating {options.domain}")
+
+    sequences = domain.simulate(options.trajectories, options.frames, options.size, options.seed, progress)
+    print(f"Made {len(sequences)} sequences for {spending.used_mj / 1000:.1f} J modelled")
+    return sequences
+
+
+def _trained(options: Options, parts: Split, spending: Spending, watts_per_core: float) -> tuple[Trainer, str]:
+    """The trainer when it has ended, and what ended it; what judging will cost is kept back."""
+    network = network_for(parts.train.meta, masked=False)
+    config = TrainingConfig(
+        network,
+        batch_size=options.batch_size,
+        num_epochs=options.epochs,
+        learning_rate=options.lr,
+        variance_weight=VARIANCE_WEIGHT,
+        checkpoint_dir=options.out,
+        seed=options.seed,
+    )
+    train, validation = prepare_training_data(parts.train), prepare_training_data(parts.validation)
+    print(f"Training data shape:\n  Energy: {train.energy.shape}\n  Gradients: {train.gradients.shape}\n", flush=True)
+    prices = Prices.of(parts, MemberConfig(network), watts_per_core=watts_per_core)
+    spending.margin_mj = round(prices.baselines_mj + 4 * prices.pass_mj + prices.closing_mj)
+    allowance = Allowance(spending)
+    trainer = Trainer(config, may_continue=allowance.may_continue)
+    trainer.train(train, validation)
+    return trainer, allowance.stopped_by or "epochs"
+
+
+def _calibrated(trainer: Trainer, parts: Split) -> ModelBundle:
+    bundle = trainer.bundle(parts.train.meta.domain)
+    return replace(bundle, calibration=Forecasts.of(bundle, parts.validation).calibration())
+
+
+def _judged(trainer: Trainer, parts: Split) -> Verdict:
+    bundle, context = trainer.bundle(), trainer.config.model_config.context_frames
+    frames, _, came, _ = all_windows(parts.test, context)
+    mean, idle = Forecasts.of(bundle, parts.test).mean, frames[:, -1]
+    baselines = score_baselines(parts.train, parts.test, context)
+    best = min(baselines, key=baselines.__getitem__)
+    vrmse = metrics.vrmse(mean, came)
+    judges: tuple[Callable[..., float], ...] = (
+        metrics.energy_fidelity, partial(_in_spreads, trainer.units.scale), metrics.entropy_coherence,
+    )  # fmt: skip
+    criteria = {name: (judge(mean, came), judge(idle, came)) for name, judge in zip(CRITERIA, judges, strict=True)}
+    return Verdict(criteria, vrmse, metrics.skill(vrmse, baselines[best]), best, baselines[best])
+
+
+def _in_spreads(scale: float, predicted: metrics.Array, came: metrics.Array) -> float:
+    return metrics.rmse(predicted, came) / scale
+
+
+def _tell(document: dict[str, Any], found: Verdict, budget_j: float | None) -> None:
+    print(f"Training complete: {document['epochs']} epochs, ended by {document['stopped_by']}\n")
+    print(f"{'Success Criteria:':<28}this model  doing nothing")
+    for name, figures in found.criteria.items():
+        ours, idle = (f"{'✓' if (f < CRITERIA[name]) == ('<' in name) else '✗'} {f:.3f}" for f in figures)
+        print(f"  {name + ':':<26}{ours:<12}{idle}")
+    print("Where doing nothing meets them they say nothing. What counts, on sequences that no epoch saw:")
+    print(f"  skill {found.skill:+.3f} over {found.baseline}, the best trivial forecaster", end=" ")
+    print(f"(VRMSE {found.vrmse:.4f} against {found.baseline_vrmse:.4f})")
+    granted = "" if budget_j is None else f" of {budget_j:,.1f} J"
+    print(f"Used {document['mj'] / 1000:,.1f} J{granted}, {document['method']}. The model: {document['model']}")
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 done, 1 refused or failed, 130 interrupted."""
+    options = Options(**json.loads(arguments[0]))
+    try:
+        with redirect_stdout(sys.stderr if options.as_json else sys.stdout):
+            document = train(options, Settings.from_env().watts_per_core)
+    except NvpError as error:
+        if options.as_json:
+            say_json({"error": error.code, "detail": str(error)})
+        else:
+            print(f"{error.code}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if options.as_json:
+        say_json(document)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
