@@ -59,5 +59,10 @@ def test_what_fills_a_hole_makes_no_difference() -> None:
     values[2, :, :4] = -7
     with pytest.raises(InvalidField, match="is frame 0 of training trajectory 0"):
         split(SequenceSet(values, mask, META))
-    mask[2, :, 4, 0] = False  # another hole: another frame
-    assert len({digest for digest, _, _ in frame_digests(SequenceSet(values, mask, META))}) == 24
+
+
+def test_the_same_values_in_other_places_are_another_frame() -> None:
+    north, south = np.ones((1, 16, 16), np.bool_), np.ones((1, 16, 16), np.bool_)
+    north[:, 0], south[:, 15] = False, False
+    values = np.stack([RECORD[:1], np.roll(RECORD[:1], -1, axis=1)])
+    assert len({digest for digest, _, _ in frame_digests(SequenceSet(values, np.stack([north, south]), META))}) == 2
