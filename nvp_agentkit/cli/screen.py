@@ -24,7 +24,7 @@ MARKS = {
     "missing": ("✗", "red"),
     "ended": ("·", "dim"),
 }
-PLAIN_WIDTH = 120
+PLAIN_WIDTH, TABLE_WIDTH = 120, 300
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -36,6 +36,13 @@ def console(*, stderr: bool = False) -> Console:
 def say(console: Console, words: str | Text) -> None:
     """Print ``words``, which are text and not markup: broken between words on a terminal, one line elsewhere."""
     console.print(Text(words) if isinstance(words, str) else words, soft_wrap=not console.is_terminal)
+
+
+def tabulate(console: Console, table: RenderableType) -> None:
+    """Print ``table``; where nobody watches, no cell is cut for want of width."""
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
+    console.print(table)
 
 
 def alive(console: Console) -> bool:

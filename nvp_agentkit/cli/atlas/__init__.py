@@ -106,7 +106,7 @@ def every(
     """
     extras.need("graph")
     from nvp_agentkit.cli.atlas import looking, session, words
-    from nvp_agentkit.cli.screen import console
+    from nvp_agentkit.cli.screen import console, tabulate
 
     found = [
         one for one in session.run(looking.entries(deployment.settings_for(data_dir))) if parts or not one.part_of
@@ -114,7 +114,7 @@ def every(
     if as_json:
         say_json({"datasets": [words.document(one) for one in found]})
     elif found:
-        console().print(words.table(found))
+        tabulate(console(), words.table(found))
     else:
         typer.echo("no dataset yet; nvp atlas import FILE --domain NAME, or nvp atlas make DOMAIN")
 
@@ -154,7 +154,7 @@ def evaluate(
     """
     extras.need("graph", "plot")
     from nvp_agentkit.cli.atlas import evaluating, session
-    from nvp_agentkit.cli.screen import console, say
+    from nvp_agentkit.cli.screen import console, say, tabulate
 
     path = evaluating.picture_path(out, dataset, "-forecasts")
     order = session.Order(deployment.settings_for(data_dir), account, budget_j)
@@ -164,7 +164,7 @@ def evaluate(
         say_json(found.document(path))
         return
     screen = console()
-    screen.print(found.table())
+    tabulate(screen, found.table())
     for fact in (*found.facts(), f"picture: {path}"):
         say(screen, fact)
 
@@ -244,13 +244,13 @@ def like(
     """
     extras.need("graph")
     from nvp_agentkit.cli.atlas import looking, session, words
-    from nvp_agentkit.cli.screen import console
+    from nvp_agentkit.cli.screen import console, tabulate
 
     found, near = session.run(looking.like(deployment.settings_for(data_dir), dataset, count))
     if as_json:
         alike = [words.document(one) | {"distance": distance} for one, distance in near]
         say_json({"id": found.dataset.id, "domain": found.domain, "like": alike})
     elif near:
-        console().print(words.table([one for one, _ in near], [distance for _, distance in near]))
+        tabulate(console(), words.table([one for one, _ in near], [distance for _, distance in near]))
     else:
         typer.echo("no other dataset with a descriptor")

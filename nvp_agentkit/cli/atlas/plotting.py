@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nvp_agentkit.artifacts import Artifacts
 from nvp_agentkit.cli.atlas.looking import array_of, opened
 from nvp_agentkit.cli.atlas.session import stack
-from nvp_agentkit.cli.picture import DPI, NO_VALUE, STYLE, norm_of, scale, typeset
+from nvp_agentkit.cli.picture import DPI, NO_VALUE, STYLE, WIDE, norm_of, scale, typeset
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.lineage import catalogue
 from nvp_agentkit.lineage.catalogue import Entry
@@ -54,10 +54,12 @@ class Glance:
         chosen = [round(at) for at in np.linspace(0, len(self.frames) - 1, min(STRIP, len(self.frames)))]
         norm = norm_of(*scale(self.frames[self.there]))
         with plt.rc_context(STYLE):
-            figure = plt.figure(figsize=(2.2 * len(chosen), 5.6), layout="constrained")
+            figure = plt.figure(figsize=(2.2 * STRIP, 5.6), layout="constrained")
             parts: Any = figure.subfigures(2, 1)
             film, curves = parts
-            for axis, at in zip(film.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+            rows = 2 if self.frames.shape[2] > WIDE * self.frames.shape[1] else 1
+            places = film.subplots(rows, -(-len(chosen) // rows), squeeze=False).flat
+            for axis, at in zip(places, chosen, strict=False):
                 shown = np.ma.masked_array(self.frames[at], ~self.there[at])
                 image = axis.imshow(shown, origin="lower", cmap=COLOURS, norm=norm)
                 axis.set(xticks=[], yticks=[], facecolor=NO_VALUE)
