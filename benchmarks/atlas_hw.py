@@ -18,9 +18,10 @@ from benchmarks.one_core import pin
 from benchmarks.throwaway import environment
 from benchmarks.verdict import Figure
 from nvp_agentkit.domains import plasma_physics
-from nvp_agentkit.domains.reference import PARAMETERS, SIZE, SPLITS
+from nvp_agentkit.domains.reference import PARAMETERS
 from nvp_agentkit.domains.runs import Solver, play
 from nvp_agentkit.domains.spectral import Spectra
+from nvp_agentkit.reference_task import PARTS, SIZE
 
 FRAMES = 100
 LIMIT_CPU_S = 24.0
@@ -32,7 +33,7 @@ def measure(*, quick: bool) -> dict[str, Figure]:
     """Quick: 10 frames, after a spin-up of 2 units of time; without exponax."""
     pin()
     parameters = replace(PARAMETERS, spin_up=2.0, refine=1.0) if quick else PARAMETERS
-    process = plasma_physics.process(SIZE, SPLITS["test"][1], parameters)
+    process = plasma_physics.process(SIZE, PARTS["test"].seed, parameters)
     frames, spent_s, last = 10 if quick else FRAMES, 0.0, None
     began_s = last_s = time.process_time()
     for last, maps in play(process, range(1), frames):  # noqa: B007 - the last states go on beside exponax

@@ -28,7 +28,7 @@ IMPORTS = {
     "bare_in_use": "import redis.asyncio, numpy\nfrom pydantic import BaseModel",
     "client_in_use": "import nvp_agentkit.client, numpy",
 }
-ROUNDS, QUICK_ROUNDS = 31, 7
+ROUNDS, QUICK_ROUNDS = 31, 3
 
 
 def measure(*, quick: bool) -> dict[str, Figure]:

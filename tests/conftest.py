@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import hypothesis
+import jax
 import pytest
 from hypothesis import HealthCheck
 from neo4j import GraphDatabase
@@ -31,6 +32,19 @@ from tests.stores.servers import redis_program as program_of
 # Keys of an account that stay for good (tests of other rules override the fixture `kept_keys`).
 KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "watermark"})
 
+
+def _compile_quickly() -> None:
+    """In this process XLA shall compile in half the time to code that is slower: tests compile more than they compute.
+
+    Compute children are as they are anywhere: the flag is gone from the environment before one is started.
+    """
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    jax.devices()  # reads it, once
+    del os.environ["XLA_FLAGS"]
+
+
+if "XLA_FLAGS" not in os.environ:
+    _compile_quickly()
 
 hypothesis.settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis.settings.load_profile("any-machine")  # a busy one is no defect

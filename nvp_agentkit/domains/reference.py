@@ -6,21 +6,12 @@ splits of trajectories that share no seed. What a forecaster chooses, it chooses
 
 from __future__ import annotations
 
-from typing import Literal
-
 from nvp_agentkit.domains import plasma_physics
 from nvp_agentkit.domains.hasegawa_wakatani import Parameters
 from nvp_agentkit.domains.runs import Progress, check_counts, run
 from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.reference_task import FRAMES, PARTS, SIZE, Split
 
-Split = Literal["train", "validation", "test"]
-
-SPLITS: dict[Split, tuple[int, int]] = {
-    "train": (8, 1001),
-    "validation": (2, 1002),
-    "test": (4, 1003),
-}  # how many, seed
-SIZE, FRAMES = 256, 101
 PARAMETERS = Parameters(
     alpha=1.0, kappa=1.0, k0=0.15, nu=1e-4, dt=0.05, frame_steps=10, spin_up=170.0, refine=20.0
 )  # fmt: skip
@@ -36,8 +27,7 @@ def reference(
 ) -> SequenceSet:
     """The trajectories of ``split``; another size, fewer frames or other ``parameters`` make a small stand-in."""
     check_counts(1, frames, size)
-    trajectories, seed = SPLITS[split]
+    part = PARTS[split]
     if size == SIZE:
         parameters = parameters or PARAMETERS
-    sequences = run(plasma_physics.process(size, seed, parameters), trajectories, frames, progress)
-    return SequenceSet(sequences.values, None, sequences.meta.noting(reference_split=split))
+    return run(plasma_physics.process(size, part.seed, parameters), part.trajectories, frames, progress)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,7 +83,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, outcome: dict[str, Figure] | Broke
             raise outcome
         return outcome
 
-    monkeypatch.setitem(program.BENCHMARKS, "demo", SimpleNamespace(measure=measure))
+    monkeypatch.setattr(demo, "measure", measure)
 
 
 @pytest.mark.parametrize(("value", "status"), [(1.0, 0), (3.0, 1)])

@@ -12,7 +12,11 @@ from PIL import Image
 
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.atlas import making, session
+from nvp_agentkit.domains import get_domain
+from nvp_agentkit.domains.reference import reference
 from nvp_agentkit.embedded import lock
+from nvp_agentkit.messages import ObjectRef
+from nvp_agentkit.reference_task import PARTS
 from nvp_agentkit.settings import Settings
 
 SMALL = ("--trajectories", 6, "--frames", 8, "--size", 16)
@@ -117,6 +121,8 @@ def test_an_atlas_is_made_in_jobs_and_what_is_there_is_not_made_again(atlas) -> 
         (("evaluate", "snow"), "no dataset 'snow' in the atlas"),
         (("evaluate", "snow", "--out", "table.pdf"), "table.pdf: the picture is a PNG"),
         (("make", "weather"), "no simulator for domain 'weather'"),
+        (("make",), "name a DOMAIN, or ask for --reference instead"),
+        (("make", "heat_diffusion", "--reference"), "name a DOMAIN, or ask for --reference instead"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(atlas, words: tuple[str, ...], said: str) -> None:
@@ -140,6 +146,22 @@ def test_shards_of_two_seeds_have_no_seed_in_common() -> None:
     assert len(set(seeds)) == len(seeds) == 2000
     assert [spec.trajectories for spec in making.shards("heat_diffusion", 9, 4, 16, 7)] == [4, 4, 1]
     assert making.shards("heat_diffusion", 9, 4, 16, 7)[0].seed == 7
+
+
+def test_the_reference_task_is_asked_for_as_it_is_pinned() -> None:
+    train, validation, test = making.reference()
+    assert (train.trajectories, validation.trajectories, test.trajectories) == (8, 2, 4)
+    assert (test.domain, test.size, test.frames) == ("plasma_physics", 256, 101)
+    asked = get_domain(test.domain).simulate(test.trajectories, 2, 32, test.seed)
+    np.testing.assert_array_equal(asked.values, reference("test", size=32, frames=2).values)
+
+
+def test_bytes_that_are_not_the_pinned_ones_are_said_to_be_others() -> None:
+    other = ObjectRef(uri="artifact:x", digest="sha256:" + "0" * 64, bytes=1, media_type="application/x")
+    assert "not the pinned bytes" in making.as_pinned("test", other)
+    assert PARTS["test"].digest is not None
+    same = other.model_copy(update={"digest": PARTS["test"].digest})
+    assert making.as_pinned("test", same) == "the pinned bytes"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from nvp_agentkit.errors import DeadlineExceeded, StoreUnavailable, UnknownAccount
+from nvp_agentkit.errors import DeadlineExceeded, StackNotRunning, StoreUnavailable, UnknownAccount
 from nvp_agentkit.messages import JobProgressed, new_event
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, ReplyReader, connect, emit, known, names, publish, register, require
@@ -146,7 +146,7 @@ async def test_a_name_that_could_reach_other_keys_is_no_account(redis, name):
 
 
 async def test_no_server_is_a_clear_error_that_keeps_the_password_to_itself(unused_tcp_port):
-    with pytest.raises(StoreUnavailable, match="`nvp up`"):
+    with pytest.raises(StackNotRunning, match="`nvp up`"):
         await connect(Settings())
     with pytest.raises(StoreUnavailable) as raised:
         await connect(Settings(redis_url=f"redis://:secret@127.0.0.1:{unused_tcp_port}/0"))

@@ -12,7 +12,7 @@ from nvp_agentkit.training import MemberConfig
 from nvp_agentkit.training.step import TrainingState, first_state
 
 META = FieldMeta("drift", boundary=("periodic", "periodic"), positive=True)
-SMALL = MemberConfig(NVPConfig(latent_dim=8, encoder_features=(8, 8)), batch_size=4, warmup_steps=2)
+SMALL = MemberConfig(NVPConfig(latent_dim=9, encoder_features=(8, 8)), batch_size=4, warmup_steps=2)
 
 
 def drifting(trajectories: int, seed: int, frames: int = 8, side: int = 16) -> SequenceSet:

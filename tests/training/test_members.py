@@ -60,11 +60,11 @@ def test_members_divide_one_allowance(train, validation):
 
 
 def test_members_of_unlike_width_share_one_program_and_stay_as_narrow_as_they_began(train, validation):
-    wide = replace(SMALL, model_config=replace(SMALL.model_config, latent_dim=9))
-    recipes = [MemberRecipe("voter-0", wide, 0.5), MemberRecipe("voter-1", replace(wide, features=(6, 5), seed=1), 0.5)]
+    narrow = replace(SMALL, features=(6, 5), seed=1)
+    recipes = [MemberRecipe("voter-0", SMALL, 0.5), MemberRecipe("voter-1", narrow, 0.5)]
     before = _step._cache_size()
     trained = train_members(recipes, train, validation, StepPacer(8))
-    assert _step._cache_size() == before + 1
+    assert _step._cache_size() <= before + 1  # none, where another test has compiled it
     absent = pack(recipes[1].config.first_variables()) == 0
     learnt = np.asarray(trained[1].state.weights)
     assert np.count_nonzero(learnt) <= recipes[1].config.parameters < np.count_nonzero(trained[0].state.weights)

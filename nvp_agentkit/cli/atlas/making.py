@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from nvp_agentkit.lineage import catalogue
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.lineage.nodes import asked
 from nvp_agentkit.messages import DatasetSpec, JobCompleted, JobProgressed, JoinSpec, ObjectRef, SimulateSpec
+from nvp_agentkit.reference_task import DOMAIN, FRAMES, PARTS, PINNED_ON, SIZE, Split
 from nvp_agentkit.streams.connect import connect
 from nvp_agentkit.streams.health import workers
 
@@ -71,6 +74,21 @@ def _seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4]) >> 1
 
 
+def reference() -> list[SimulateSpec]:
+    """The jobs that make the reference task, a split each."""
+    return [
+        SimulateSpec(domain=DOMAIN, trajectories=part.trajectories, frames=FRAMES, size=SIZE, seed=part.seed)
+        for part in PARTS.values()
+    ]
+
+
+def as_pinned(split: Split, ref: ObjectRef) -> str:
+    """Whether the bytes of ``split`` are those that were pinned, in words."""
+    if ref.digest == PARTS[split].digest:
+        return "the pinned bytes"
+    return f"not the pinned bytes, which are of {PINNED_ON}: compare with `python -m benchmarks atlas_reference`"
+
+
 @dataclass(frozen=True)
 class Made:
     """A whole dataset, the jobs it is made of, how many of these were done before, and what the others cost."""
@@ -87,21 +105,30 @@ async def make(order: Order, specs: list[SimulateSpec]) -> Made:
     Raises:
         NvpError: jobs failed; the others have ended, and the next call goes on from there.
     """
-    screen = console(stderr=True)
-    async with order.client(len(specs) + 1) as (nvp, there), Graph.connect(there) as graph:
-        await nvp.recorded()
-        known = [await catalogue.made(graph, spec, version=__version__) for spec in specs]
-        missing = [spec for spec, ref in zip(specs, known, strict=True) if ref is None]
-        with progress_bar(screen) as bars:
-            bar = bars.add_task("simulating", total=len(missing), told="")
-            work = _Work(nvp, order.budget_j, AHEAD * await _trainers(there), screen, bars, bar)
-            made = iter(_all_done(await asyncio.gather(*map(work.done, missing), return_exceptions=True)))
-        refs = [next(made) if ref is None else ref for ref in known]
-        whole = refs[0]
+    async with _made(order, specs, len(specs) + 1) as (work, refs):
+        whole, there = refs[0], work.there
         if len(refs) > 1:
-            spec = said(JoinSpec, domain=specs[0].domain, parts=tuple(refs))
-            whole = await catalogue.made(graph, spec, version=__version__) or await work.done(spec)
-    return Made(whole, len(specs), len(specs) - len(missing), work.mj)
+            whole = await work.once(said(JoinSpec, domain=specs[0].domain, parts=tuple(refs)))
+        return Made(whole, len(specs), there, work.mj)
+
+
+async def each(order: Order, specs: list[SimulateSpec]) -> list[ObjectRef]:
+    """All ``specs``, a dataset each; otherwise as `make`."""
+    async with _made(order, specs, len(specs)) as (_, refs):
+        return refs
+
+
+@asynccontextmanager
+async def _made(order: Order, specs: list[SimulateSpec], jobs: int) -> AsyncIterator[tuple[_Work, list[ObjectRef]]]:
+    """The datasets of ``specs``, in their order, and room for so many ``jobs`` in all."""
+    screen = console(stderr=True)
+    async with order.client(jobs) as (nvp, there), Graph.connect(there) as graph:
+        await nvp.recorded()
+        with progress_bar(screen) as bars:
+            bar = bars.add_task("simulating", total=len(specs), told="")
+            work = _Work(nvp, graph, order.budget_j, AHEAD * await _trainers(there), screen, bars, bar)
+            refs = _all_done(await asyncio.gather(*map(work.once, specs), return_exceptions=True))
+        yield work, refs
 
 
 async def _trainers(settings: Settings) -> int:
@@ -124,16 +151,34 @@ class _Work:
     """Jobs under way, on one bar; where nothing can be drawn, a line a job."""
 
     def __init__(
-        self, nvp: AgentClient, budget_j: float, at_once: int, screen: Console, bars: Progress, bar: TaskID
+        self,
+        nvp: AgentClient,
+        graph: Graph,
+        budget_j: float,
+        at_once: int,
+        screen: Console,
+        bars: Progress,
+        bar: TaskID,
     ) -> None:
         self.mj = 0
-        self._nvp, self._budget_j, self._screen, self._bars, self._bar = nvp, budget_j, screen, bars, bar
+        self.there = 0  # done before
+        self._nvp, self._graph, self._budget_j = nvp, graph, budget_j
+        self._screen, self._bars, self._bar = screen, bars, bar
         self._free = asyncio.Semaphore(at_once)
         self._ended = 0
         self._under_way: dict[str, JobProgressed] = {}
 
-    async def done(self, spec: DatasetSpec) -> ObjectRef:
-        """The dataset that ``spec`` asks for, made."""
+    async def once(self, spec: DatasetSpec) -> ObjectRef:
+        """The dataset that ``spec`` asks for: the one that was made of the same by this version, or a new one."""
+        known = await catalogue.made(self._graph, spec, version=__version__)
+        if known is None:
+            return await self._done(spec)
+        self.there += 1
+        self._ended += 1
+        self._draw()
+        return known
+
+    async def _done(self, spec: DatasetSpec) -> ObjectRef:
         async with self._free:
             job = await self._nvp.submit(spec, self._budget_j, DEADLINE_S, name=asked(spec).id)
             async for line in job:
