@@ -89,47 +89,43 @@ def test_ctrl_c_at_any_moment_ends_everything_within_ten_seconds(data_dir: Path)
         assert left_over(data_dir) == []
 
 
+@pytest.fixture
+def field(tmp_path: Path) -> Path:
+    """A wave that drifts, in J, over cells that are never observed and holes that move."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:32, 0:32] / 32
+    drift = np.arange(60)[:, None, None] / 40
+    values = (2 + np.sin(2 * np.pi * (x + drift)) * np.cos(2 * np.pi * (y - drift))).astype(np.float32)
+    values[rng.random(values.shape) < 0.02] = np.nan
+    values[:, :4, :4] = np.nan
+    np.savez(tmp_path / "field.npz", waves=values, other=np.zeros(3))
+    return tmp_path / "field.npz"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_demo_plays_all_acts_on_the_folder_of_an_interrupted_one(data_dir: Path) -> None:
-    with demo(data_dir, *SMALL) as process:
-        said, _ = process.communicate(timeout=280)
-    assert process.returncode == 0, said
+def test_on_the_folder_of_an_interrupted_one_it_plays_all_acts_with_a_field_of_the_users_own(
+    data_dir: Path, field: Path
+) -> None:
+    done = subprocess.run(
+        [*DEMO, "--data", f"{field}:waves", "--units", "J", "--budget-j", "130", "--json"],
+        env=environment(data_dir), capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    said = done.stderr
+    assert done.returncode == 0, said
+    told = json.loads(done.stdout)
     assert "Traceback" not in said
-    for expected in ("voter-0 (champion)", "valid: ", "insufficient_joules:", "budget_too_small:", "invalid_field:",
-                     "voter-2 dissents ", "a plain mean of the votes", "answers: 1; ", "(attempt 2)",
-                     "certified, asked by ace:demo", "Whole demo:"):  # fmt: skip
+    for expected in ("cells have no value: a mask", "voter-0 (champion)", "valid: ", "insufficient_joules:",
+                     "budget_too_small:", "invalid_field:", "voter-2 dissents ", "a plain mean of the votes",
+                     "answers: 1; ", "(attempt 2)", "certified, asked by ace:demo", "Whole demo:"):  # fmt: skip
         assert expected in said
+    assert 0 < told["training_mj"] <= min(130_000, told["charged_mj"])
+    assert f"{told['skill']:+.3f}" in said
     assert (data_dir / "demo" / "forecast.png").read_bytes().startswith(b"\x89PNG")
     assert left_over(data_dir) == []
     verified = subprocess.run(
-        [sys.executable, "-m", "nvp_agentkit.cli", "verify", str(data_dir / "demo" / "certificate.json")],
+        [sys.executable, "-m", "nvp_agentkit.cli", "verify", told["certificate"]],
         env=environment(data_dir), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert verified.returncode == 0, verified.stderr
     assert "recomputed" in verified.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_the_demo_takes_a_field_of_the_users_own_with_holes_that_move(tmp_path: Path, compile_cache: Path) -> None:
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[0:32, 0:32] / 32
-    drift = np.arange(60)[:, None, None] / 40
-    field = (2 + np.sin(2 * np.pi * (x + drift)) * np.cos(2 * np.pi * (y - drift))).astype(np.float32)
-    field[rng.random(field.shape) < 0.02] = np.nan
-    field[:, :4, :4] = np.nan
-    np.savez(tmp_path / "field.npz", waves=field, other=np.zeros(3))
-    options = ("--data", f"{tmp_path / 'field.npz'}:waves", "--units", "J", "--budget-j", "130")
-    data_dir = with_cache(tmp_path / "nvp", compile_cache)
-    run = subprocess.run(
-        [*DEMO, *options, "--json"],
-        env=environment(data_dir), capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert "cells have no value: a mask" in run.stderr
-    assert "valid: " in run.stderr
-    told = json.loads(run.stdout)
-    assert Path(told["certificate"]).is_file()
-    assert 0 < told["training_mj"] <= min(130_000, told["charged_mj"])
-    assert f"{told['skill']:+.3f}" in run.stderr
