@@ -8,8 +8,10 @@ becomes this program.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 
 from nvp_agentkit.cli.options import FAILED, INTERRUPTED, say_json
 from nvp_agentkit.domains import get_domain
+from nvp_agentkit.energy.budget import require_useful
 from nvp_agentkit.errors import NvpError
 from nvp_agentkit.fields import metrics
 from nvp_agentkit.fields.baselines import score_baselines
@@ -33,7 +36,7 @@ from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.examples import all_windows
 from nvp_agentkit.training.members import network_for
 
-from .compute.operations.prices import Prices
+from .compute.operations.prices import BUSY, Prices
 from .compute.spending import Allowance, Spending
 
 UNBOUNDED_J = 1e9
@@ -74,7 +77,7 @@ def train(options: Options, watts_per_core: float) -> dict[str, Any]:
     """Print the document's lines while training; what was found, as plain JSON.
 
     Raises:
-        BudgetExhausted: the budget does not reach beyond making the data.
+        BudgetExhausted, BudgetTooSmall: the budget does not reach to the data, or not beyond.
         NvpError: data, domain or figures that cannot be trained on.
     """
     spending = Spending(round(1000 * (options.budget_j or UNBOUNDED_J)), watts_per_core)
@@ -126,12 +129,31 @@ def _trained(options: Options, parts: Split, spending: Spending, watts_per_core:
     )
     train, validation = prepare_training_data(parts.train), prepare_training_data(parts.validation)
     print(f"Training data shape:\n  Energy: {train.energy.shape}\n  Gradients: {train.gradients.shape}\n", flush=True)
-    prices = Prices.of(parts, MemberConfig(network), watts_per_core=watts_per_core)
-    spending.margin_mj = round(prices.baselines_mj + 4 * prices.pass_mj + prices.closing_mj)
-    allowance = Allowance(spending)
+    allowance = OneNetworkAllowance(spending, Prices.of(parts, MemberConfig(network), watts_per_core=watts_per_core))
     trainer = Trainer(config, may_continue=allowance.may_continue)
     trainer.train(train, validation)
     return trainer, allowance.stopped_by or "epochs"
+
+
+class OneNetworkAllowance(Allowance):
+    """Steps may be taken while four of them, and what judging will cost, still fit.
+
+    By the median of the last steps: some compile, or end an epoch.
+    """
+
+    def __init__(self, spending: Spending, prices: Prices) -> None:
+        """Raises `BudgetTooSmall` where not even one step and its judgement fit."""
+        super().__init__(spending)
+        to_judge_mj = 2 * prices.opening_mj + prices.baselines_mj + 4 * prices.pass_mj + prices.closing_mj
+        least_mj = spending.used_mj + BUSY * (prices.opening_mj + prices.compile_mj) + to_judge_mj
+        require_useful(spending.granted_mj, round(least_mj), "a network that is trained at all and judged")
+        self._kept_mj, self._costs_mj = to_judge_mj, deque([prices.step_mj], maxlen=32)
+
+    def may_continue(self, step: int) -> bool:
+        cost_mj = self._since_last()
+        if step:
+            self._costs_mj.append(cost_mj)
+        return self._fits(self._kept_mj + 4 * statistics.median(self._costs_mj))
 
 
 def _calibrated(trainer: Trainer, parts: Split) -> ModelBundle:

@@ -42,5 +42,7 @@ def test_it_trains_here_and_says_what_the_document_s_criteria_leave_out(tmp_path
 def test_a_budget_that_does_not_reach_and_a_domain_that_is_none_are_refused_in_a_line(tmp_path: Path) -> None:
     spent = train("--budget-j", "1", folder=tmp_path, status=1)
     assert spent.stderr.startswith("budget_exhausted: simulating heat_diffusion")
+    small = train("--budget-j", "60", folder=tmp_path, status=1)
+    assert small.stderr.startswith("budget_too_small: budget 60.0 J, a network that is trained at all and judged")
     unknown = train("--domain", "nonsense", "--json", folder=tmp_path, status=1)
     assert json.loads(unknown.stdout)["error"] == "unknown_domain"

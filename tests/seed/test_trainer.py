@@ -103,9 +103,11 @@ class TestPrepareTrainingData:
 class TestLossFunctions:
     def test_total_loss_composition(self, trainer, data):
         batch = trainer.prepare_batch(*data, range(4))
+        batch["energy_next"] = np.full_like(batch["energy_next"], 2)  # flat: no forecast has as much entropy
         loss, parts = trainer.compute_loss(trainer.state.params, batch, training=False)
         whole = parts["mse_loss"] + 0.1 * parts["conservation_loss"] + 0.05 * parts["entropy_loss"]
         assert loss == pytest.approx(float(whole), rel=1e-6)
+        assert all(parts[name] > 0.01 for name in ("mse_loss", "conservation_loss", "entropy_loss"))
 
     def test_energy_fidelity_lies_between_0_and_1(self, trainer, data):
         batch = trainer.prepare_batch(*data, range(4))
