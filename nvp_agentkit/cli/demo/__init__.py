@@ -19,7 +19,7 @@ def command(
         str | None, typer.Option(help="A field of your own: NetCDF, HDF5, Zarr, .npz or .npy.", metavar="FILE[:NAME]")
     ] = None,
     units: Annotated[str, typer.Option(help="Units of --data; 1: the file's.")] = "1",
-    budget_j: Annotated[float, typer.Option("--budget-j", help="Joules the training may use.")] = 300.0,
+    budget_j: Annotated[float, typer.Option("--budget-j", help="Joules the training may use.")] = 360.0,
     size: Annotated[int, typer.Option(min=32, max=256, help="Cells a side of the simulation.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of simulation and training.")] = 0,
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing: use a temporary data folder.")] = False,
