@@ -99,7 +99,7 @@ def ensemble(stack: Stack, dataset: Dataset) -> Ensemble:
     with SyncAgentClient.connect(ACCOUNT, settings=stack.settings) as nvp:
         with pytest.raises(BudgetTooSmall) as refused:
             nvp.train(DOMAIN, data=dataset.ref, budget_j=1).result()
-        budget_j = 1.1 * (refused.value.needed_mj or 0) / 1000
+        budget_j = 1.3 * (refused.value.needed_mj or 0) / 1000
         training = nvp.train(DOMAIN, data=dataset.ref, budget_j=budget_j)
         story = list(training)
         return Ensemble(training.result(), story, budget_j)
