@@ -29,10 +29,13 @@ NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
 LATEST = "in a layout of HDF5 1.10 and later; write it again with h5repack --low=0 --high=1, or libver='earliest'"
 ELSEWHERE = "its values are in other files, or never written; copy them into this one"
-UNREADABLE = {
-    "RuntimeError": LATEST,
-    "NotImplementedError": "of a kind that is not read; write it again as plain numbers",
-    "AssertionError": f"linked to another file, or {LATEST}",
+BROKEN = "broken; copy the file again"
+UNREADABLE: dict[type[Exception], str] = {  # what pyfive means by it
+    RuntimeError: LATEST,
+    NotImplementedError: "of a kind that is not read; write it again as plain numbers",
+    AssertionError: f"linked to another file, or {LATEST}",
+    ArithmeticError: BROKEN,
+    LookupError: BROKEN,
 }
 
 
@@ -56,7 +59,7 @@ def hdf5(path: Path, files: ExitStack) -> Catalogue:
             raise InvalidFile(f"{path.name}: {file.userblock_size} bytes before the HDF5 part, limit 0; cut them off")
         walk.through(file, 0)
     except AssertionError as error:
-        raise InvalidFile(f"{path.name}: a group in it is {UNREADABLE['AssertionError']}") from error
+        raise InvalidFile(f"{path.name}: a group in it is {UNREADABLE[AssertionError]}") from error
     return walk.catalogue()
 
 
@@ -96,8 +99,8 @@ class _Walk:
                     if not (isinstance(about, bytes) and about.startswith(NO_VARIABLE)):
                         self.found.variables[full] = _variable(full, child, self.stream, self.size)
                         self.scales[full] = _scales(child)
-            except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, AssertionError) as error:
-                self.found.unreadable[full] = UNREADABLE.get(type(error).__name__, "broken; copy the file again")
+            except tuple(UNREADABLE) as error:
+                self.found.unreadable[full] = UNREADABLE.get(type(error), BROKEN)
                 continue
             if isinstance(child, Group):
                 self.through(child, depth + 1)

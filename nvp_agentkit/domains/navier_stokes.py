@@ -16,8 +16,10 @@ tests.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ from nvp_agentkit.domains.runs import Solver
 from nvp_agentkit.domains.spectral import Modes
 from nvp_agentkit.domains.stepping import longer_steps, march, rk4
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.fields.sequence import Conservation
+from nvp_agentkit.fields.sequence import Conservation, FieldMeta
 
 STIRRED_WAVES = (4.0, 6.0)  # a side
 STIRRER = [2**31]  # seed of the stirrer's shape, none of a trajectory's
@@ -119,3 +121,24 @@ def observe(at: Modes, states: jax.Array) -> tuple[jax.Array, jax.Array]:
     """E = |u|^2 / 2, (N, size, size), and the largest |u_x| + |u_y|."""
     psi_x, psi_y = spectral.slopes(at, at.inverse_laplacian * states)
     return (psi_x**2 + psi_y**2) / 2, jnp.max(jnp.abs(psi_x) + jnp.abs(psi_y))
+
+
+def meta(domain: str, fluid: Fluid, size: int, seed: int, **facts: Any) -> FieldMeta:
+    """What maps of such a flow mean; ``facts`` go into the provenance."""
+    return FieldMeta(
+        domain=domain,
+        units="U^2",
+        dt_s=fluid.dt * fluid.frame_steps,
+        dx_m=2 * math.pi / size,
+        boundary=("periodic", "periodic"),
+        conservation=fluid.conservation,
+        positive=True,
+        provenance={
+            "equation": "2-D Navier-Stokes",
+            "time_unit": "L/(2 pi U)",
+            "length_unit": "L/(2 pi)",
+            "seed": seed,
+            "parameters": asdict(fluid),
+            **facts,
+        },
+    )

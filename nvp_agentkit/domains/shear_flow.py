@@ -12,16 +12,14 @@ Source: Michalke, JFM 19, 543 (1964) for the growth rates, which the tests use.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from functools import partial
 
 import numpy as np
 
 from nvp_agentkit.domains import spectral
-from nvp_agentkit.domains.navier_stokes import Fluid, hyperviscosity, solver
+from nvp_agentkit.domains.navier_stokes import Fluid, hyperviscosity, meta, solver
 from nvp_agentkit.domains.runs import Process
 from nvp_agentkit.domains.spectral import Spectra
-from nvp_agentkit.fields.sequence import FieldMeta
 
 THICKNESS = 0.15  # d, where the grid can show it
 CELLS_A_THICKNESS = 1.5
@@ -45,7 +43,7 @@ def process(size: int, seed: int, parameters: Fluid | None = None) -> Process:
         spin_up=((solved, round(SETTLE * thickness(size) / THICKNESS)),),
         solver=solved,
         coarser=lambda factor: solver(size // factor, fluid.coarser(factor)),
-        meta=_meta(fluid, size, seed),
+        meta=meta("shear_flow", fluid, size, seed, start=f"two tanh layers of thickness {thickness(size):.3g}"),
     )
 
 
@@ -65,23 +63,3 @@ def layers(size: int, d: float) -> Spectra:
 def _first(size: int, seed: int, trajectory: int) -> Spectra:
     ripple = spectral.random_vorticity(size, *NOISE_WAVES, [seed, trajectory])
     return (layers(size, thickness(size)) + NOISE * ripple).astype(np.complex64)
-
-
-def _meta(fluid: Fluid, size: int, seed: int) -> FieldMeta:
-    return FieldMeta(
-        domain="shear_flow",
-        units="U^2",
-        dt_s=fluid.dt * fluid.frame_steps,
-        dx_m=2 * math.pi / size,
-        boundary=("periodic", "periodic"),
-        conservation=fluid.conservation,
-        positive=True,
-        provenance={
-            "equation": "2-D Navier-Stokes",
-            "start": f"two tanh layers of thickness {thickness(size):.3g}",
-            "time_unit": "L/(2 pi U)",
-            "length_unit": "L/(2 pi)",
-            "seed": seed,
-            "parameters": asdict(fluid),
-        },
-    )

@@ -9,15 +9,13 @@ Source: McWilliams, JFM 146, 21 (1984) for decaying; Maltrud & Vallis, JFM 228, 
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 from nvp_agentkit.domains import spectral
-from nvp_agentkit.domains.navier_stokes import Fluid, hyperviscosity, solver
+from nvp_agentkit.domains.navier_stokes import Fluid, hyperviscosity, meta, solver
 from nvp_agentkit.domains.runs import Process
 from nvp_agentkit.domains.spectral import Spectra
-from nvp_agentkit.fields.sequence import FieldMeta
 
 FIRST_WAVES = (3.0, 7.0)  # a side
 SETTLE, FORCED_SETTLE = 6, 60  # frames
@@ -44,28 +42,9 @@ def process(size: int, seed: int, parameters: Fluid | None = None) -> Process:
         spin_up=((solved, FORCED_SETTLE if fluid.force else SETTLE),),
         solver=solved,
         coarser=lambda factor: solver(size // factor, fluid.coarser(factor)),
-        meta=_meta(fluid, size, seed),
+        meta=meta("turbulence_2d", fluid, size, seed),
     )
 
 
 def _first(size: int, seed: int, trajectory: int) -> Spectra:
     return spectral.random_vorticity(size, *FIRST_WAVES, [seed, trajectory])
-
-
-def _meta(fluid: Fluid, size: int, seed: int) -> FieldMeta:
-    return FieldMeta(
-        domain="turbulence_2d",
-        units="U^2",
-        dt_s=fluid.dt * fluid.frame_steps,
-        dx_m=2 * math.pi / size,
-        boundary=("periodic", "periodic"),
-        conservation=fluid.conservation,
-        positive=True,
-        provenance={
-            "equation": "2-D Navier-Stokes",
-            "time_unit": "L/(2 pi U)",
-            "length_unit": "L/(2 pi)",
-            "seed": seed,
-            "parameters": asdict(fluid),
-        },
-    )

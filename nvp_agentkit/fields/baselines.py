@@ -64,6 +64,25 @@ class Fit:
         fit = cls(fitted_share(seen), climatology, _fitted_damping(seen, climatology))
         return replace(fit, sigma=_missed(seen, fit, train.meta))
 
+    def score(self, test: SequenceSet, context: int = 2) -> dict[str, float]:
+        """VRMSE of every baseline, one step ahead, over every window of ``test``; only observed cells count.
+
+        Args:
+            test: trajectories, or a later time block, that fitting did not see.
+            context: frames a forecaster is shown, as many as the model it is compared with.
+
+        Raises:
+            InvalidField: ``test`` holds no window or no observed cell to score.
+        """
+        windows = list(_windows(test, context))
+        if not windows:
+            raise InvalidField(f"{test.frames} frames hold no window of {context} + 1; bring a longer sequence")
+        truth = np.stack([window.target for window in windows])
+        masks = [window.target_mask for window in windows if window.target_mask is not None]
+        told = [Glance.at(one.frames, test.meta, one.mask).forecasts(test.meta, self) for one in windows]
+        there = np.stack(masks) if masks else None
+        return {name: vrmse(np.stack([one[name] for one in told]), truth, there) for name in NAMES}
+
 
 @dataclass(frozen=True)
 class Glance:
@@ -140,25 +159,8 @@ def _least_squares(pairs: Iterable[tuple[Floats, Floats, Mask | None]]) -> float
 
 
 def score_baselines(train: SequenceSet, test: SequenceSet, context: int = 2) -> dict[str, float]:
-    """VRMSE of every baseline, one step ahead, over every window of ``test``; only observed cells count.
-
-    Args:
-        train: what the baselines are fitted on.
-        test: trajectories, or a later time block, that fitting did not see.
-        context: frames a forecaster is shown, as many as the model it is compared with.
-
-    Raises:
-        InvalidField: ``test`` holds no window or no observed cell to score.
-    """
-    windows = list(_windows(test, context))
-    if not windows:
-        raise InvalidField(f"{test.frames} frames hold no window of {context} + 1; bring a longer sequence")
-    truth = np.stack([window.target for window in windows])
-    masks = [window.target_mask for window in windows if window.target_mask is not None]
-    fit = Fit.on(train, context)
-    told = [Glance.at(one.frames, test.meta, one.mask).forecasts(test.meta, fit) for one in windows]
-    there = np.stack(masks) if masks else None
-    return {name: vrmse(np.stack([one[name] for one in told]), truth, there) for name in NAMES}
+    """`Fit.score` on ``test`` of what was fitted on ``train``."""
+    return Fit.on(train, context).score(test, context)
 
 
 def best(scores: Mapping[str, float]) -> str:

@@ -64,8 +64,17 @@ class TrivialForecaster:
 
 
 def trivial_forecasters(train: SequenceSet) -> tuple[TrivialForecaster, ...]:
-    """All of `NAMES`, fitted on ``train``."""
+    """All of `NAMES`, fitted on ``train``.
+
+    Raises:
+        InvalidField: nothing was observed there that two frames came before.
+    """
     fit = Fit.on(train, TrivialForecaster.context_frames)
+    if not fit.sigma:
+        raise InvalidField(
+            f"{train.trajectories} x {train.frames} frames to learn from, and none observed after two others; "
+            "bring longer or fuller sequences"
+        )
     return tuple(TrivialForecaster(name, train.meta, fit) for name in NAMES)
 
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nvp_agentkit.errors import UnknownModel
+from nvp_agentkit.fields import baselines
 from nvp_agentkit.fields.baselines import Fit, Glance, Seen, best, fitted_share
 from nvp_agentkit.fields.metrics import rmse
 from nvp_agentkit.fields.sequence import Boundary, FieldMeta, Floats
 
-NAMES = ("persistence", "linear_extrapolation", "advection", "lagrangian_increment")  # the others need a past
+NAMES = tuple(name for name in baselines.NAMES if name not in baselines.FROM_CLIMATOLOGY)  # the others need a past
 FRAMES_USED = 3  # two to forecast the last from. The share fitted on three more moved no score by 0.001
 UNTRIED = {1: "persistence", 2: "advection"}  # by frames known, where none can be tried
 LARGEST = float(np.finfo(np.float32).max)

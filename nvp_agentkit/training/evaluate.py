@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from nvp_agentkit.fields.baselines import best
 from nvp_agentkit.fields.metrics import skill, vrmse
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import Calibration, Floats, ModelBundle
@@ -62,8 +63,8 @@ class Forecasts(NamedTuple):
         inside = coverage(self.mean, self.log_var, self.came, calibration, self.there)
         if not baselines:
             return Score(error, inside)
-        best = min(baselines, key=lambda name: baselines[name])
-        return Score(error, inside, skill(error, baselines[best]), best)
+        strongest = best(baselines)
+        return Score(error, inside, skill(error, baselines[strongest]), strongest)
 
 
 def evaluate(bundle: ModelBundle, data: SequenceSet, baselines: Mapping[str, float] | None = None) -> Score:

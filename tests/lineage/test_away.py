@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import nullcontext, suppress
-from urllib.parse import urlsplit
 
 import pytest
 from neo4j import GraphDatabase
@@ -14,49 +13,12 @@ from neo4j import GraphDatabase
 from nvp_agentkit.errors import StackNotRunning, StoreUnavailable
 from nvp_agentkit.lineage.graph import Graph, driver_for
 from nvp_agentkit.settings import Settings
-
-
-class Wire:
-    """A TCP relay to the graph under test that can be cut and mended."""
-
-    def __init__(self, uri: str) -> None:
-        place = urlsplit(uri)
-        self._target = (place.hostname or "127.0.0.1", place.port or 7687)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
-
-    async def mend(self) -> None:
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def cut(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._target)
-        for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(_copy(source, sink))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
-        with suppress(ConnectionError):
-            while chunk := await source.read(65_536):
-                sink.write(chunk)
-                await sink.drain()
-    finally:
-        sink.close()
+from tests.relay import Relay
 
 
 @pytest.fixture
-async def wire(place: Settings) -> AsyncIterator[Wire]:
-    relay = Wire(place.neo4j_uri or "")
+async def wire(place: Settings) -> AsyncIterator[Relay]:
+    relay = Relay(place.neo4j_uri or "")
     await relay.mend()
     yield relay
     await relay.cut()

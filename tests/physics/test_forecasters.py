@@ -75,6 +75,13 @@ def test_frames_that_cannot_be_meant_are_refused(forecasters, frames, match) -> 
         forecasters["climatology"].predict_next(frames)
 
 
+def test_sequences_that_teach_nothing_are_refused() -> None:
+    unseen = SequenceSet(TRAIN.values, np.zeros(TRAIN.values.shape, bool), TRAIN.meta)
+    for nothing in (drifting(2), unseen):
+        with pytest.raises(InvalidField, match="none observed after two others"):
+            trivial_forecasters(nothing)
+
+
 def test_a_rollout_of_no_step_is_refused(forecasters) -> None:
     with pytest.raises(InvalidField, match="at least 1"):
         rollout(forecasters["persistence"], TEST.values[:, :2], 0)

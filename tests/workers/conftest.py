@@ -7,12 +7,11 @@ import base64
 import hashlib
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -46,6 +45,7 @@ from nvp_agentkit.workers import registry, shadow
 from nvp_agentkit.workers.forecasting import ModelHost
 from nvp_agentkit.workers.system import System, bootstrap
 from nvp_agentkit.workers.tally import Tally
+from tests.relay import Relay
 
 DOMAIN, UNITS = "plasma_physics", "J"
 CONTEXT, SIDE = 2, 32
@@ -281,29 +281,11 @@ def free_port() -> int:
 def relay() -> Callable[[int, str], AbstractAsyncContextManager[None]]:
     """``async with relay(port, uri)``: meanwhile the server of ``uri`` is to be found at ``port``."""
 
-    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(ConnectionError):
-                while chunk := await source.read(65_536):
-                    sink.write(chunk)
-                    await sink.drain()
-        finally:
-            sink.close()
-
     @asynccontextmanager
     async def relaying(port: int, uri: str) -> AsyncIterator[None]:
-        there = urlsplit(uri)
-        running: set[asyncio.Task[None]] = set()
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            answers, questions = await asyncio.open_connection(there.hostname, there.port)
-            running.update(asyncio.create_task(copy(*pair)) for pair in ((reader, questions), (answers, writer)))
-
-        server = await asyncio.start_server(connected, "127.0.0.1", port)
+        there = Relay(uri, port)
+        await there.mend()
         yield
-        server.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await there.cut()
 
     return relaying

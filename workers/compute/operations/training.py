@@ -11,7 +11,7 @@ import numpy as np
 
 from nvp_agentkit.energy.budget import require_useful
 from nvp_agentkit.ensemble.calibration import calibrate_rule
-from nvp_agentkit.fields.baselines import score_baselines
+from nvp_agentkit.fields.baselines import Fit
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split, split
 from nvp_agentkit.fields.storage import open_sequences
@@ -45,7 +45,8 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     told = _Story(call)
     told.say(phase="baselines", step=0)
     context = recipes[0].config.model_config.context_frames
-    validation = score_baselines(parts.train, parts.validation, context=context)
+    trivial = Fit.on(parts.train, context)
+    validation = trivial.score(parts.validation, context)
     allowance = EnsembleAllowance(call.spending, prices, members=len(recipes), stop=call.stop_reason)
 
     def progressed(progress: Progress) -> None:
@@ -54,7 +55,7 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
 
     trained = train_members(recipes, parts.train, parts.validation, allowance, progressed, baselines=validation)
     told.say(phase="judging", step=sum(one.steps for one in trained))
-    test = score_baselines(parts.train, parts.test, context=context)
+    test = trivial.score(parts.test, context)
     members = [
         _member(recipe, one, parts.test, test, Path(params["out"]))
         for recipe, one in zip(recipes, trained, strict=True)
