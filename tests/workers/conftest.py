@@ -8,7 +8,7 @@ import hashlib
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,10 @@ from nvp_agentkit.messages import (
     decode,
     new_event,
 )
-from nvp_agentkit.settings import Settings
+from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.streams import Completion, Delivery, emit, names, register
 from nvp_agentkit.workers import registry, shadow
+from nvp_agentkit.workers.compute.front import ComputeChild
 from nvp_agentkit.workers.forecasting import ModelHost
 from nvp_agentkit.workers.system import System, bootstrap
 from nvp_agentkit.workers.tally import Tally
@@ -67,10 +68,26 @@ def settings(settings: Settings, compile_cache: Path) -> Settings:
     return settings.model_copy(update={"lease_s": 2.0})
 
 
+@pytest.fixture(scope="session")
+async def shared_child(compile_cache: Path) -> AsyncIterator[ComputeChild]:
+    """A compute child for all tests, which knows what earlier ones compiled; where a test ends it another comes."""
+    child = ComputeChild(compute_environment(Settings(data_dir=compile_cache.parent)))
+    yield child
+    await child.close()
+
+
 @pytest.fixture
-async def system(settings: Settings) -> AsyncIterator[System]:
+async def system(
+    settings: Settings, shared_child: ComputeChild, request: pytest.FixtureRequest
+) -> AsyncIterator[System]:
+    """Connected, with the shared child; a test that asks for `own_child` has one that nobody has started."""
     async with bootstrap("tester", settings) as connected:
-        yield connected
+        yield connected if "own_child" in request.fixturenames else replace(connected, child=shared_child)
+
+
+@pytest.fixture
+def own_child() -> None:
+    """A compute child of this test's own."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from nvp_agentkit.workers.process import Role, run_roles
 
 
 @pytest.fixture
-async def working(bench) -> AsyncIterator[None]:
+async def working(bench, own_child) -> AsyncIterator[None]:
     """The front of an inference and of a training worker: what is refused never reaches a compute child."""
     models = ModelHost("voter-0", bench.system)
     forecasts = partial(inference.answer, models=models, system=bench.system)

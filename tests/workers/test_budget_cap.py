@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
 from nvp_agentkit.energy import kernel
 from nvp_agentkit.errors import BudgetExhausted
-from nvp_agentkit.settings import Settings, compute_environment
+from nvp_agentkit.settings import Settings
 from nvp_agentkit.workers.compute.cost import Cost
 from nvp_agentkit.workers.compute.front import LOOK_EVERY_S, ComputeChild
 
@@ -25,32 +24,29 @@ ENDLESS = {"domain": "plasma_physics", "trajectories": 64, "frames": 4000, "size
 SPINS = [sys.executable, "-c", "while True: pass"]
 
 
-@pytest.fixture
-async def child(settings: Settings) -> AsyncIterator[ComputeChild]:
-    running = ComputeChild(compute_environment(settings))
-    yield running
-    await running.close()
-
-
-async def test_work_that_costs_too_much_is_ended_and_says_what_it_cost(child: ComputeChild, settings: Settings) -> None:
+async def test_work_that_costs_too_much_is_ended_and_says_what_it_cost(
+    shared_child: ComputeChild, settings: Settings
+) -> None:
     costs: list[Cost] = []
     params = {**ENDLESS, "out": str(settings.data_dir / "never"), "watts_per_core": 4.0}
     with pytest.raises(BudgetExhausted, match="raise `budget_j`"):
-        await child.call("simulate", params, on_cost=costs.append, too_much=lambda so_far: so_far.cpu_s > 1.0)
+        await shared_child.call("simulate", params, on_cost=costs.append, too_much=lambda so_far: so_far.cpu_s > 1.0)
     (cost,) = costs
     assert 1.0 < cost.cpu_s < 1.0 + 2 * LOOK_EVERY_S * (os.cpu_count() or 1) + 0.2
-    assert child.pid is not None
-    assert kernel.cpu_s_of(child.pid) is None
+    assert shared_child.pid is not None
+    assert kernel.cpu_s_of(shared_child.pid) is None
 
 
-async def test_after_that_the_next_call_is_counted_from_nothing(child: ComputeChild, settings: Settings) -> None:
+async def test_after_that_the_next_call_is_counted_from_nothing(
+    shared_child: ComputeChild, settings: Settings
+) -> None:
     params = {**ENDLESS, "out": str(settings.data_dir / "never"), "watts_per_core": 4.0}
     for _ in range(2):
         with pytest.raises(BudgetExhausted):
-            await child.call("simulate", params, too_much=lambda so_far: so_far.cpu_s > 0.5)
+            await shared_child.call("simulate", params, too_much=lambda so_far: so_far.cpu_s > 0.5)
     settings.data_dir.mkdir(exist_ok=True)
     small = {**params, "trajectories": 3, "frames": 4, "out": str(settings.data_dir / "done")}
-    answer = await child.call("simulate", small, too_much=lambda so_far: so_far.cpu_s > 60)
+    answer = await shared_child.call("simulate", small, too_much=lambda so_far: so_far.cpu_s > 60)
     assert answer.values["about"]["frames"] == 4
 
 

@@ -29,7 +29,14 @@ JOULES = {"granted_mj": 10_000_000, "watts_per_core": 4.0}
 
 
 @pytest.fixture
-async def child(settings: Settings) -> AsyncIterator[ComputeChild]:
+async def child(shared_child: ComputeChild) -> ComputeChild:
+    """One that runs."""
+    await shared_child.start()
+    return shared_child
+
+
+@pytest.fixture
+async def unstarted(settings: Settings) -> AsyncIterator[ComputeChild]:
     child = ComputeChild(compute_environment(settings))
     yield child
     await child.close()
@@ -95,8 +102,7 @@ async def test_a_defect_in_an_operation_is_an_answer_and_the_child_lives_on(
 async def test_a_hung_child_is_ended_at_the_deadline_and_the_next_call_works(
     child: ComputeChild, quick: dict[str, Any]
 ) -> None:
-    await child.start()
-    hung = child.pid
+    hung, generation = child.pid, child.generation
     assert hung is not None
     os.kill(hung, signal.SIGSTOP)  # deaf to everything, like a kernel that never returns
     began = time.monotonic()
@@ -105,7 +111,7 @@ async def test_a_hung_child_is_ended_at_the_deadline_and_the_next_call_works(
     assert time.monotonic() - began < 3
     assert not exists(hung)
     await child.call("simulate", quick)
-    assert child.generation == 2
+    assert child.generation == generation + 1
 
 
 async def test_a_killed_child_fails_its_call_and_the_next_call_works(
@@ -119,11 +125,12 @@ async def test_a_killed_child_fails_its_call_and_the_next_call_works(
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)  # what an out-of-memory killer does
 
+    generation = child.generation
     await child.call("simulate", quick)  # which the next call does not pay for
     with pytest.raises(ComputeFailed, match=r"simulate: the compute child died \(signal 9\)"):
         await child.call("simulate", endless, on_progress=kill, on_cost=costs.append)
     await child.call("simulate", quick)
-    assert child.generation == 2
+    assert child.generation == generation + 1
     # What the dead one used is known from the kernel: what it had told itself, and the moment until its end.
     charged = modelled(costs[0].cpu_s, costs[0].wall_s, costs[0].rss_gb).mj
     assert 0.8 * lines[0]["used_mj"] <= charged <= 1.3 * lines[0]["used_mj"] + 400
@@ -132,7 +139,7 @@ async def test_a_killed_child_fails_its_call_and_the_next_call_works(
 async def test_a_call_waits_for_its_turn_until_its_deadline_and_harms_nobody(
     child: ComputeChild, endless: dict[str, Any]
 ) -> None:
-    working = asyncio.Event()
+    working, generation = asyncio.Event(), child.generation
     first = asyncio.create_task(child.call("simulate", endless, on_progress=lambda _: working.set()))
     await working.wait()
     with pytest.raises(DeadlineExceeded, match="its turn did not come"):
@@ -141,26 +148,26 @@ async def test_a_call_waits_for_its_turn_until_its_deadline_and_harms_nobody(
     await child.interrupt("that was enough")
     with pytest.raises(BudgetExhausted, match="that was enough"):  # it stops at its next step, alive
         await first
-    assert child.generation == 1
+    assert child.generation == generation
 
 
 async def test_short_work_whose_turn_has_come_is_not_ended_at_its_deadline(
     child: ComputeChild, quick: dict[str, Any]
 ) -> None:
-    await child.start()
+    generation = child.generation
     with pytest.raises(DeadlineExceeded, match="ended at its deadline"):
         await child.call("simulate", quick, deadline=time.time() + 0.02)
     await child.call("simulate", quick, deadline=time.time() + 20)
     await child.call("simulate", quick, deadline=time.time() + 0.02, at_least_s=20)
-    assert child.generation == 2
+    assert child.generation == generation + 1
 
 
 async def test_a_call_after_its_deadline_does_not_touch_the_child(child: ComputeChild, quick: dict[str, Any]) -> None:
-    await child.start()
+    generation = child.generation
     with pytest.raises(DeadlineExceeded):
         await child.call("simulate", quick, deadline=time.time() - 1)
     await child.call("simulate", quick)
-    assert child.generation == 1
+    assert child.generation == generation
 
 
 async def test_a_cancelled_call_ends_the_child_says_what_it_cost_and_the_next_call_works(
@@ -188,7 +195,7 @@ def held() -> tuple[int, int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells")
 @pytest.mark.parametrize("broken", ["module", "program"])
 async def test_a_child_that_does_not_come_up_leaves_nothing_behind_and_the_next_one_may(
-    child: ComputeChild, monkeypatch: pytest.MonkeyPatch, broken: str
+    unstarted: ComputeChild, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     before = held()
     with monkeypatch.context() as patch:
@@ -197,20 +204,20 @@ async def test_a_child_that_does_not_come_up_leaves_nothing_behind_and_the_next_
         else:
             patch.setattr(sys, "executable", "/nowhere/python")
         with pytest.raises(ComputeFailed, match=r"did not come up \((exit status 1|.*No such file)") as caught:
-            await child.start()
+            await unstarted.start()
     assert caught.value.retryable
     await asyncio.sleep(0)  # a transport closes its socket in the loop's next round
     assert held() == before
-    await child.start()
+    await unstarted.start()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells")
 async def test_a_start_that_is_cancelled_leaves_nothing_behind_and_the_next_call_works(
-    child: ComputeChild, quick: dict[str, Any]
+    unstarted: ComputeChild, quick: dict[str, Any]
 ) -> None:
     before = held()
     for rounds in (1, 3, 20):
-        starting = asyncio.create_task(child.start())
+        starting = asyncio.create_task(unstarted.start())
         for _ in range(rounds):
             await asyncio.sleep(0)
         starting.cancel()
@@ -218,18 +225,18 @@ async def test_a_start_that_is_cancelled_leaves_nothing_behind_and_the_next_call
             await starting
         await asyncio.sleep(0)
         assert held() == before
-    await child.call("simulate", quick)
+    await unstarted.call("simulate", quick)
 
 
-async def test_starting_twice_at_once_starts_one_child(child: ComputeChild) -> None:
-    await asyncio.gather(child.start(), child.start(), child.start())
-    assert child.generation == 1
+async def test_starting_twice_at_once_starts_one_child(unstarted: ComputeChild) -> None:
+    await asyncio.gather(unstarted.start(), unstarted.start(), unstarted.start())
+    assert unstarted.generation == 1
 
 
-async def test_a_closed_child_leaves_no_process(child: ComputeChild) -> None:
-    await child.start()
-    pid = child.pid
-    await child.close()
+async def test_a_closed_child_leaves_no_process(unstarted: ComputeChild) -> None:
+    await unstarted.start()
+    pid = unstarted.pid
+    await unstarted.close()
     assert not exists(pid)
 
 

@@ -127,6 +127,7 @@ BAD: dict[str, tuple[Callable[..., ArrayRef], type[NvpError], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("own_child")
 @pytest.mark.parametrize("what", BAD)
 async def test_a_bad_field_is_refused_in_words_before_anything_is_computed_or_charged(
     bench, models, weights, request_of, raw_array, field: np.ndarray, what: str
@@ -190,6 +191,7 @@ async def test_a_model_named_by_its_id_answers(bench, models, weights, request_o
     assert (await completed(bench, models, request_of(model=asked), budget_mj=30_000)).model_id == asked
 
 
+@pytest.mark.usefixtures("own_child")
 async def test_a_killed_child_is_replaced_and_its_models_come_back(bench, models, weights, request_of) -> None:
     await bench.serve({"voter-0": weights(0)})
     before = await completed(bench, models, request_of())
@@ -217,6 +219,7 @@ def wide(columns: int) -> ArrayRef:
     return inline_array(np.ones((2, 16, columns), np.float32), "J")
 
 
+@pytest.mark.usefixtures("own_child")
 async def test_a_shape_nobody_learnt_has_a_price_that_is_asked_before_anything_is_loaded(
     bench, models, weights, request_of
 ) -> None:
@@ -252,6 +255,7 @@ async def test_what_was_compiled_is_forgotten_before_it_is_too_much_and_made_aga
     await completed(bench, models, request_of())
 
 
+@pytest.mark.usefixtures("own_child")
 async def test_a_deadline_that_cannot_be_met_is_refused_and_the_child_of_all_others_lives(
     bench, models, weights, request_of
 ) -> None:

@@ -83,6 +83,7 @@ async def test_no_quorum_is_had_of_it(bench, models, court, request_of) -> None:
             await court.vote(asked, "voter-0")
 
 
+@pytest.mark.usefixtures("own_child")
 async def test_a_budget_that_will_not_do_is_refused_before_it_is_computed(bench, models, request_of) -> None:
     with pytest.raises(BudgetTooSmall, match="a forecast of 32x32 takes about"):
         await completed(bench, models, request_of(domain="weather", model="trivial"), budget_mj=1)

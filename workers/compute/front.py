@@ -144,6 +144,7 @@ class ComputeChild:
     ) -> tuple[Frame, Cost]:
         """The child's last word on ``frame`` and what that cost; a child that gives none is ended."""
         op, began = frame["op"], time.monotonic()
+        others_cpu_s = used_cpu_s(resource.RUSAGE_CHILDREN)  # of processes that have ended before
         silent: BaseException
         try:
             async with asyncio.timeout(_left(deadline)):
@@ -168,7 +169,7 @@ class ComputeChild:
                 on_cost(cost)
             return last, cost
         if on_cost is not None:
-            on_cost(self._cost_of_the_dead(time.monotonic() - began))
+            on_cost(self._cost_of_the_dead(time.monotonic() - began, others_cpu_s))
         raise silent
 
     @contextlib.asynccontextmanager
@@ -227,7 +228,6 @@ class ComputeChild:
         life.callback(self._arena.close)
         near, far = socket.socketpair()
         life.callback(near.close)
-        self._others_cpu_s = used_cpu_s(resource.RUSAGE_CHILDREN)  # of children that ended before this one
         self._told_cpu_s = 0.0
         with far:
             self._reader, self._writer = await asyncio.open_unix_connection(sock=near)
@@ -253,9 +253,9 @@ class ComputeChild:
                 on_progress(frame["progress"])
         return frame
 
-    def _cost_of_the_dead(self, wall_s: float) -> Cost:
+    def _cost_of_the_dead(self, wall_s: float, others_cpu_s: float) -> Cost:
         """What the call at hand had used, from the kernel's account of the child that has ended."""
-        life_cpu_s = used_cpu_s(resource.RUSAGE_CHILDREN) - self._others_cpu_s
+        life_cpu_s = used_cpu_s(resource.RUSAGE_CHILDREN) - others_cpu_s
         return Cost(max(life_cpu_s - self._told_cpu_s, 0.0), wall_s, resident_gb(resource.RUSAGE_CHILDREN))
 
     def _ending(self) -> str:
