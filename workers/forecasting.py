@@ -160,7 +160,10 @@ class ModelHost:
             task.add_done_callback(self._tasks.discard)
         prediction = await waiting.answer
         if not (np.isfinite(prediction.mean).all() and np.isfinite(prediction.log_var).all()):
-            raise NvpError(f"{served.member.voter}: {served.member.model_id} forecast values that are not finite")
+            raise NvpError(
+                f"{served.member.voter}: {served.member.model_id} forecast values that are not finite; "
+                "see that the field is in the units and of the size that it learnt, or train anew"
+            )
         return replace(prediction, cost=loaded + prediction.cost)
 
     async def keep_ready(self, stop: asyncio.Event) -> None:

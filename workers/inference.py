@@ -19,7 +19,7 @@ from nvp_agentkit.streams.delivery import Delivery
 from . import facts, joules, refusals, shadow
 from .forecasting import ModelHost
 from .process import Role, run_roles
-from .requests import body, field_of, units_of
+from .requests import body, field_of, log_variance_units, units_of
 from .system import System, deadline_of
 
 VOTER = VOTERS[0]
@@ -40,7 +40,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         )
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)
-        log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
+        log_var = await system.artifacts.put_array(prediction.log_var, log_variance_units(units))
     reply = PredictionCompleted(
         request_id=delivery.request_id,
         model_id=prediction.model_id,

@@ -11,6 +11,7 @@ from nvp_agentkit.ensemble import EnsembleRecord
 from nvp_agentkit.errors import InvalidField, InvalidMessage
 from nvp_agentkit.messages import Payload, PredictionRequested
 from nvp_agentkit.messages.checks import check_field, check_shape
+from nvp_agentkit.messages.values import MAX_UNITS
 from nvp_agentkit.streams.delivery import Delivery
 
 from .system import System
@@ -57,3 +58,9 @@ def units_of(request: PredictionRequested, record: EnsembleRecord | None) -> str
             "convert it, or leave `units` away if it is in that"
         )
     return learnt
+
+
+def log_variance_units(units: str) -> str:
+    """Of the log-variance of a field in ``units``. Where these are too long to stand in it, it refers to them."""
+    spelled = f"ln ({units})^2"
+    return spelled if len(spelled) <= MAX_UNITS else "ln (units of the mean)^2"

@@ -14,7 +14,7 @@ from nvp_agentkit.streams.delivery import Delivery
 from . import facts, joules, refusals
 from .forecasting import ModelHost, Served
 from .process import Role, run_roles
-from .requests import body, field_of, units_of
+from .requests import body, field_of, log_variance_units, units_of
 from .system import System, deadline_of
 
 ABOUT_THE_REQUEST = joules.REFUSALS  # what every voter would say of it: no, and not a vote that failed
@@ -51,7 +51,7 @@ async def _answer(
         )
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)
-        log_var = await system.artifacts.put_array(prediction.log_var, f"ln ({units})^2")
+        log_var = await system.artifacts.put_array(prediction.log_var, log_variance_units(units))
     said = make_vote(
         served.record,
         signer.name,

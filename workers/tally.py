@@ -41,7 +41,7 @@ from . import facts, refusals, registry
 from .cases import Case, Cases
 from .joules import together
 from .process import Role, run_roles
-from .requests import body
+from .requests import body, log_variance_units
 from .rounds import every, for_each_account
 from .system import System
 
@@ -167,7 +167,7 @@ class Tally:
     ) -> Completion:
         units = ballots.votes[decision.agreed[0]].mean.units
         mean = await self._system.artifacts.put_array(answer.mean, units)
-        log_var = await self._system.artifacts.put_array(answer.log_var, f"ln ({units})^2")
+        log_var = await self._system.artifacts.put_array(answer.log_var, log_variance_units(units))
         energy = together(case.energy)
         raw = certify(
             decision,

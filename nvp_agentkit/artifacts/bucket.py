@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from nvp_agentkit.artifacts import content
-from nvp_agentkit.errors import StoreUnavailable
+from nvp_agentkit.errors import InvalidInput, StoreUnavailable
 
 
 class Bucket:
@@ -17,6 +17,7 @@ class Bucket:
     """
 
     def __init__(self, url: str) -> None:
+        from obstore.exceptions import BaseError
         from obstore.store import MemoryStore, S3Store
 
         self._url = url
@@ -25,11 +26,15 @@ class Bucket:
         else:
             # The defaults retry for three minutes: a request would be late long before it is refused. Plain http is
             # what a bucket next door (MinIO in compose) speaks; it takes an endpoint that says so.
-            self._store = S3Store.from_url(
-                url,
-                client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "60s"},
-                retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
-            )
+            try:
+                self._store = S3Store.from_url(
+                    url,
+                    client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "60s"},
+                    retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
+                )
+            except (BaseError, ValueError) as error:
+                reason = str(error).partition("\n")[0]  # what follows is a dump of its insides
+                raise InvalidInput(f"artifacts at {url!r}: {reason}; write s3://bucket/prefix") from error
 
     def read(self, name: str, size: int) -> bytes | None:
         """The object; None if there is none. Raises `DigestMismatch` if its size is another one."""

@@ -41,11 +41,13 @@ def read_stack(data_dir: Path) -> StackFile:
     """
     path = data_dir / "stack.json"
     try:
-        found = StackFile.model_validate_json(path.read_text())
+        found = StackFile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         found = None
     except ValidationError as error:
-        raise StackError(f"{path} was written by another version; `nvp down` and `nvp up` write it anew") from error
+        raise StackError(
+            f"{path} is damaged or was written by another version; `nvp down` and `nvp up` write it anew"
+        ) from error
     if found is None or found.pid != lock.holder(data_dir):
         raise StackNotRunning(f"no stack runs on data folder {data_dir}; `nvp up` starts one")
     return found

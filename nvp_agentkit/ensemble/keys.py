@@ -151,7 +151,7 @@ def init_keys(folder: Path, names: Iterable[str]) -> RootOfTrust:
     """Make the root key and a certified key for each of ``names``; what is there already is kept.
 
     Raises:
-        StackError: keys without their root; a new root would orphan every certificate it signed.
+        StackError: keys without their root; a new root would orphan every certificate it signed. A file that is no key.
         InvalidInput: a name that is neither voter-N nor tally.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -175,12 +175,17 @@ def load_signer(folder: Path, name: str) -> Signer:
     """The signer ``name`` of a folder that `init_keys` made.
 
     Raises:
-        StackError: it has no such key.
+        StackError: it has no such key, or not the one its certificate speaks of: nobody would count what that signs.
+        VerificationFailed: its certificate is none.
     """
-    certificate = folder / f"{name}.cert.json"
-    if not certificate.exists() or not (folder / f"{name}.key").exists():
+    path = folder / f"{name}.cert.json"
+    if not path.exists() or not (folder / f"{name}.key").exists():
         raise StackError(f"{folder} has no key {name!r}; `nvp up` makes the keys of a stack")
-    return Signer(name, _private_key(folder, name), decode(certificate.read_bytes()))
+    key, certificate = _private_key(folder, name), decode(path.read_bytes())
+    said = RootOfTrust.read(folder / "root.pub").certified(certificate)
+    if (said.name, said.public_key) != (name, to_base64(key.public_key().public_bytes_raw())):
+        raise StackError(f"{path} is of another key than {name}.key; put both back from one backup")
+    return Signer(name, key, certificate)
 
 
 def _private_key(folder: Path, name: str) -> Ed25519PrivateKey:
@@ -193,9 +198,12 @@ def _private_key(folder: Path, name: str) -> Ed25519PrivateKey:
         key = Ed25519PrivateKey.generate()
         pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         write_whole(path, key.private_bytes(pem, pkcs8, serialization.NoEncryption()), mode=0o600)
-    loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    try:
+        loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:  # TypeError: it has a passphrase
+        raise StackError(f"{path} is no private key ({error}); put it back from a backup") from error
     if not isinstance(loaded, Ed25519PrivateKey):
-        raise StackError(f"{path}: {type(loaded).__name__}, keys here are Ed25519")
+        raise StackError(f"{path} is a {type(loaded).__name__}, keys here are Ed25519; put it back from a backup")
     return loaded
 
 

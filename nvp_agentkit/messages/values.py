@@ -16,6 +16,7 @@ Millijoules = Annotated[int, Field(ge=0, le=2**53)]
 
 BYTES_PER_CELL = {"float32": 4, "float16": 2}
 INLINE_BYTES = 16 * 1024  # larger arrays travel by reference
+MAX_UNITS = 64  # characters
 
 
 def digest_of(data: bytes | memoryview) -> str:
@@ -56,7 +57,7 @@ class ArrayRef(Payload):
 
     shape: tuple[Annotated[int, Field(ge=1, le=2**31)], ...] = Field(min_length=1, max_length=4)
     dtype: Literal["float32", "float16"] = "float32"
-    units: str = Field("1", max_length=64)
+    units: str = Field("1", max_length=MAX_UNITS)
     digest: Digest
     uri: str | None = Field(None, min_length=1, max_length=1024)
     inline: str | None = Field(None, description="base64 of the raw bytes")

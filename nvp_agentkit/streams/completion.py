@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from nvp_agentkit.messages import Event
+from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.scripts import call, call_many
 
@@ -95,7 +96,7 @@ def _call(done: Settlement, group: str, consumer: str, ttl_s: int) -> tuple[list
     if completion.once:
         keys.append(names.key(account, completion.once))
         left_s = 0 if completion.until is None else math.ceil(completion.until.timestamp() - time.time())
-        args += ["once", ttl_s + max(left_s, 0)]
+        args += ["once", ttl_s + min(max(left_s, 0), round(MAX_DEADLINE_S))]  # what is later has been refused
     for reply in completion.replies:
         request = reply.replyto
         if request is None:

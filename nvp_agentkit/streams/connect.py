@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
 from nvp_agentkit.embedded import room
-from nvp_agentkit.errors import StackNotRunning, StoreUnavailable
+from nvp_agentkit.errors import InvalidInput, StackNotRunning, StoreUnavailable
 from nvp_agentkit.settings import Settings
 
 
@@ -50,6 +50,7 @@ async def connect(settings: Settings) -> Redis:
 
     Raises:
         StackNotRunning: no address is known.
+        InvalidInput: it is none.
         StoreUnavailable: nobody answers there within 5 s.
     """
     if settings.redis_url is None:
@@ -57,16 +58,21 @@ async def connect(settings: Settings) -> Redis:
     login: dict[str, Any] = {}
     if settings.account_password is not None:
         login = {"username": settings.account, "password": settings.account_password}
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=CONNECTIONS,
-        timeout=None,
-        socket_timeout=None,
-        socket_connect_timeout=5,
-        health_check_interval=30,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
-        **login,
-    )
+    try:
+        pool = BlockingConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=CONNECTIONS,
+            timeout=None,
+            socket_timeout=None,
+            socket_connect_timeout=5,
+            health_check_interval=30,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
+            **login,
+        )
+    except ValueError as error:
+        raise InvalidInput(
+            f"NVP_REDIS_URL cannot be read: {error}; write redis://user:password@host:6379/0"
+        ) from error
     redis = Redis.from_pool(pool)
     try:
         async with asyncio.timeout(5):

@@ -221,6 +221,7 @@ def test_an_array_over_16_kib_does_not_travel_inline() -> None:
     [
         ("A" * 1000, "takes 64"),
         ("!" * 64, "no base64"),
+        ("é" * 64, "no base64"),
         (base64.b64encode(b"x" * 48).decode(), "not sha256:"),
     ],
 )
@@ -295,6 +296,13 @@ async def test_a_folder_may_be_a_path_or_a_url(tmp_path: Path, url_of: Callable[
 def test_an_unknown_kind_of_store_is_refused() -> None:
     with pytest.raises(InvalidInput, match="known are a folder, s3://bucket/prefix and memory://"):
         Artifacts("ftp://example.org")
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3://a bucket/prefix", "s3://[bucket"])
+def test_a_bucket_that_cannot_be_named_so_is_refused_in_one_line(url: str) -> None:
+    with pytest.raises(InvalidInput, match="write s3://bucket/prefix") as refused:
+        Artifacts(url)
+    assert "\n" not in str(refused.value)
 
 
 async def test_settings_lead_to_the_embedded_folder_or_the_named_store(tmp_path: Path) -> None:

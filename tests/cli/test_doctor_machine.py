@@ -286,6 +286,15 @@ def test_private_keys_that_others_can_read_are_broken(keys_dir: Path) -> None:
     assert found.remedy == f"chmod 600 {keys_dir / 'tally.key'}"
 
 
+def test_a_private_key_that_is_none_or_anothers_is_broken(keys_dir: Path) -> None:
+    (keys_dir / "voter-0.key").write_bytes((keys_dir / "voter-1.key").read_bytes())
+    (found,) = only(keys.findings(keys_dir), "broken")
+    assert "another key than voter-0.key" in found.what
+    (keys_dir / "voter-0.key").write_bytes(b"")
+    (found,) = only(keys.findings(keys_dir), "broken")
+    assert "voter-0.key is no private key" in found.what
+
+
 def test_keys_without_their_root_or_of_another_one_are_broken(keys_dir: Path, tmp_path: Path) -> None:
     init_keys(tmp_path / "other", ["voter-0"])
     (tmp_path / "other" / "voter-0.cert.json").replace(keys_dir / "voter-0.cert.json")

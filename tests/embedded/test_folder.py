@@ -116,6 +116,13 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
 
 
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"pid": 1}', b"\xff\xfe"])
+def test_a_damaged_address_of_a_stack_is_said_with_its_remedy(tmp_path: Path, damaged: bytes) -> None:
+    (tmp_path / "stack.json").write_bytes(damaged)
+    with pytest.raises(StackError, match="is damaged or was written by another version; `nvp down`"):
+        read_stack(tmp_path)
+
+
 async def test_a_folder_that_a_later_version_wrote_is_refused_untouched(half_stack: Settings) -> None:
     folder = half_stack.data_dir
     (folder / "valkey").mkdir(parents=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from nvp_agentkit.ensemble import KeyRing, RootOfTrust, init_keys, load_signer
 from nvp_agentkit.ensemble.dsse import check, decode, pre_authentication_encoding, seal
@@ -55,6 +57,26 @@ def test_a_name_that_is_no_role_gets_no_key(tmp_path, name):
 
 def test_a_missing_key_is_named_with_its_remedy(tmp_path):
     with pytest.raises(StackError, match="nvp up"):
+        load_signer(tmp_path, "voter-0")
+
+
+@pytest.mark.parametrize("name", ["root", "voter-0"])
+@pytest.mark.parametrize("damage", ["emptied", "passphrase"])
+def test_a_key_file_that_cannot_be_read_is_named_with_its_remedy(tmp_path, name, damage):
+    init_keys(tmp_path, ["voter-0"])
+    locked = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
+    (tmp_path / f"{name}.key").write_bytes(b"" if damage == "emptied" else locked)
+    with pytest.raises(StackError, match=rf"{name}\.key is no private key.*; put it back from a backup"):
+        init_keys(tmp_path, ["voter-1"]) if name == "root" else load_signer(tmp_path, name)
+
+
+@pytest.mark.parametrize("mixed_up", ["voter-0.key", "voter-0.cert.json"])
+def test_a_key_that_its_certificate_does_not_speak_of_signs_nothing(tmp_path, mixed_up):
+    init_keys(tmp_path, ["voter-0", "voter-1"])
+    shutil.copy(tmp_path / mixed_up.replace("0", "1"), tmp_path / mixed_up)
+    with pytest.raises(StackError, match=r"voter-0\.cert\.json is of another key than voter-0\.key; put both back"):
         load_signer(tmp_path, "voter-0")
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nvp_agentkit.messages import LineageRecorded, decode, new_event
+from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import Completion, emit, names
 from nvp_agentkit.streams.completion import Settlement, complete
 
@@ -56,6 +57,8 @@ async def test_that_something_was_said_is_remembered_beyond_its_deadline_and_wha
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     await emit(bench.redis, bench.account, Completion(once="decided:1", until=tomorrow, removals=(("deadlines", "1"),)))
     assert await bench.redis.ttl(names.key(bench.account, "decided:1")) > 86_400
+    await emit(bench.redis, bench.account, Completion(once="decided:2", until=datetime.max.replace(tzinfo=UTC)))
+    assert await bench.redis.ttl(names.key(bench.account, "decided:2")) <= MAX_DEADLINE_S + 3600
     assert await bench.redis.zrange(waiting, 0, -1) == [b"2"]
 
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from nvp_agentkit.errors import DeadlineExceeded, StackNotRunning, StoreUnavailable, UnknownAccount
+from nvp_agentkit.errors import DeadlineExceeded, InvalidInput, StackNotRunning, StoreUnavailable, UnknownAccount
 from nvp_agentkit.messages import JobProgressed, new_event
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, ReplyReader, connect, emit, known, names, publish, register, require
@@ -151,6 +151,13 @@ async def test_no_server_is_a_clear_error_that_keeps_the_password_to_itself(unus
     with pytest.raises(StoreUnavailable) as raised:
         await connect(Settings(redis_url=f"redis://:secret@127.0.0.1:{unused_tcp_port}/0"))
     assert f"127.0.0.1:{unused_tcp_port}" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["rubbish", "redis://:secret@127.0.0.1:port", "redis://:secret@[::1", "redis://h:99999"])
+async def test_an_address_that_is_none_is_refused_with_the_form_of_one(url):
+    with pytest.raises(InvalidInput, match=r"NVP_REDIS_URL cannot be read.*; write redis://") as raised:
+        await connect(Settings(redis_url=url))
     assert "secret" not in str(raised.value)
 
 

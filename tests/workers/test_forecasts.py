@@ -91,6 +91,12 @@ async def test_units_are_the_ensembles_and_a_field_in_others_is_refused(
         await completed(bench, models, request_of(field=inline_array(field, "kelvin")))
 
 
+@pytest.mark.parametrize(("units", "said"), [("x" * 57, f"ln ({'x' * 57})^2"), ("x" * 64, "ln (units of the mean)^2")])
+async def test_units_may_be_as_long_as_a_request_allows(bench, models, request_of, field, units, said) -> None:
+    answer = await completed(bench, models, request_of(field=inline_array(field, units), model="trivial"))
+    assert (answer.mean.units, answer.log_var.units) == (units, said)
+
+
 async def test_an_answer_comes_inline_where_that_is_asked_for_and_it_is_small(
     bench, models, weights, request_of, field, monkeypatch: pytest.MonkeyPatch
 ) -> None:

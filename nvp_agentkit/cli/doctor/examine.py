@@ -55,7 +55,7 @@ async def _streams(settings: Settings, *, ours: bool) -> list[Finding]:
 
     try:
         redis = await connect(settings)
-    except (StoreUnavailable, ValueError) as error:
+    except (StoreUnavailable, InvalidInput) as error:
         return [streams.unreachable(error, ours=ours)]
     try:
         if settings.account_password is not None:

@@ -10,7 +10,7 @@ from nvp_agentkit.cli.doctor.finding import Finding, broken, ok
 
 def findings(folder: Path) -> Iterator[Finding]:
     try:
-        files = {path.name: path.stat().st_mode & 0o777 for path in sorted(folder.iterdir())}
+        files = {path.name: path.stat().st_mode & 0o777 for path in sorted(folder.iterdir()) if path.is_file()}
     except (FileNotFoundError, NotADirectoryError):
         yield ok("keys", "none yet; `nvp up` or `nvp keys` makes them")
         return
@@ -24,15 +24,18 @@ def findings(folder: Path) -> Iterator[Finding]:
     if "root.pub" not in files:
         yield broken("keys", f"{folder} has no root.pub, so that nothing can be verified", "put it back from a copy")
         return
-    yield _certified(folder)
+    yield _certified(folder, [name.removesuffix(".key") for name in files if name.endswith(".key")])
 
 
-def _certified(folder: Path) -> Finding:
-    from nvp_agentkit.ensemble.keys import KeyRing
+def _certified(folder: Path, private: list[str]) -> Finding:
+    from nvp_agentkit.ensemble.keys import ROOT, KeyRing, load_signer
     from nvp_agentkit.errors import NvpError
 
     try:
         names = sorted(one.name for one in KeyRing.read(folder).certificates.values())
+        for name in private:
+            if name != ROOT:
+                load_signer(folder, name)
     except (NvpError, OSError) as error:
         return broken("keys", str(error), f"put {folder} back from a copy; new keys void the certificates given so far")
     return ok("keys", f"root, {', '.join(names)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from nvp_agentkit.cli.doctor.finding import Finding, broken, ok, warning
+from nvp_agentkit.errors import InvalidInput
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -33,7 +34,7 @@ async def findings(redis: Redis) -> list[Finding]:
 
 
 def unreachable(error: Exception, *, ours: bool) -> Finding:
-    """Why nobody let us in. ``error`` is a `StoreUnavailable`, or the `ValueError` of a URL that is none.
+    """Why nobody let us in. ``error`` is a `StoreUnavailable`, or the `InvalidInput` of a URL that is none.
 
     ``ours``: the server is an embedded one.
     """
@@ -41,9 +42,9 @@ def unreachable(error: Exception, *, ours: bool) -> Finding:
 
     if isinstance(error.__cause__, AuthenticationError | AuthorizationError):
         return broken(NAME, f"refused us: {error.__cause__}", "correct user and password in NVP_REDIS_URL")
-    if isinstance(error, ValueError):
-        return broken(NAME, f"NVP_REDIS_URL cannot be read: {error}", "write redis://user:password@host:6379/0")
-    what = str(error).partition("; ")[0]
+    what, _, remedy = str(error).partition("; ")
+    if isinstance(error, InvalidInput):
+        return broken(NAME, what, remedy)
     if ours:
         return broken(NAME, what, "see `nvp logs valkey`; `nvp down`, then `nvp up` start it anew")
     return broken(NAME, what, "start that server, or correct NVP_REDIS_URL")
