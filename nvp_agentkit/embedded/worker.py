@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,8 +78,7 @@ class KeptWorker:
 
     def _launch(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        self._cut_log()
         self._tell("starting")
         self.process = children.launch(
             self.spec.argv, env={**environment, **self.spec.env}, log=self.log, folder=self._data_dir
@@ -88,6 +90,7 @@ class KeptWorker:
         seen: State = "starting"
         was_ready = False
         while not await children.gone(process, within_s=POLL_S):
+            self._cut_log()
             said, detail = await self._heartbeat(redis, process.pid)
             state = SAID.get(said, seen)
             if state == seen:
@@ -98,6 +101,13 @@ class KeptWorker:
                 self.ready.set_result(None)
             was_ready = was_ready or seen == "ready"
         return was_ready
+
+    def _cut_log(self) -> None:
+        """Set aside what the log holds once that is much. The worker appends, and goes on in the emptied file."""
+        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
+            with suppress(OSError):  # no room for a copy: then what is old is lost, and there is room
+                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+            os.truncate(self.log, 0)
 
     async def _heartbeat(self, redis: Redis, pid: int) -> tuple[str, str]:
         """State and detail of this very process; what an earlier one said does not count."""

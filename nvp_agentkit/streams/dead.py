@@ -13,7 +13,7 @@ from nvp_agentkit.streams import names
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One entry that was given up. ``raw`` are its own fields, each cut after 64 KiB."""
+    """One entry that was given up. ``raw`` are its own fields, cut after 64 KiB in all."""
 
     stream: str
     entry_id: str

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 
-from nvp_agentkit.embedded import children, control, lock
+from nvp_agentkit.embedded import children, control, lock, worker
 from nvp_agentkit.embedded.stack import Stack, StackEvent
 from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.embedded.supervisor import Supervisor
@@ -155,6 +155,19 @@ async def test_a_worker_that_cannot_start_is_told_with_the_end_of_its_log(half_s
     async with Supervisor(half_stack, [spec("a"), spec("b", "dies")], on_event=lambda event: None) as stack:
         with pytest.raises(StackError, match=r"(?s)worker b ended with status 1.*3 times.*no such model"):
             await stack.ready(timeout_s=30)
+
+
+async def test_the_log_of_a_worker_that_never_ends_does_not_grow_without_end(
+    half_stack: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LOG_BYTES", 2_000)
+    log = half_stack.data_dir / "logs" / "a.log"
+    async with Supervisor(half_stack, [spec("a", "talks")], on_event=lambda event: None) as stack:
+        await stack.ready(timeout_s=30)
+        await until(log.with_suffix(".log.1").exists)
+        set_aside = log.with_suffix(".log.1").read_bytes()
+        await until(lambda: log.with_suffix(".log.1").read_bytes() != set_aside)
+    assert set(log.read_bytes().splitlines()) | set(set_aside.splitlines()) == {b"x" * 99}
 
 
 async def test_a_worker_ends_before_the_one_that_takes_its_place_begins(half_stack: Settings) -> None:

@@ -1,4 +1,4 @@
-"""A worker for these tests: ``worker_program.py NAME [dies|stubborn]``. It has a child of its own, as real ones do."""
+"""A worker for these tests: ``worker_program.py NAME [dies|stubborn|talks]``. It has a child, as real ones do."""
 
 from __future__ import annotations
 
@@ -22,4 +22,7 @@ child = subprocess.Popen([*tethered, sys.executable, "-c", "import time; time.sl
 with Redis.from_url(os.environ["NVP_REDIS_URL"]) as redis:
     beat = {"state": "ready", "pid": os.getpid(), "detail": f"child {child.pid}"}
     redis.hset(f"nvp:{{registry}}:worker:{name}", mapping=beat)
+while manner == "talks":
+    print("x" * 99, flush=True)
+    time.sleep(0.002)
 time.sleep(600)

@@ -28,8 +28,9 @@ async def test_a_request_is_answered_and_then_forgotten(bench):
         ({b"\xffnoise": b"\x00"}, "no field b'event'"),
         ({b"field-%d" % i: b"x" for i in range(9000)}, "no field b'event'"),
         ({b"event": b" " * (5 * 1024 * 1024)}, "event of 5242880 bytes"),
+        ({b"field-%d" % i: b"x" * 20_000 for i in range(9)}, "no field b'event'"),
     ],
-    ids=["bytes", "no event", "other field", "nine thousand fields", "five megabytes"],
+    ids=["bytes", "no event", "other field", "nine thousand fields", "five megabytes", "many large fields"],
 )
 async def test_garbage_is_dead_lettered_with_its_reason_and_neighbours_are_unharmed(bench, fields, reason):
     before = await bench.ask()
@@ -42,7 +43,7 @@ async def test_garbage_is_dead_lettered_with_its_reason_and_neighbours_are_unhar
     assert reason in letter.reason
     assert letter.worker == consumer.name
     assert set(letter.raw) <= set(fields)
-    assert letter.raw
+    assert 0 < sum(len(name) + len(value) for name, value in letter.raw.items()) <= 65_536
     await bench.eventually(bench.idle)
 
 

@@ -11,7 +11,7 @@
 --       'remove' member               key of a sorted set
 local REPLIES_KEPT = 1000   -- readers look into the answers as well, so this bounds memory, not correctness
 local DEAD_KEPT = 1000
-local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it
+local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it: these letters stay
 local BACKLOG = 10000       -- a group further behind than this forfeits its place
 
 local stream, dead = KEYS[1], KEYS[2]
@@ -23,8 +23,13 @@ local function arg() args_used = args_used + 1; return ARGV[args_used] end
 
 local function bury(reason, raw)
   local letter = {'reason', reason, 'id', id, 'group', group, 'worker', consumer, 'at_ms', now}
-  for i = 1, math.min(#raw, 2 * RAW_FIELDS) do
-    letter[#letter + 1] = (i % 2 == 1 and 'raw:' or '') .. string.sub(raw[i], 1, RAW_BYTES)
+  local room = RAW_BYTES
+  for i = 1, math.min(#raw, 2 * RAW_FIELDS), 2 do
+    if room == 0 then break end
+    local name = string.sub(raw[i], 1, room)
+    local value = string.sub(raw[i + 1], 1, room - #name)
+    room = room - #name - #value
+    letter[#letter + 1], letter[#letter + 2] = 'raw:' .. name, value
   end
   redis.call('XADD', dead, 'MAXLEN', '~', DEAD_KEPT, '*', unpack(letter))
 end
