@@ -8,13 +8,12 @@ are the process's own, a frame of one trajectory, without compiling.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
 from benchmarks.one_core import pin
 from benchmarks.verdict import Figure
-from nvp_agentkit.domains import DOMAINS, magnetohydrodynamics, turbulence_2d
+from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.domains.coarse import coarse_forecasts
 from nvp_agentkit.domains.runs import Process, play
 from nvp_agentkit.fields.baselines import best, score_baselines
@@ -35,14 +34,13 @@ def measure(*, quick: bool) -> dict[str, Figure]:
 
 
 def _processes() -> dict[str, Process]:
-    variants: dict[str, tuple[str, Any]] = {name: (name, None) for name in DOMAINS} | {
-        "turbulence_2d_forced": ("turbulence_2d", turbulence_2d.forced(SIZE)),
-        "magnetohydrodynamics_random": (
-            "magnetohydrodynamics",
-            magnetohydrodynamics.Plasma.for_size(SIZE, "random"),
-        ),
+    """By domain, and by domain and variant where that is not the first one."""
+    found = {name: domain.chosen(SIZE, 0) for name, domain in DOMAINS.items()} | {
+        f"{name}_{variant}": domain.chosen(SIZE, 0, variant)
+        for name, domain in DOMAINS.items()
+        for variant in list(domain.variants)[1:]
     }
-    return {name: DOMAINS[domain].process(SIZE, 0, chosen) for name, (domain, chosen) in sorted(variants.items())}
+    return dict(sorted(found.items()))
 
 
 def _measured(name: str, process: Process, trajectories: int, frames: int, hardest: float | None) -> dict[str, Figure]:

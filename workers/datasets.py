@@ -86,8 +86,9 @@ async def _dataset(
     run.was_asked(spec)
     shape = (about["trajectories"], about["frames"], about["height"], about["width"])
     run.made_dataset(
-        ref, sources, domain=spec.domain, units=about["units"], shape=shape, dt_s=meta["dt_s"], dx_m=meta["dx_m"]
-    )
+        ref, sources, domain=spec.domain, units=about["units"], shape=shape, dt_s=meta["dt_s"], dx_m=meta["dx_m"],
+        variant=about.get("variant"),
+    )  # fmt: skip
     units = {"total": about["units"], "entropy": "nat", "spectrum": f"({about['units']})^2"}
     for name, array in zip(done.values["series"], done.arrays, strict=True):
         run.looked(name, await keeping.array(array, system), last=float(array.flat[-1]), unit=units.get(name, "1"))

@@ -148,10 +148,10 @@ class AgentClient:
         return await reader.read(reply.payload, request, axes)
 
     async def simulate(
-        self, /, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **parameters: int
+        self, /, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **asked: int | str
     ) -> Job:
-        """Make sequences of ``domain``: trajectories, frames, size, seed. The result names the dataset."""
-        return await self.submit(said(SimulateSpec, domain=domain, **parameters), budget_j, deadline_s)
+        """Make sequences of ``domain``: variant, trajectories, frames, size, seed. The result names the dataset."""
+        return await self.submit(said(SimulateSpec, domain=domain, **asked), budget_j, deadline_s)
 
     async def import_file(
         self,

@@ -61,10 +61,12 @@ def dataset_version(
     shape: tuple[int, ...] | None = None,
     dt_s: float | None = None,
     dx_m: float | None = None,
+    variant: str | None = None,
 ) -> NodeFact:
     """Sequences, or a file they were read from, by the digest of the bytes."""
     return node("DatasetVersion", f"dataset:{ref.digest}", digest=ref.digest, uri=ref.uri, bytes=ref.bytes,
-                domain=domain, units=units, shape=None if shape is None else list(shape), dt_s=dt_s, dx_m=dx_m)
+                domain=domain, units=units, shape=None if shape is None else list(shape), dt_s=dt_s, dx_m=dx_m,
+                variant=variant)
 
 
 def model_version(
@@ -86,8 +88,11 @@ def config(content: dict[str, Any], *, seed: int | None = None) -> NodeFact:
 
 
 def asked(spec: DatasetSpec) -> NodeFact:
-    """The configuration of a run that makes data: what was asked for, so that who asks again finds what was made."""
-    return config({name: _by_digest(value) for name, value in spec})
+    """The configuration of a run that makes data: what was asked for, so that who asks again finds what was made.
+
+    What was left open is left out: a choice that a later version offers changes no request that does not make it.
+    """
+    return config({name: _by_digest(value) for name, value in spec if value is not None})
 
 
 def _by_digest(value: Any) -> Any:

@@ -53,7 +53,7 @@ FITS: dict[Type, Callable[[object], bool]] = {
 
 LABELS: dict[str, dict[str, Type]] = {
     "DatasetVersion": {"digest": DIGEST, "uri": TEXT, "bytes": INT, "domain": NAME, "units": NAME, "shape": INTS,
-                       "dt_s": FLOAT, "dx_m": FLOAT},
+                       "dt_s": FLOAT, "dx_m": FLOAT, "variant": NAME},
     "ModelVersion": {"digest": DIGEST, "uri": TEXT, "bytes": INT, "domain": NAME, "name": NAME, "params": INT},
     "Config": {"json": TEXT, "seed": INT},
     "CodeVersion": {"version": NAME, "commit": NAME, "dirty": BOOL, "changes": DIGEST},

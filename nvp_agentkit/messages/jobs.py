@@ -12,10 +12,11 @@ MAX_PARTS = 512  # datasets joined at once; their digests stand in one text of t
 
 
 class SimulateSpec(Payload):
-    """Make sequences of ``domain`` from its equation."""
+    """Make sequences of ``domain`` from its equation, or from a ``variant`` of it."""
 
     kind: Literal["simulate"] = "simulate"
     domain: DomainName
+    variant: str | None = Field(None, min_length=1, max_length=64, description="docs/domains.md; default: the first")
     trajectories: int = Field(12, ge=1, le=1024)
     frames: int = Field(41, ge=4, le=4096)
     size: int = Field(64, ge=16, le=1024)

@@ -114,6 +114,17 @@ def test_an_atlas_is_made_in_jobs_and_what_is_there_is_not_made_again(atlas) -> 
     assert "heat_diffusion" in atlas("like", "heat_diffusion", "--count", 1).out.splitlines()[1]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_variant_is_made_when_it_is_asked_for_and_the_atlas_says_which(atlas) -> None:
+    shape = ("--trajectories", 1, "--frames", 4, "--size", 16)
+    assert "turbulence_2d, forced: 1 x 4 frames" in atlas("make", "turbulence_2d", "--variant", "forced", *shape).out
+    assert "turbulence_2d, forced" in atlas("list").out
+    shown = atlas("show", "turbulence_2d", "--json").json
+    assert (shown["variant"], shown["meta"]["provenance"]["variant"]) == ("forced", "forced")
+    assert "turbulence_2d, forced" in atlas("show", "turbulence_2d").out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -121,6 +132,8 @@ def test_an_atlas_is_made_in_jobs_and_what_is_there_is_not_made_again(atlas) -> 
         (("evaluate", "snow"), "no dataset 'snow' in the atlas"),
         (("evaluate", "snow", "--out", "table.pdf"), "table.pdf: the picture is a PNG"),
         (("make", "weather"), "no simulator for domain 'weather'"),
+        (("make", "turbulence_2d", "--variant", "wild"), "no variant 'wild'; there are decaying, forced"),
+        (("make", "--reference", "--variant", "forced"), "name a DOMAIN, or ask for --reference instead"),
         (("make",), "name a DOMAIN, or ask for --reference instead"),
         (("make", "heat_diffusion", "--reference"), "name a DOMAIN, or ask for --reference instead"),
     ],

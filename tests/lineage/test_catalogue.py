@@ -84,6 +84,13 @@ async def test_what_was_made_once_is_found_by_who_asks_for_just_that(atlas) -> N
     assert await catalogue.made(atlas, SHARDS[0], version="2") is None, "other code makes other data"
 
 
+def test_a_choice_that_nobody_made_changes_no_request() -> None:
+    # Ids of what was made before there were variants.
+    assert "variant" not in nodes.asked(SHARDS[0]).properties["json"]
+    chosen = SHARDS[0].model_copy(update={"variant": "forced"})
+    assert nodes.asked(chosen).id != nodes.asked(SHARDS[0]).id
+
+
 async def test_how_a_dataset_looks_is_told_by_the_newest_run_that_looked(atlas) -> None:
     def looked(ended_ms: int, mean: float, letter: str) -> LineageRecorded:
         facts = edges.Facts()

@@ -13,7 +13,7 @@ from nvp_agentkit.errors import InvalidInput
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "domains.md").read_text()
-DECLARED, MEASURED, *_ = (part for part in PAGE.split("\n\n") if part.startswith("|"))
+DECLARED, VARIANTS, MEASURED, *_ = (part for part in PAGE.split("\n\n") if part.startswith("|"))
 FIGURES = json.loads((ROOT / "benchmarks" / "results" / "simulators.json").read_text())["figures"]
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
@@ -35,6 +35,14 @@ def test_a_row_says_what_the_sequences_declare(name: str) -> None:
     assert meta.boundary == (edges, edges)
     assert total.startswith(meta.conservation)
     assert float(spacing.split()[0]) == pytest.approx(meta.dt_s)
+
+
+def test_the_page_names_every_variant() -> None:
+    assert rows(VARIANTS) == {
+        name: [f"`{name}`", ", ".join(f"`{variant}`" for variant in domain.variants)]
+        for name, domain in DOMAINS.items()
+        if domain.variants
+    }
 
 
 def test_what_is_measured_is_what_the_benchmark_printed() -> None:
@@ -61,7 +69,7 @@ def test_the_cost_of_the_reference_task_is_what_the_benchmark_printed() -> None:
 
 def test_the_first_program_prints_its_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     exec(PROGRAMS[0], {})
-    assert capsys.readouterr().out == "(2, 3, 32, 32) dissipative\n"
+    assert capsys.readouterr().out == "(2, 3, 32, 32) dissipative random\n"
 
 
 def test_the_second_program_is_refused() -> None:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from nvp_agentkit.domains import DOMAINS, spectral
+from nvp_agentkit.domains import DOMAINS, spectral, turbulence_2d
 from nvp_agentkit.domains.runs import run
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields import SequenceSet
@@ -70,6 +70,36 @@ def test_a_run_that_is_not_a_number_any_more_is_never_delivered(name: str) -> No
 def test_default_parameters_are_accepted_at_every_size(name: str, size: int) -> None:
     process = DOMAINS[name].process(size, 0, None)
     assert process.solver.size == size
+
+
+VARIANTS = [(name, variant) for name, domain in DOMAINS.items() for variant in domain.variants]
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_a_variant_is_simulated_as_it_is_called_and_its_maps_say_so(name: str, variant: str) -> None:
+    told = DOMAINS[name].chosen(32, 0, variant).meta
+    assert told.provenance["variant"] == variant
+    others = [DOMAINS[name].chosen(32, 0, other).meta for other in DOMAINS[name].variants if other != variant]
+    assert told.provenance["parameters"] not in [other.provenance["parameters"] for other in others]
+    assert DOMAINS[name].chosen(32, 0).meta.provenance["variant"] == next(iter(DOMAINS[name].variants))
+
+
+def test_the_sequences_of_a_variant_are_its_own() -> None:
+    usual, forced = (DOMAINS["turbulence_2d"].simulate(1, 2, 16, variant=name) for name in (None, "forced"))
+    assert (usual.meta.provenance["variant"], forced.meta.provenance["variant"]) == ("decaying", "forced")
+    assert (usual.meta.conservation, forced.meta.conservation) == ("dissipative", "open")
+    assert not np.array_equal(usual.values, forced.values)
+
+
+def test_a_variant_that_is_not_there_is_refused_naming_those_that_are() -> None:
+    for name, text in (
+        ("turbulence_2d", "turbulence_2d has no variant 'wild'; there are decaying, forced"),
+        ("heat_diffusion", "heat_diffusion has no variant 'wild'; there are none: leave it away"),
+    ):
+        with pytest.raises(InvalidInput, match=text):
+            DOMAINS[name].simulate(1, 2, 16, variant="wild")
+    with pytest.raises(InvalidInput, match="variant 'forced' and parameters; give one"):
+        DOMAINS["turbulence_2d"].simulate(1, 2, 16, variant="forced", parameters=turbulence_2d.forced(16))
 
 
 def test_a_random_field_is_the_same_on_every_grid() -> None:

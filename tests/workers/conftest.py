@@ -112,8 +112,16 @@ class Bench:
         event = event or new_event(payload, source="nvp:agent:tests", deadline=deadline, budget_mj=budget_mj)
         return Delivery(self.account, names.key(self.account, suffix), "1-0", event, attempt)
 
-    def simulation(self, *, trajectories: int = 4, frames: int = 8, **options: Any) -> Delivery:
-        spec = SimulateSpec(domain=DOMAIN, trajectories=trajectories, frames=frames, size=SIDE)
+    def simulation(
+        self,
+        *,
+        domain: str = DOMAIN,
+        variant: str | None = None,
+        trajectories: int = 4,
+        frames: int = 8,
+        **options: Any,
+    ) -> Delivery:
+        spec = SimulateSpec(domain=domain, variant=variant, trajectories=trajectories, frames=frames, size=SIDE)
         return self.delivery(JobRequested(spec=spec), suffix="jobs", **{"budget_mj": 60_000, **options})
 
     async def balance(self) -> Balance:

@@ -98,6 +98,22 @@ async def test_a_simulation_becomes_a_dataset_that_is_on_record_and_paid_for(ben
     assert {edge.type for edge in facts.edges} >= {"WAS_GENERATED_BY", "METERED", "CHARGED_TO", "USED"}
 
 
+async def test_a_variant_is_simulated_when_it_is_asked_for_and_the_dataset_says_which(bench) -> None:
+    delivery = bench.simulation(domain="turbulence_2d", variant="forced", trajectories=1, frames=4)
+    completion = await training.answer(delivery, bench.system)
+    assert bench.said(completion).summary["variant"] == "forced"
+    (data,) = (node for node in completion.facts[0].payload.nodes if node.label == "DatasetVersion")
+    assert data.properties["variant"] == "forced"
+
+
+async def test_a_variant_that_is_not_there_is_refused_naming_those_that_are_and_costs_nothing(bench) -> None:
+    refused = await work(bench, bench.simulation(domain="turbulence_2d", variant="wild"))
+    assert isinstance(refused, JobRefused)
+    assert (refused.code, refused.detail) == (
+        "invalid_input", "turbulence_2d has no variant 'wild'; there are decaying, forced")  # fmt: skip
+    assert (await bench.balance()).spent_mj == 0
+
+
 async def test_a_file_of_ones_own_becomes_a_dataset_and_nan_its_mask(bench, rain: np.ndarray) -> None:
     rain[:, :4] = np.nan
     done = await work(bench, await brought(bench, npz(rain=rain, time=np.arange(12))))

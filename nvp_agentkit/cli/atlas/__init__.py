@@ -28,6 +28,10 @@ Account = Annotated[
     str | None,
     typer.Option(help="Who pays.", metavar="NAME", show_default="NVP_ACCOUNT, the only one here, else `atlas`"),
 ]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="Of the equation, such as `forced` of turbulence_2d.", metavar="NAME", show_default="the first"),
+]
 Budget = Annotated[float, typer.Option("--budget-j", help="Joules it may cost.", metavar="J")]
 
 
@@ -68,6 +72,7 @@ def make(
     domain: Annotated[
         str | None, typer.Argument(help="What a simulator of ours knows.", metavar="DOMAIN", show_default=False)
     ] = None,
+    variant: Variant = None,
     trajectories: Annotated[int, typer.Option(min=1, max=2048, help="Independent runs.", metavar="N")] = 12,
     frames: Annotated[int, typer.Option(min=4, max=4096, help="Frames of each.", metavar="T")] = 41,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Cells a side.", metavar="S")] = 64,
@@ -92,23 +97,24 @@ def make(
     [dim]Example:[/dim] nvp atlas make plasma_physics --trajectories 12 --frames 41 --size 64 --seed 0
     """
     extras.need("graph")
-    from nvp_agentkit.cli.atlas import making, session
+    from nvp_agentkit.cli.atlas import making, session, words
     from nvp_agentkit.energy.accounts import joules
     from nvp_agentkit.errors import InvalidInput
 
-    if (domain is None) != reference:
+    if (domain is None) != reference or (reference and variant is not None):
         raise InvalidInput("name a DOMAIN, or ask for --reference instead; nvp atlas make --help names what there is")
     order = session.Order(deployment.settings_for(data_dir), account, budget_j or (2000.0 if reference else 100.0))
     if domain is None:
         _make_reference(order, as_json=as_json)
         return
-    made = session.run(making.make(order, making.shards(domain, trajectories, frames, size, seed)))
+    made = session.run(making.make(order, making.shards(domain, trajectories, frames, size, seed, variant)))
     dataset = f"dataset:{made.ref.digest}"
     if as_json:
         say_json({"id": dataset, "domain": domain, "uri": made.ref.uri, "bytes": made.ref.bytes, "jobs": made.jobs,
                   "jobs_done_before": made.there, "mj": made.mj})  # fmt: skip
         return
-    typer.echo(f"{domain}: {trajectories} x {frames} frames of {size}x{size} cells, {made.ref.bytes / 1e6:.1f} MB")
+    typer.echo(f"{words.named(domain, variant)}: {trajectories} x {frames} frames of {size}x{size} cells, "
+               f"{made.ref.bytes / 1e6:.1f} MB")  # fmt: skip
     typer.echo(f"{dataset}\n{made.jobs} jobs, {made.there} of them done before; {joules(made.mj)}")
     typer.echo(f"Next: nvp atlas evaluate {domain}")
 

@@ -51,13 +51,16 @@ async def bring_in(order: Order, asked_for: str, domain: str, **meaning: Any) ->
         return await watch(job, console(stderr=True), joules_so_far)
 
 
-def shards(domain: str, trajectories: int, frames: int, size: int, seed: int) -> list[SimulateSpec]:
+def shards(
+    domain: str, trajectories: int, frames: int, size: int, seed: int, variant: str | None = None
+) -> list[SimulateSpec]:
     """The jobs that make so many trajectories, each with a seed of its own that follows from ``seed``."""
     starts = range(0, trajectories, SHARD)
     return [
         said(
             SimulateSpec,
             domain=domain,
+            variant=variant,
             trajectories=min(SHARD, trajectories - start),
             frames=frames,
             size=size,

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from nvp_agentkit.messages import JobCompleted
 
 
+DESCRIBED = ("domain", "variant", "units", "shape", "dt_s", "dx_m", "digest", "uri", "bytes")
+
+
 def document(entry: Entry) -> dict[str, Any]:
     """For a program: what `nvp atlas list` says of it."""
     dataset = entry.dataset
     return {
         "id": dataset.id,
-        **{name: dataset[name] for name in ("domain", "units", "shape", "dt_s", "dx_m", "digest", "uri", "bytes")},
+        **{name: dataset[name] for name in DESCRIBED},
         "made_by": entry.run["kind"],
         "made_ms": entry.run["ended_ms"],
         "mj": entry.mj,
@@ -41,7 +44,7 @@ def table(entries: Sequence[Entry], distances: Sequence[float] = ()) -> Table:
         dataset = entry.dataset
         found.add_row(
             *[] if distance is None else [f"{distance:.3f}"],
-            entry.domain,
+            named(entry.domain, dataset["variant"]),
             shape(dataset["shape"]),
             dataset["units"],
             "" if dataset["dt_s"] is None else f"{dataset['dt_s']:.4g}, {dataset['dx_m']:.4g}",
@@ -51,6 +54,11 @@ def table(entries: Sequence[Entry], distances: Sequence[float] = ()) -> Table:
             entry.run["kind"],
         )
     return found
+
+
+def named(domain: str, variant: str | None) -> str:
+    """A process, and which variant of it where there are several."""
+    return domain if variant is None else f"{domain}, {variant}"
 
 
 def shape(sides: list[int]) -> str:
@@ -97,7 +105,7 @@ def lines(entry: Entry, meta: dict[str, Any], statistics: dict[str, float]) -> l
     dataset = entry.dataset
     facts = {
         "id": dataset.id,
-        "domain": entry.domain,
+        "domain": named(entry.domain, dataset["variant"]),
         "shape": shape(dataset["shape"]),
         "units": meta["units"],
         "values": ", ".join(f"{name} {value:.4g}" for name, value in sorted(statistics.items())) or "not looked at",

@@ -24,15 +24,17 @@ COMPILE_CPU_S = 2.0  # of a simulator, 0.9 to 1.2 measured: nobody can stop it h
 
 
 def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: domain, trajectories, frames, size, seed, out, granted_mj, watts_per_core.
+    """``params``: domain, variant (may be None), trajectories, frames, size, seed, out, granted_mj, watts_per_core.
 
     Raises:
         BudgetTooSmall: nothing was computed yet.
         BudgetExhausted: it would not have ended within the budget.
         UnknownDomain: no simulator of that name.
+        InvalidInput: no such variant of it.
     """
     params = call.params
     simulator = get_domain(params["domain"])
+    simulator.check(params["variant"])
     least_mj = round(1000 * COMPILE_CPU_S * float(params["watts_per_core"]))
     require_useful(call.spending.granted_mj, least_mj, f"a simulation of {params['domain']}, to begin with,")
     allowance = Allowance(call.spending, stop=call.stop_reason)
@@ -42,7 +44,8 @@ def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
         allowance.require(done, f"simulating {params['domain']}")
         call.progress(phase="simulating", step=done, steps=total)
 
-    sequences = simulator.simulate(params["trajectories"], params["frames"], params["size"], params["seed"], progress)
+    shape = (params["trajectories"], params["frames"], params["size"])
+    sequences = simulator.simulate(*shape, params["seed"], progress, variant=params["variant"])
     save(sequences, Path(params["out"]))
     return made(call, missing=0)
 
@@ -91,6 +94,7 @@ def made(call: Call, missing: int) -> tuple[dict[str, Any], Arrays]:
     sequences = open_sequences(Path(call.params["out"]))
     meta, shape = sequences.meta, sequences.values.shape
     sides = dict(zip(("trajectories", "frames", "height", "width"), shape, strict=True))
+    variant = {name: value for name, value in meta.provenance.items() if name == "variant"}
     allowance = Allowance(call.spending, stop=call.stop_reason)
     try:
         found = describe(sequences, lambda done, of: allowance.require(done, "describing the data"))
@@ -100,7 +104,7 @@ def made(call: Call, missing: int) -> tuple[dict[str, Any], Arrays]:
         series = {name: getattr(found, name) for name in ("total", "entropy", "spectrum", "descriptor")}
         statistics = found.statistics
     return {
-        "about": sides | {"units": meta.units, "dt_s": meta.dt_s, "dx_m": meta.dx_m, "masked_cells": missing},
+        "about": sides | variant | {"units": meta.units, "dt_s": meta.dt_s, "dx_m": meta.dx_m, "masked_cells": missing},
         "meta": asdict(meta) | {"provenance": dict(meta.provenance)},
         "series": list(series),
         "statistics": statistics,
