@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,25 @@ async def test_damaged_bytes_are_never_returned_and_putting_them_again_repairs(t
                 await read
         await store.put(b"hello")
         assert await store.get(ref, max_bytes=5) == b"hello"
+
+
+@pytest.mark.parametrize("read", [Artifacts.get, Artifacts.local_path])
+async def test_a_pipe_in_the_place_of_an_object_holds_nobody_and_putting_it_again_repairs(
+    tmp_path: Path, read: Callable[[Artifacts, ObjectRef], Awaitable[object]]
+) -> None:
+    store = Artifacts(str(tmp_path))
+    ref = await store.put(b"hello")
+    path = object_file(tmp_path, ref)
+    path.unlink()
+    os.mkfifo(path)
+    try:
+        with pytest.raises(DigestMismatch, match="has 0 bytes"):
+            await asyncio.wait_for(read(store, ref), 5)
+    finally:
+        with suppress(OSError):  # whoever waits for a writer is let go
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    assert await store.put(b"hello") == ref
+    assert await store.get(ref) == b"hello"
 
 
 async def test_an_object_over_the_limit_is_not_even_looked_for(tmp_path: Path) -> None:
