@@ -33,12 +33,13 @@ from tests.stores.servers import redis_program as program_of
 KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "watermark"})
 
 
-def _compile_quickly() -> None:
-    """In this process XLA shall compile in half the time to code that is slower: tests compile more than they compute.
+# Half the time to compile, slower code: tests compile more than they compute.
+QUICKLY_COMPILED = "--xla_backend_optimization_level=0"
 
-    Compute children are as they are anywhere: the flag is gone from the environment before one is started.
-    """
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+
+def _compile_quickly() -> None:
+    """For this process; compute children are as they are anywhere: the flag is gone before one is started."""
+    os.environ["XLA_FLAGS"] = QUICKLY_COMPILED
     jax.devices()  # reads it, once
     del os.environ["XLA_FLAGS"]
 

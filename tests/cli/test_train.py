@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from nvp_agentkit.model import load_model
+from tests.conftest import QUICKLY_COMPILED
 
 SMALLEST = ("--size", "16", "--trajectories", "3", "--frames", "6", "--batch-size", "4", "--domain", "heat_diffusion")
 
 
 def train(*words: str, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "nvp_agentkit.cli", "train", *SMALLEST, *words]
-    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "XLA_FLAGS": QUICKLY_COMPILED}
+    done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr + done.stdout
     return done
 
