@@ -43,7 +43,9 @@ class Settings(BaseModel):
     ready_file: Path | None = Field(
         None, description="file that a ready worker touches as often as it says so, for health checks"
     )
-    lease_s: float = Field(15.0, gt=0, description="how long a worker may be silent before its work is taken over")
+    lease_s: float = Field(
+        15.0, gt=0, le=3600, description="how long a worker may be silent before its work is taken over"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     log_format: Literal["json", "text"] = Field("json", description="how it is logged")
 

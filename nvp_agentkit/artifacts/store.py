@@ -28,7 +28,10 @@ class Artifacts:
     def __init__(self, url: str, *, cache: Path | None = None) -> None:
         scheme = url.partition("://")[0] if "://" in url else "file"
         if scheme == "file":
-            path = unquote(urlsplit(url).path) if "://" in url else url
+            try:
+                path = unquote(urlsplit(url).path) if "://" in url else url
+            except ValueError as error:
+                raise InvalidInput(f"artifacts at {url!r}: {error}; write file:///folder") from error
             self._backend: Folder | Bucket = Folder(Path(path))
         elif scheme in ("s3", "memory"):
             self._backend = Bucket(url)

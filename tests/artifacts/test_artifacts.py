@@ -315,6 +315,8 @@ async def test_a_folder_may_be_a_path_or_a_url(tmp_path: Path, url_of: Callable[
 
 
 def test_an_unknown_kind_of_store_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="write file:///folder"):
+        Artifacts("file://[folder")
     with pytest.raises(InvalidInput, match="known are a folder, s3://bucket/prefix and memory://"):
         Artifacts("ftp://example.org")
 

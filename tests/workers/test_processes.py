@@ -205,6 +205,7 @@ async def test_a_store_that_goes_away_under_one_of_a_workers_tasks_ends_no_worke
         ([], {}, "usage: python -m workers NAME"),
         (["chef"], {}, "no worker 'chef'; there are training, inference, shadow, tally, recorder"),
         (["tally"], {"NVP_LEASE_S": "-1"}, "NVP_LEASE_S='-1'"),
+        (["tally"], {"NVP_LEASE_S": "inf"}, "NVP_LEASE_S='inf'"),
         (["tally"], {}, "no stream server is known"),
     ],
 )
