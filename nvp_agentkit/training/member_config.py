@@ -39,7 +39,7 @@ class MemberConfig:
     features: tuple[int, ...] | None = None
     seed: int = 0
     batch_size: int = 8
-    learning_rate: float = 6e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 20
     weight_decay: float = 1e-4
     variance_weight: float = 0.1
