@@ -69,7 +69,7 @@ def test_training_that_gets_no_better_stops(config):
 
 
 def test_after_training_that_was_stopped_the_best_weights_are_kept(config):
-    trainer = Trainer(replace(config, num_epochs=8, patience=8, learning_rate=0.3))
+    trainer = Trainer(replace(config, num_epochs=8, patience=8, learning_rate=3.0))
     history = trainer.train(DATA, VALIDATION, verbose=False)
     best = min(one.total_loss for one in history["val"])
     assert best < history["val"][-1].total_loss

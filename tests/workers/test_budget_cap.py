@@ -19,7 +19,7 @@ from nvp_agentkit.workers.compute.front import LOOK_EVERY_S, ComputeChild
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked through /proc")
 
 # No allowance reaches the child, so nothing but the front can stop it.
-ENDLESS = {"domain": "plasma_physics", "trajectories": 64, "frames": 4000, "size": 32, "seed": 0, "granted_mj": 10**9}
+ENDLESS = {"domain": "plasma_physics", "trajectories": 64, "frames": 4000, "size": 32, "seed": 0, "variant": None, "granted_mj": 10**9}
 
 SPINS = [sys.executable, "-c", "while True: pass"]
 
