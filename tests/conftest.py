@@ -55,7 +55,7 @@ TOUR = Path(__file__).with_name("tour")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Three processes share the tests (they often wait): a file stays in one of them, so does the tour, and the longest begin first."""
+    """Three processes share the tests: a file stays in one of them, so does the tour, and the longest begin first."""
     for item in items:
         group = TOUR if item.path.is_relative_to(TOUR) else item.path
         if item.get_closest_marker("xdist_group") is None:

@@ -19,7 +19,8 @@ from nvp_agentkit.workers.compute.front import LOOK_EVERY_S, ComputeChild
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked through /proc")
 
 # No allowance reaches the child, so nothing but the front can stop it.
-ENDLESS = {"domain": "plasma_physics", "trajectories": 64, "frames": 4000, "size": 32, "seed": 0, "variant": None, "granted_mj": 10**9}
+MANY = {"trajectories": 64, "frames": 4000, "size": 32, "seed": 0}
+ENDLESS = {"domain": "plasma_physics", "variant": None, **MANY, "granted_mj": 10**9}
 
 SPINS = [sys.executable, "-c", "while True: pass"]
 
