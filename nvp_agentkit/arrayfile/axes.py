@@ -41,7 +41,8 @@ def choose(catalogue: Catalogue, filename: str, array: str | None) -> Variable:
         raise InvalidFile(f"{filename}: no variable {array!r}; there are {_named(catalogue.variables.values())}")
     bounds = {one.text("bounds") for one in catalogue.variables.values()}
     long = [one for name, one in catalogue.variables.items() if name not in bounds and _is_long(one)]
-    could = [one for one in long if _has_roles(one, catalogue)] or long
+    whole = [one for one in long if one.text("nvp_channels")]  # the others are channels of it
+    could = whole or [one for one in long if _has_roles(one, catalogue)] or long
     if len(could) == 1:
         return could[0]
     if could:

@@ -51,6 +51,7 @@ class Meaning:
         start_ms: of the first frame, milliseconds since 1970.
         boundary: per axis (y, x).
         facts: more that is worth keeping, JSON-able.
+        channels: names of the file's arrays that are more of the same state.
     """
 
     units: str | None = None
@@ -60,6 +61,7 @@ class Meaning:
     boundary: tuple[str, str] | None = None
     conservation: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def meaning(variable: Variable, found: tuple[str | None, ...], catalogue: Catalo
         boundary or (("open", "periodic") if around else None),
         conservation if conservation in CONSERVATIONS else None,
         facts,
+        tuple((variable.text("nvp_channels") or "").split()),
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class OpenArray:
         shape: (N, T, H, W).
         meaning: what the file says of the numbers.
         frames_together: frames that are stored in one piece, so that reading fewer costs as much.
+        channels: arrays of the same shape that belong to it, by name.
     """
 
     name: str
@@ -54,6 +55,7 @@ class OpenArray:
     meaning: Meaning
     frames_together: int
     _read: Callable[[int, int, int], npt.NDArray[Any]]
+    channels: Mapping[str, OpenArray] = field(default_factory=dict)
 
     def window(self, trajectory: int, first: int, count: int) -> Floats:
         """Frames ``first`` to ``first + count`` of one trajectory, (count, H, W); NaN where a value is missing.

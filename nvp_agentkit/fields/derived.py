@@ -1,4 +1,4 @@
-"""An array that no file has, from several that one has: ``=`` and a formula where a file's array is named."""
+"""The energy of a state of several channels, and these: a file's own, or by ``=`` and a formula where none has it."""
 
 from __future__ import annotations
 
@@ -18,40 +18,53 @@ if TYPE_CHECKING:
     from nvp_agentkit.fields.formula import Formula
 
 SIGN = "="
+MOST_CHANNELS = 16
 
 
 @contextmanager
 def open_field(
     path: Path, array: str | None = None, *, dt_s: float | None = None, dx_m: float | None = None
 ) -> Iterator[OpenArray]:
-    """As `open_array`, or with ``array`` = ``"=(n**2 + grad2(phi)) / 2"`` the energy of the file's n and phi.
+    """As `open_array`, with the channels that the file names beside its energy, as those do that we write.
 
-    Its units are for the user to say; boundary and distances are those of the first channel by name, and the formula
-    is among the facts.
+    ``array`` = ``"energy,n,phi"``: the energy and its channels are these arrays. ``"=(n**2 + grad2(phi)) / 2"``: energy
+    is that of the file's n and phi, which are its channels; its units are for the user to say, boundary and distances
+    are those of the first channel by name, and the formula is among the facts.
 
     Raises:
         InvalidFile: as `open_array`, or channels of unlike shape.
         InvalidInput: no formula.
     """
-    if array is None or not array.startswith(SIGN):
-        with open_array(path, array, dt_s=dt_s, dx_m=dx_m) as found:
-            yield found
-        return
-    from nvp_agentkit.fields.formula import Formula  # loads JAX, which a file of one array has no use for
-
-    formula = Formula.read(array.removeprefix(SIGN))
     with ExitStack() as files:
-        channels = {
-            name: files.enter_context(open_array(path, name, dt_s=dt_s, dx_m=dx_m)) for name in formula.channels
-        }
-        yield _derived(f"{path.name}:{array}", formula, channels)
+
+        def opened(name: str | None) -> OpenArray:
+            return files.enter_context(open_array(path, name, dt_s=dt_s, dx_m=dx_m))
+
+        if array is not None and array.startswith(SIGN):
+            from nvp_agentkit.fields.formula import Formula  # loads JAX, which a file of one array has no use for
+
+            formula = Formula.read(array.removeprefix(SIGN))
+            yield _derived(f"{path.name}:{array}", formula, {name: opened(name) for name in formula.channels})
+            return
+        energy, _, named = (array or "").partition(",")
+        found = opened(energy or None)
+        names = named.split(",") if named else found.meaning.channels
+        if len(names) > MOST_CHANNELS:
+            raise InvalidFile(f"{found.name}: {len(names)} channels, limit {MOST_CHANNELS}; keep fewer of them")
+        channels = {name.rpartition("/")[2]: opened(name) for name in names}
+        _check_alike(found.name, {"energy": found, **channels})
+        yield replace(found, channels=channels)
+
+
+def _check_alike(name: str, arrays: dict[str, OpenArray]) -> None:
+    if len({one.shape for one in arrays.values()}) > 1:
+        shapes = ", ".join(f"{channel} {one.shape}" for channel, one in arrays.items())
+        raise InvalidFile(f"{name}: channels of unlike shape ({shapes}); give fields on one grid and of equal length")
 
 
 def _derived(name: str, formula: Formula, channels: dict[str, OpenArray]) -> OpenArray:
     first = channels[formula.channels[0]]
-    if len({one.shape for one in channels.values()}) > 1:
-        shapes = ", ".join(f"{channel} {one.shape}" for channel, one in channels.items())
-        raise InvalidFile(f"{name}: channels of unlike shape ({shapes}); give fields on one grid and of equal length")
+    _check_alike(name, channels)
     meaning = first.meaning
     boundary = cast("tuple[Boundary, Boundary]", meaning.boundary or ("open", "open"))
     meta = FieldMeta("", dx_m=meaning.dx_m or 1.0, boundary=boundary)
@@ -65,4 +78,4 @@ def _derived(name: str, formula: Formula, channels: dict[str, OpenArray]) -> Ope
 
     facts = {**meaning.facts, "energy": formula.text}
     together = max(one.frames_together for one in channels.values())
-    return OpenArray(name, first.shape, replace(meaning, units=None, facts=facts), together, read)
+    return OpenArray(name, first.shape, replace(meaning, units=None, facts=facts), together, read, channels)

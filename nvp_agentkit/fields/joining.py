@@ -29,10 +29,11 @@ def join(parts: Sequence[SequenceSet], path: Path) -> SequenceSet:
                 raise InvalidField(f"part {number} has {name} {other}, part 0 {value}; join what is alike")
     meta = replace(first.meta, provenance=_provenance([dict(part.meta.provenance) for part in parts]))
     masked = any(part.mask is not None for part in parts)
-    with SequenceWriter(path, (sum(map(len, parts)), *first.values.shape[1:]), meta) as writer:
+    shape = (sum(map(len, parts)), *first.values.shape[1:])
+    with SequenceWriter(path, shape, meta, sorted(first.channels)) as writer:
         for one in (trajectory for part in parts for trajectory in part):
             whole = np.ones(one.values.shape, np.bool_) if masked and one.mask is None else one.mask
-            writer.add(one.values, whole)
+            writer.add(one.values, whole, one.channels)
         writer.finish(meta, masked=masked)
     return open_sequences(path)
 
@@ -40,7 +41,7 @@ def join(parts: Sequence[SequenceSet], path: Path) -> SequenceSet:
 def _must_agree(part: SequenceSet) -> dict[str, Any]:
     meaning = asdict(part.meta)
     del meaning["provenance"], meaning["start_ms"]
-    return {"frames": part.frames, "grid": part.grid, **meaning}
+    return {"frames": part.frames, "grid": part.grid, "channels": sorted(part.channels), **meaning}
 
 
 def _provenance(each: list[dict[str, Any]]) -> dict[str, Any]:

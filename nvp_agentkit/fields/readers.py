@@ -64,19 +64,20 @@ def take_in(
         InvalidFile: it cannot be read safely, or is no field to learn from.
     """
     with open_field(path, array, dt_s=meant.dt_s, dx_m=meant.dx_m) as found:
-        name, shape, cells = found.name, found.shape, math.prod(found.shape)
-        if cells > MAX_STORED_CELLS:
+        name, shape, cells, arrays = found.name, found.shape, math.prod(found.shape), 1 + len(found.channels)
+        if arrays * cells > MAX_STORED_CELLS:
             raise InvalidFile(
-                f"{name}: shape {shape} is {cells:,} cells, limit {MAX_STORED_CELLS:,}; cut or coarsen it"
+                f"{name}: {arrays} x shape {shape} is {arrays * cells:,} cells, limit {MAX_STORED_CELLS:,}; "
+                "cut or coarsen it"
             )
         meta = _meta(found, meant)
         low, high, missing, done = math.inf, -math.inf, 0, 0
-        with SequenceWriter(out, shape, meta) as writer:
-            for values, mask in _pieces(found):
+        with SequenceWriter(out, shape, meta, sorted(found.channels)) as writer:
+            for values, mask, channels in _pieces(found):
                 low = min(low, float(values.min(where=mask, initial=math.inf)))
                 high = max(high, float(values.max(where=mask, initial=-math.inf)))
                 missing += mask.size - int(np.count_nonzero(mask))
-                writer.add(values, mask)
+                writer.add(values, mask, channels)
                 done += len(values)
                 progress(done, shape[0] * shape[1])
             if missing == cells:
@@ -88,8 +89,9 @@ def take_in(
     return Taken(shape, meta, missing)
 
 
-def _pieces(found: OpenArray) -> Iterator[tuple[Floats, Mask]]:
+def _pieces(found: OpenArray) -> Iterator[tuple[Floats, Mask, dict[str, Floats]]]:
     """Frames (count, H, W) and where they were observed, filled elsewhere as `fill_invalid` fills a whole sequence.
+    With them what their channels held.
 
     To go on where the last piece ended, its last frame is put before the next as if it had been observed wherever
     anything was so far.
@@ -103,11 +105,28 @@ def _pieces(found: OpenArray) -> Iterator[tuple[Floats, Mask]]:
             values = found.window(trajectory, first, min(count, frames - first))
             mask = ~np.isnan(values)
             _check_values(found.name, values, mask, trajectory, first)
+            channels = {
+                name: _channel(one, mask, trajectory, first, len(values)) for name, one in found.channels.items()
+            }
             if not mask.all():
                 whole = fill_invalid(np.concatenate([last, values]), np.concatenate([known, mask]))
                 values = whole[1:]
             last, known = values[-1:], known | np.logical_or.reduce(mask, axis=0, keepdims=True)
-            yield values, mask
+            yield values, mask, channels
+
+
+def _channel(channel: OpenArray, mask: Mask, trajectory: int, first: int, count: int) -> Floats:
+    """Its frames, 0 where it has no value and energy has none either."""
+    values = channel.window(trajectory, first, count)
+    there = ~np.isnan(values)
+    _check_values(channel.name, values, there, trajectory, first)
+    if (lost := mask & ~there).any():
+        frame, row, column = (int(number) for number in np.argwhere(lost)[0])
+        raise InvalidFile(
+            f"{channel.name}: no value at {(trajectory, first + frame, row, column)}, where energy has one; "
+            "leave the channel away, or mark energy as missing there"
+        )
+    return np.where(there, values, np.float32(0))
 
 
 def _check_values(name: str, values: Floats, mask: Mask, trajectory: int, first: int) -> None:
@@ -130,6 +149,7 @@ def _meta(found: OpenArray, meant: Meant) -> FieldMeta:
     units = (said.units or UNSAID) if meant.units == UNSAID else meant.units
     if len(units) > MAX_UNITS:
         raise InvalidFile(f"{found.name}: units of {len(units)} characters, limit {MAX_UNITS}; say units in short")
+    channels = {name: one.meaning.units or UNSAID for name, one in found.channels.items()}
     return FieldMeta(
         meant.domain,
         units,
@@ -137,6 +157,6 @@ def _meta(found: OpenArray, meant: Meant) -> FieldMeta:
         dx_m=said.dx_m or 1.0,
         boundary=cast("tuple[Boundary, Boundary]", said.boundary or ("open", "open")),
         conservation=cast("Conservation", said.conservation or "open"),
-        provenance={"file": found.name, **said.facts},
+        provenance={"file": found.name, **said.facts} | ({"channels": channels} if channels else {}),
         start_ms=said.start_ms or 0,
     )

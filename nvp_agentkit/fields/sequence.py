@@ -84,6 +84,14 @@ def check_grid(shape: tuple[int, ...], axes: int, what: str) -> None:
         raise InvalidField(f"{what} are {cells} cells; the limit is {MIN_CELLS} a side: bring a larger field")
 
 
+def _check_channels(channels: Mapping[str, Floats], energy: Floats) -> None:
+    for name, values in channels.items():
+        if values.shape != energy.shape or values.dtype != np.float32:
+            raise InvalidField(
+                f"channel {name} is {values.dtype} {values.shape}, energy float32 {energy.shape}; make them alike"
+            )
+
+
 @dataclass(frozen=True)
 class EnergySequence:
     """One trajectory.
@@ -91,16 +99,19 @@ class EnergySequence:
     Attributes:
         values: (T, H, W) float32, always finite; an invalid cell holds a plausible fill.
         mask: (T, H, W), True where the value was observed; None if all were.
+        channels: what else there is of the state, by name; as in `SequenceSet`.
     """
 
     values: Floats
     mask: Mask | None
     meta: FieldMeta
+    channels: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_grid(self.values.shape, 3, "values")
         if self.mask is not None and self.mask.shape != self.values.shape:
             raise InvalidField(f"mask has shape {self.mask.shape}, values {self.values.shape}; make them equal")
+        _check_channels(self.channels, self.values)
 
     def __len__(self) -> int:
         return int(self.values.shape[0])
@@ -113,11 +124,14 @@ class SequenceSet:
     Attributes:
         values: (N, T, H, W) float32, always finite; an invalid cell holds a plausible fill.
         mask: (N, T, H, W), True where the value was observed; None if all were.
+        channels: what else there is of the state, by name, arrays like ``values``: energy is what forecasters see. A
+            cell that the mask leaves out holds 0 or what was there.
     """
 
     values: Floats
     mask: Mask | None
     meta: FieldMeta
+    channels: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_grid(self.values.shape, 4, "values")
@@ -128,12 +142,15 @@ class SequenceSet:
                 f"mask is {self.mask.dtype} {self.mask.shape}, values have shape {self.values.shape}; "
                 "give a boolean mask of the same shape"
             )
+        _check_channels(self.channels, self.values)
 
     def __len__(self) -> int:
         return self.trajectories
 
     def __getitem__(self, index: int) -> EnergySequence:
-        return EnergySequence(self.values[index], None if self.mask is None else self.mask[index], self.meta)
+        mask = None if self.mask is None else self.mask[index]
+        channels = {name: values[index] for name, values in self.channels.items()}
+        return EnergySequence(self.values[index], mask, self.meta, channels)
 
     def __iter__(self) -> Iterator[EnergySequence]:
         return (self[index] for index in range(self.trajectories))
@@ -154,4 +171,5 @@ class SequenceSet:
     def select(self, trajectories: slice = slice(None), frames: slice = slice(None)) -> SequenceSet:
         """A part, without copying."""
         mask = None if self.mask is None else self.mask[trajectories, frames]
-        return SequenceSet(self.values[trajectories, frames], mask, self.meta)
+        channels = {name: values[trajectories, frames] for name, values in self.channels.items()}
+        return SequenceSet(self.values[trajectories, frames], mask, self.meta, channels)

@@ -1,7 +1,8 @@
 """Sequences as files that others read: NetCDF-4 and Zarr after CF-1.11, written some frames at a time.
 
-One variable ``energy`` (realization, time, y, x), missing where nothing was observed. What CF has no word for stands in
-its attributes ``nvp_boundary`` and ``nvp_conservation``; `nvp_agentkit.arrayfile` reads them back.
+One variable ``energy`` (realization, time, y, x) and one of each channel, missing where nothing was observed. What CF
+has no word for stands in the attributes ``nvp_boundary``, ``nvp_conservation`` and ``nvp_channels`` of the first;
+`nvp_agentkit.arrayfile` reads them back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nvp_agentkit.errors import MissingExtra
+from nvp_agentkit.errors import InvalidField, MissingExtra
 from nvp_agentkit.fields.sequence import Floats, SequenceSet
 
 AXES = ("realization", "time", "y", "x")
@@ -38,13 +39,14 @@ def write_netcdf(sequences: SequenceSet, path: Path) -> None:
         file.dimensions = dict(zip(AXES, shape, strict=True))
         for name, values, attrs in _coordinates(sequences):
             file.create_variable(name, (name,), data=values).attrs.update(attrs)
-        energy = file.create_variable(
-            "energy", AXES, np.float32, chunks=_chunks(shape), compression="gzip", compression_opts=1, shuffle=True,
-            fillvalue=np.float32(np.nan),
-        )  # fmt: skip
-        energy.attrs.update(_about(sequences))
-        for place, values in _pieces(sequences):
-            energy[place] = values
+        for name, about, pieces in _variables(sequences):
+            variable = file.create_variable(
+                name, AXES, np.float32, chunks=_chunks(shape), compression="gzip", compression_opts=1, shuffle=True,
+                fillvalue=np.float32(np.nan),
+            )  # fmt: skip
+            variable.attrs.update(about)
+            for place, values in pieces:
+                variable[place] = values
 
 
 def write_zarr(sequences: SequenceSet, path: Path) -> None:
@@ -61,12 +63,13 @@ def write_zarr(sequences: SequenceSet, path: Path) -> None:
     group = zarr.open_group(path, mode="w", zarr_format=3, attributes=_attributes(sequences))
     for name, values, attrs in _coordinates(sequences):
         group.create_array(name, data=values, attributes=attrs, dimension_names=(name,))
-    energy = group.create_array(
-        "energy", shape=shape, chunks=_chunks(shape), dtype="float32", fill_value=float("nan"),
-        attributes=_about(sequences), dimension_names=AXES,
-    )  # fmt: skip
-    for place, values in _pieces(sequences):
-        energy[place] = values
+    for name, about, pieces in _variables(sequences):
+        variable = group.create_array(
+            name, shape=shape, chunks=_chunks(shape), dtype="float32", fill_value=float("nan"), attributes=about,
+            dimension_names=AXES,
+        )  # fmt: skip
+        for place, values in pieces:
+            variable[place] = values
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -74,13 +77,25 @@ def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1, min(frames, shape[1]), *shape[2:])
 
 
-def _pieces(sequences: SequenceSet) -> Iterator[tuple[Place, Floats]]:
-    _, count, _, _ = _chunks(sequences.values.shape)
+def _variables(sequences: SequenceSet) -> Iterator[tuple[str, dict[str, Any], Iterator[tuple[Place, Floats]]]]:
+    """Name, attributes and values, some frames at a time, of energy and of each channel."""
+    yield "energy", _about(sequences), _pieces(sequences, sequences.values)
+    units = sequences.meta.provenance.get("channels", {})
+    for name, values in sorted(sequences.channels.items()):
+        if name in ("energy", *AXES):
+            raise InvalidField(f"channel {name}: the file's energy and axes have names of that kind; call it otherwise")
+        yield name, {"long_name": name, "units": units.get(name, "1")}, _pieces(sequences, values)
+
+
+def _pieces(sequences: SequenceSet, arrays: Floats) -> Iterator[tuple[Place, Floats]]:
+    _, count, _, _ = _chunks(arrays.shape)
     for number, one in enumerate(sequences):
         for first in range(0, len(one), count):
             part = slice(first, min(first + count, len(one)))
-            values = one.values[part] if one.mask is None else np.where(one.mask[part], one.values[part], np.nan)
-            yield (slice(number, number + 1), part), values[None]
+            values = arrays[number, part]
+            yield (slice(number, number + 1), part), (
+                values if one.mask is None else np.where(one.mask[part], values, np.float32(np.nan))
+            )[None]
 
 
 def _about(sequences: SequenceSet) -> dict[str, Any]:
@@ -90,6 +105,7 @@ def _about(sequences: SequenceSet) -> dict[str, Any]:
         "units": meta.units,
         "nvp_boundary": " ".join(meta.boundary),
         "nvp_conservation": meta.conservation,
+        **({"nvp_channels": " ".join(sorted(sequences.channels))} if sequences.channels else {}),
     }
 
 

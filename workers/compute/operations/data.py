@@ -24,7 +24,7 @@ COMPILE_CPU_S = 2.0  # of a simulator, 0.9 to 1.2 measured: nobody can stop it h
 
 
 def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: domain, variant (may be None), trajectories, frames, size, seed, out, granted_mj, watts_per_core.
+    """``params``: domain, trajectories, frames, size, seed, out, granted_mj, watts_per_core; maybe variant.
 
     Raises:
         BudgetTooSmall: nothing was computed yet.
@@ -34,7 +34,7 @@ def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
     """
     params = call.params
     simulator = get_domain(params["domain"])
-    simulator.check(params["variant"])
+    simulator.check(params.get("variant"))
     least_mj = round(1000 * COMPILE_CPU_S * float(params["watts_per_core"]))
     require_useful(call.spending.granted_mj, least_mj, f"a simulation of {params['domain']}, to begin with,")
     allowance = Allowance(call.spending, stop=call.stop_reason)
@@ -45,7 +45,7 @@ def simulate(call: Call) -> tuple[dict[str, Any], Arrays]:
         call.progress(phase="simulating", step=done, steps=total)
 
     shape = (params["trajectories"], params["frames"], params["size"])
-    sequences = simulator.simulate(*shape, params["seed"], progress, variant=params["variant"])
+    sequences = simulator.simulate(*shape, params["seed"], progress, variant=params.get("variant"))
     save(sequences, Path(params["out"]))
     return made(call, missing=0)
 
@@ -94,7 +94,9 @@ def made(call: Call, missing: int) -> tuple[dict[str, Any], Arrays]:
     sequences = open_sequences(Path(call.params["out"]))
     meta, shape = sequences.meta, sequences.values.shape
     sides = dict(zip(("trajectories", "frames", "height", "width"), shape, strict=True))
-    variant = {name: value for name, value in meta.provenance.items() if name == "variant"}
+    more = {name: value for name, value in meta.provenance.items() if name == "variant"}
+    if sequences.channels:
+        more["channels"] = ", ".join(sorted(sequences.channels))
     allowance = Allowance(call.spending, stop=call.stop_reason)
     try:
         found = describe(sequences, lambda done, of: allowance.require(done, "describing the data"))
@@ -104,7 +106,7 @@ def made(call: Call, missing: int) -> tuple[dict[str, Any], Arrays]:
         series = {name: getattr(found, name) for name in ("total", "entropy", "spectrum", "descriptor")}
         statistics = found.statistics
     return {
-        "about": sides | variant | {"units": meta.units, "dt_s": meta.dt_s, "dx_m": meta.dx_m, "masked_cells": missing},
+        "about": sides | more | {"units": meta.units, "dt_s": meta.dt_s, "dx_m": meta.dx_m, "masked_cells": missing},
         "meta": asdict(meta) | {"provenance": dict(meta.provenance)},
         "series": list(series),
         "statistics": statistics,
