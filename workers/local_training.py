@@ -36,6 +36,7 @@ from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.examples import all_windows
 from nvp_agentkit.training.members import network_for
 
+from .compute.operations.data import COMPILE_CPU_S
 from .compute.operations.prices import BUSY, Prices
 from .compute.spending import Allowance, Spending
 
@@ -81,6 +82,8 @@ def train(options: Options, watts_per_core: float) -> dict[str, Any]:
         NvpError: data, domain or figures that cannot be trained on.
     """
     spending = Spending(round(1000 * (options.budget_j or UNBOUNDED_J)), watts_per_core)
+    begun_mj = 0.0 if options.data else 1000 * watts_per_core * COMPILE_CPU_S  # of a simulator
+    _require(spending, begun_mj, Prices.on(watts_per_core=watts_per_core))
     print(f"Training NVP model on domain: {options.domain}")
     with tempfile.TemporaryDirectory() as folder:
         parts = split(_data(options, spending, Path(folder)))
@@ -100,8 +103,9 @@ def train(options: Options, watts_per_core: float) -> dict[str, Any]:
 
 def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
     if options.data is not None:
-        take_in(Path(options.data), folder, Meant(options.domain), array=options.array)
-        sequences = open_sequences(folder)
+        file = folder / "sequences"
+        take_in(Path(options.data), file, Meant(options.domain), array=options.array)
+        sequences = open_sequences(file)
         print(f"Loaded {len(sequences)} sequences")
         return sequences
     domain, allowance = get_domain(options.domain), Allowance(spending)
@@ -144,16 +148,24 @@ class OneNetworkAllowance(Allowance):
     def __init__(self, spending: Spending, prices: Prices) -> None:
         """Raises `BudgetTooSmall` where not even one step and its judgement fit."""
         super().__init__(spending)
-        to_judge_mj = 2 * prices.opening_mj + prices.baselines_mj + 4 * prices.pass_mj + prices.closing_mj
-        least_mj = spending.used_mj + BUSY * (prices.opening_mj + prices.compile_mj) + to_judge_mj
-        require_useful(spending.granted_mj, round(least_mj), "a network that is trained at all and judged")
-        self._kept_mj, self._costs_mj = to_judge_mj, deque([prices.step_mj], maxlen=32)
+        _require(spending, spending.used_mj, prices)
+        self._kept_mj, self._costs_mj = _to_judge_mj(prices), deque([prices.step_mj], maxlen=32)
 
     def may_continue(self, step: int) -> bool:
         cost_mj = self._since_last()
         if step:
             self._costs_mj.append(cost_mj)
         return self._fits(self._kept_mj + 4 * statistics.median(self._costs_mj))
+
+
+def _require(spending: Spending, before_mj: float, prices: Prices) -> None:
+    """Raises `BudgetTooSmall` where not even one step and its judgement fit after ``before_mj`` are spent."""
+    least_mj = before_mj + BUSY * (prices.opening_mj + prices.compile_mj) + _to_judge_mj(prices)
+    require_useful(spending.granted_mj, round(least_mj), "a network that is trained at all and judged")
+
+
+def _to_judge_mj(prices: Prices) -> float:
+    return 2 * prices.opening_mj + prices.baselines_mj + 4 * prices.pass_mj + prices.closing_mj
 
 
 def _calibrated(trainer: Trainer, parts: Split) -> ModelBundle:
@@ -198,11 +210,12 @@ def main(arguments: list[str]) -> int:
     try:
         with redirect_stdout(sys.stderr if options.as_json else sys.stdout):
             document = train(options, Settings.from_env().watts_per_core)
-    except NvpError as error:
+    except (NvpError, OSError) as error:
+        code = error.code if isinstance(error, NvpError) else "system"
         if options.as_json:
-            say_json({"error": error.code, "detail": str(error)})
+            say_json({"error": code, "detail": str(error)})
         else:
-            print(f"{error.code}: {error}", file=sys.stderr)
+            print(f"{code}: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.arrayfile.axes import COLUMN, ROW, TIME
+from nvp_agentkit.arrayfile.units import same_units
 from nvp_agentkit.arrayfile.variable import Catalogue, Variable
 from nvp_agentkit.errors import InvalidFile
 
 UNSAID, OWN = (None, "", "1"), "the file's own"
+MAX_UNITS = 64  # characters that a message has room for
 UNEVEN = 0.1  # calendar months differ by a tenth
 METRES_PER_DEGREE = 6_371_000 * math.pi / 180  # on a sphere, along a meridian
 NETCDF_FILL = 9.969209968386869e36  # what the NetCDF library puts where nothing was written
@@ -62,6 +64,19 @@ class Meaning:
     conservation: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
+
+    def agreed_units(self, asked: str | None, name: str) -> str | None:
+        """The units that were ``asked``, else those that the file ``name`` says; None where nobody says any.
+
+        Raises:
+            InvalidFile: both are said, and they are not the same.
+        """
+        if asked is not None and self.units and not same_units(asked, self.units):
+            raise InvalidFile(
+                f"{name}: in {self.units[:MAX_UNITS]!r} by its own word, {asked!r} was asked; "
+                "leave units away, or correct the file"
+            )
+        return asked or self.units
 
 
 @dataclass(frozen=True)

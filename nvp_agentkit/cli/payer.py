@@ -6,9 +6,11 @@ from nvp_agentkit.client.place import find, login_file
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.settings import Settings
 
+DEMO, ATLAS = "demo", "atlas"  # opened by `nvp demo` and `nvp atlas` for themselves
+
 
 def only_account(settings: Settings) -> str | None:
-    """The account that the settings name, else the one whose login is kept here.
+    """The account that the settings name, else the one whose login is kept here; a command's own is the last choice.
 
     Raises:
         StackNotRunning: there is no stack to have one.
@@ -18,11 +20,17 @@ def only_account(settings: Settings) -> str | None:
         return settings.account
     find(settings)
     known = logins(settings)
+    known = opened(known) or known
     if len(known) == 1:
         return known[0]
     if known:
         raise InvalidInput(f"several accounts have a login here; say who pays: --account {' or '.join(known)}")
     raise InvalidInput("no account has a login here; `nvp account create NAME` opens one")
+
+
+def opened(accounts: list[str]) -> list[str]:
+    """Those of ``accounts`` that somebody opened, and no command for itself."""
+    return [account for account in accounts if account not in (DEMO, ATLAS)]
 
 
 def logins(settings: Settings) -> list[str]:

@@ -91,7 +91,8 @@ def command(
     settings = deployment.settings_for(data_dir)
     frames = read_frames(data, frame=frame, trajectory=trajectory, fill=fill)
     wanted = {"domain": domain, "assurance": assurance, "model": model, "budget_j": budget_j}
-    words = {"units": None if units == "1" else units, "frame_time": _time(time), "dt_s": dt_s, "dx_m": dx_m}
+    agreed = frames.meaning.agreed_units(None if units == "1" else units, frames.source)
+    words = {"units": agreed, "frame_time": _time(time), "dt_s": dt_s, "dx_m": dx_m}
     given = {name: value for name, value in words.items() if value is not None}
     forecast = _ask(settings, account, frames, **wanted, **(frames.said | given))
     for path in files:

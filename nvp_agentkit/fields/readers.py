@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from nvp_agentkit.arrayfile import OpenArray
-from nvp_agentkit.arrayfile.units import same_units
+from nvp_agentkit.arrayfile.meaning import MAX_UNITS
 from nvp_agentkit.errors import InvalidFile
 from nvp_agentkit.fields.derived import open_field
 from nvp_agentkit.fields.masking import fill_invalid
@@ -20,7 +20,6 @@ from nvp_agentkit.fields.storage import SequenceWriter
 
 UNSAID = "1"  # units of values of which nothing was said
 LARGEST = 1e15  # squares of larger values, and sums of those, leave float32
-MAX_UNITS = 64  # characters that a message has room for
 MAX_STORED_CELLS = 2**28  # with a mask 1.25 GiB; a dataset travels as one artifact of at most 2 GiB
 CELLS_AT_ONCE, CELLS_TOGETHER = 2**22, 2**25  # of frames by themselves, of frames that are packed together
 Progress = Callable[[int, int], None]
@@ -141,12 +140,7 @@ def _check_values(name: str, values: Floats, mask: Mask, trajectory: int, first:
 
 def _meta(found: OpenArray, meant: Meant) -> FieldMeta:
     said = found.meaning
-    if meant.units != UNSAID and said.units and not same_units(meant.units, said.units):
-        raise InvalidFile(
-            f"{found.name}: in {said.units[:MAX_UNITS]!r} by its own word, {meant.units!r} was asked; "
-            "leave units away, or correct the file"
-        )
-    units = (said.units or UNSAID) if meant.units == UNSAID else meant.units
+    units = said.agreed_units(None if meant.units == UNSAID else meant.units, found.name) or UNSAID
     if len(units) > MAX_UNITS:
         raise InvalidFile(f"{found.name}: units of {len(units)} characters, limit {MAX_UNITS}; say units in short")
     channels = {name: one.meaning.units or UNSAID for name, one in found.channels.items()}

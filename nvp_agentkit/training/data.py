@@ -44,7 +44,10 @@ def prepare_training_data(
     """
     if isinstance(sequences, SequenceSet):
         if sequences.mask is not None:
-            raise InvalidField("these fields have cells without a value; training.MemberTrainer takes such data")
+            raise InvalidField(
+                "these fields have cells without a value, and this trainer needs all; an ensemble leaves them out: "
+                "`nvp demo --data FILE`, or training.MemberTrainer in Python"
+            )
         values, boundary = sequences.values, boundary or sequences.meta.boundary
     else:
         values = _stacked(sequences)

@@ -25,10 +25,12 @@ Atlas = Callable[..., object]
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Iterator[Path]:
-    """A folder on which stores, training and recorder run, and nobody has an account yet."""
+    """A folder on which stores, training and recorder run, and nobody but the demo has had an account."""
     folder = tmp_path_factory.mktemp("atlas") / "nvp"
     folder.mkdir()
     (folder / "compile-cache").symlink_to(compile_cache)
+    (folder / "accounts").mkdir()
+    (folder / "accounts" / "demo.json").write_text("{}")
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
         running = deployment.supervisor(Settings(data_dir=folder), lambda event: None, session.WORKERS)
         loop.run(running.start())

@@ -24,6 +24,10 @@ def environment(data_dir: Path) -> dict[str, str]:
     return {**os.environ, "NVP_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"}
 
 
+def path_without_nvp() -> str:
+    return os.pathsep.join(one for one in os.environ["PATH"].split(os.pathsep) if not Path(one, "nvp").exists())
+
+
 @contextmanager
 def demo(data_dir: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The demo as a process of its own session, so that a signal to its group reaches it and nobody else."""
@@ -109,7 +113,8 @@ def test_on_the_folder_of_an_interrupted_one_it_plays_all_acts_with_a_field_of_t
 ) -> None:
     done = subprocess.run(
         [*DEMO, "--data", f"{field}:waves", "--units", "J", "--budget-j", "130", "--json"],
-        env=environment(data_dir), capture_output=True, text=True, timeout=280, check=False,
+        env=environment(data_dir) | {"PATH": path_without_nvp()},
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     said = done.stderr
     assert done.returncode == 0, said
@@ -117,7 +122,8 @@ def test_on_the_folder_of_an_interrupted_one_it_plays_all_acts_with_a_field_of_t
     assert "Traceback" not in said
     for expected in ("cells have no value: a mask", "voter-0 (champion)", "valid: ", "insufficient_joules:",
                      "budget_too_small:", "invalid_field:", "voter-2 dissents ", "a plain mean of the votes",
-                     "answers: 1; ", "(attempt 2)", "certified, asked by ace:demo", "Whole demo:"):  # fmt: skip
+                     "answers: 1; ", "(attempt 2)", "certified, asked by ace:demo", "bin/activate ",
+                     "Whole demo:"):  # fmt: skip
         assert expected in said
     assert 0 < told["training_mj"] <= min(130_000, told["charged_mj"])
     assert f"{told['skill']:+.3f}" in said

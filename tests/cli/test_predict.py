@@ -12,13 +12,14 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from nvp_agentkit.cli import outputs
+from nvp_agentkit.cli import outputs, payer
 from nvp_agentkit.cli.frames import Frames, read_frames
 from nvp_agentkit.cli.picture import draw, typeset
 from nvp_agentkit.cli.predict import Told
 from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.errors import InvalidField, InvalidFile, InvalidInput
 from nvp_agentkit.messages import Reading
+from nvp_agentkit.settings import Settings
 
 GREY = (209, 209, 209)
 FIELD = np.random.default_rng(0).random((2, 5, 16, 20)).astype(np.float32)
@@ -151,6 +152,16 @@ def test_what_cannot_be_written_is_refused_before_it_is_paid_for(nvp, kept: Kept
     assert said in ran.err
 
 
+def test_units_that_the_file_denies_are_refused(nvp, tmp_path: Path) -> None:
+    sst = xr.Dataset({"sst": (("time", "y", "x"), FIELD[0], {"units": "K"})})
+    sst.to_netcdf(tmp_path / "sst.nc")
+    words = ("predict", "--data", tmp_path / "sst.nc", "--domain", "sea", "--data-dir", tmp_path, "--json")
+    refused = nvp(*words, "--units", "mm/h").json
+    assert refused["error"] == "invalid_file"
+    assert "in 'K' by its own word, 'mm/h' was asked" in refused["detail"]
+    assert nvp(*words, "--units", "kelvin").json["error"] == "stack_not_running"
+
+
 def test_how_far_off_it_was_is_told_against_persistence(forecast: Forecast, frames: Frames) -> None:
     told = Told(forecast, frames, [Path("out.nc")])
     stayed = float(np.sqrt(np.mean((FIELD[0, 3] - FIELD[0, 4]) ** 2)))
@@ -171,6 +182,8 @@ def test_nobody_pays_who_was_not_meant(nvp, kept: Kept, tmp_path: Path, monkeypa
     for name in ("ace-1", "ace-2"):
         (tmp_path / "accounts" / f"{name}.json").write_text("{}")
     assert "say who pays: --account ace-1 or ace-2" in nvp(*words).err
+    (tmp_path / "accounts" / "ace-2.json").rename(tmp_path / "accounts" / "demo.json")
+    assert payer.only_account(Settings(data_dir=tmp_path, redis_url=valkey)) == "ace-1"  # the demo's own is no choice
     assert nvp(*words, "--account", "nobody-here", "--json").json["error"] == "unknown_account"
     assert "no time; give one as" in nvp(*words, "--account", "nobody-here", "--time", "noon").err
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nvp_agentkit.model import load_model
@@ -43,9 +44,18 @@ def test_it_trains_here_and_says_what_the_document_s_criteria_leave_out(tmp_path
 
 
 def test_a_budget_that_does_not_reach_and_a_domain_that_is_none_are_refused_in_a_line(tmp_path: Path) -> None:
-    spent = train("--budget-j", "1", folder=tmp_path, status=1)
-    assert spent.stderr.startswith("budget_exhausted: simulating heat_diffusion")
     small = train("--budget-j", "60", folder=tmp_path, status=1)
     assert small.stderr.startswith("budget_too_small: budget 60.0 J, a network that is trained at all and judged")
+    assert small.stdout == ""  # nothing was simulated
     unknown = train("--domain", "nonsense", "--json", folder=tmp_path, status=1)
     assert json.loads(unknown.stdout)["error"] == "unknown_domain"
+
+
+def test_a_file_s_sequences_are_taken_in_and_cells_without_a_value_are_sent_elsewhere(tmp_path: Path) -> None:
+    holed = np.random.default_rng(0).random((3, 6, 16, 16), np.float32)
+    holed[:, :, 2, 3] = np.nan
+    np.savez(tmp_path / "sea.npz", sst=holed)
+    refused = train("--data", "sea.npz:sst", folder=tmp_path, status=1)
+    assert "Loaded 3 sequences" in refused.stdout
+    assert refused.stderr.startswith("invalid_field: these fields have cells without a value")
+    assert "nvp demo --data" in refused.stderr

@@ -21,7 +21,7 @@ from nvp_agentkit.messages.checks import millijoules
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.connect import connect
 
-ACCOUNT, OWNER = "atlas", "nvp atlas"  # of whoever names no other
+OWNER = "nvp atlas"
 WORKERS = ("training", "recorder")
 T = TypeVar("T")
 
@@ -82,14 +82,15 @@ async def _default_account(settings: Settings, budget_j: float) -> str:
         InvalidInput: there are several, none of them the atlas'.
     """
     known = payer.logins(settings)
-    if known and ACCOUNT not in known:
-        if len(known) > 1:
-            raise InvalidInput(f"several accounts have a login here; say who pays: --account {' or '.join(known)}")
-        return known[0]
+    opened = payer.opened(known)
+    if opened and payer.ATLAS not in known:
+        if len(opened) > 1:
+            raise InvalidInput(f"several accounts have a login here; say who pays: --account {' or '.join(opened)}")
+        return opened[0]
     redis = await connect(settings)
     try:
         room_mj = millijoules(budget_j)
-        await deployment.account_with_room(redis, settings, ACCOUNT, room_mj=room_mj, owner=OWNER)
+        await deployment.account_with_room(redis, settings, payer.ATLAS, room_mj=room_mj, owner=OWNER)
     finally:
         await redis.aclose()
-    return ACCOUNT
+    return payer.ATLAS

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import shutil
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli import deployment, payer
 from nvp_agentkit.cli.demo import acts, lineage, sabotage
 from nvp_agentkit.cli.demo.options import Options
 from nvp_agentkit.cli.screen import Board
@@ -28,7 +30,7 @@ from nvp_agentkit.messages.checks import millijoules
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.connect import connect
 
-ACCOUNT = "demo"
+ACCOUNT = payer.DEMO
 OWNER = "nvp demo"
 LEASE_S = 4.0  # a worker that was killed takes as long to come back; alone in its group it is robbed by nobody
 ROOM_J = 200.0  # beside the training: data, votes, and what the refusals are measured against
@@ -138,9 +140,14 @@ async def _stack(options: Options, console: Console, there: str) -> AsyncIterato
 def _closing(console: Console, options: Options, *, own: bool) -> None:
     acts.title(console, 8, "Next")
     folder = options.settings.data_dir
+    activate = Path(sys.prefix) / "bin" / "activate"
+    if shutil.which("nvp") is None and activate.exists():
+        console.print(f"   . {acts.shown(activate)}        puts nvp on PATH", soft_wrap=True)
     if options.keep:
         console.print(f"   nvp verify {acts.shown(folder / 'demo' / 'certificate.json')}", soft_wrap=True)
-    console.print("   nvp up                         the same stack, to stay; then AgentClient.connect(account=...)")
+    if own:
+        console.print("   nvp up                         the same stack, to stay")
+    console.print("   nvp account create ace-1       joules for an agent; then AgentClient.connect(account='ace-1')")
     console.print("   nvp demo --data FILE.npz:NAME  the same on a field of yours")
     if own and options.keep:
         console.print(f"   [dim]stopping; data stays in {acts.shown(folder)}[/]", soft_wrap=True)

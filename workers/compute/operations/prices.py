@@ -41,11 +41,19 @@ class Prices:
     @classmethod
     def of(cls, parts: Split, config: MemberConfig, *, watts_per_core: float) -> Self:
         """The forecast for an ensemble on this data."""
-        mj = 1000 * watts_per_core * MEMORY
         context = config.model_config.context_frames
-        held_out = max(_cells(parts.validation, context), _cells(parts.test, context))
+        return cls.on(
+            held_out=max(_cells(parts.validation, context), _cells(parts.test, context)),
+            step_cells=config.batch_size * math.prod(min(config.crop, side) for side in parts.train.grid),
+            epoch_steps=-(-windows(parts.train, context) // config.batch_size),
+            watts_per_core=watts_per_core,
+        )
+
+    @classmethod
+    def on(cls, *, held_out: int = 0, step_cells: int = 0, epoch_steps: int = 0, watts_per_core: float) -> Self:
+        """The forecast for so many cells in the windows held out and in a step: with none, what no data spares."""
+        mj = 1000 * watts_per_core * MEMORY
         pass_mj = mj * PASS_CPU_S_PER_CELL * held_out
-        step_cells = config.batch_size * math.prod(min(config.crop, side) for side in parts.train.grid)
         return cls(
             opening_mj=mj * OPENING_CPU_S,
             compile_mj=mj * COMPILE_CPU_S,
@@ -54,7 +62,7 @@ class Prices:
             pass_mj=pass_mj,
             baselines_mj=mj * (BASELINES_CPU_S + BASELINES_CPU_S_PER_CELL * held_out),
             closing_mj=mj * SAVING_CPU_S,
-            epoch_steps=-(-windows(parts.train, context) // config.batch_size),
+            epoch_steps=epoch_steps,
         )
 
     def least_mj(self, members: int, champions_share: float) -> int:
