@@ -89,8 +89,9 @@ class ModelHost:
         except UnknownModel:
             if request.model is not None or request.domain in await registry.domains(self._system.redis, account):
                 raise
-            if request.domain not in await self._domains_simulated():
-                raise
+            known = await self._domains_simulated()
+            if request.domain not in known:
+                raise registry.no_model(account, request.domain, known) from None
             return Trivial()
 
     async def resolve(self, account: str, request: PredictionRequested) -> Served:

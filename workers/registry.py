@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,14 +30,21 @@ async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
     """
     raw = await redis.hget(names.key(account, SUFFIX), name)
     if raw is None:
-        raise UnknownModel(
-            f"account {account} has no model for {name!r}; train one: nvp.train({name!r}, data=..., budget_j=...), "
-            "or ask for a first forecast without one: model='trivial', assurance='single'"
-        )
+        raise no_model(account, name, await domains(redis, account))
     try:
         return EnsembleRecord.model_validate_json(raw)
     except ValidationError as error:
         raise UnknownModel(f"the ensemble registered for {account}/{name} cannot be read; train it again") from error
+
+
+def no_model(account: str, name: str, known: Collection[str]) -> UnknownModel:
+    """The refusal where a domain has no ensemble, with the one of the ``known`` domains that was perhaps meant."""
+    meant = get_close_matches(name, known, 1)
+    asked = f"{name!r}, did you mean {meant[0]!r}" if meant else repr(name)
+    return UnknownModel(
+        f"account {account} has no model for {asked}; train one: nvp.train({name!r}, data=..., budget_j=...), "
+        "or ask for a first forecast without one: model='trivial', assurance='single'"
+    )
 
 
 async def domains(redis: Redis, account: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nvp_agentkit.errors import UnknownModel
 from nvp_agentkit.messages import TRIVIAL
 
 from .compute.cost import patience_s
@@ -26,8 +27,14 @@ class Trivial:
 
     @classmethod
     def asked_for(cls, model: str | None) -> Self | None:
-        """What ``trivial`` and ``trivial:NAME`` ask for; None for any other model id."""
-        kind, _, name = (model or "").partition(":")
+        """What ``trivial`` and ``trivial:NAME`` ask for; None for the id of a trained model.
+
+        Raises:
+            UnknownModel: it is neither.
+        """
+        kind, _, name = (model or "model").partition(":")
+        if kind not in (TRIVIAL, "model"):
+            raise UnknownModel(f"no model {model!r}; give {TRIVIAL!r}, which needs no training, or a model:sha256:...")
         return cls(name or None) if kind == TRIVIAL else None
 
     @staticmethod

@@ -18,10 +18,11 @@ from typer.exceptions import TyperException
 
 from nvp_agentkit import __version__
 from nvp_agentkit.cli import accounts, atlas, demo, doctor, inspect, logs, predict, stack, train
-from nvp_agentkit.cli.options import FAILED, INTERRUPTED, STATUSES, USAGE, say_json
+from nvp_agentkit.cli.options import FAILED, STATUSES, USAGE, say_json
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
 
+ARGUMENT = re.compile(r"`(budget_j|dt_s|dx_m|units|members)`|model='trivial', assurance='single'")
 SINGLE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")
 HELP = """Forecasts of 2-D energy fields that agents can pay for, check and trace.
 
@@ -107,14 +108,17 @@ def run() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail("system", f"{where}{error.strerror or error}; `nvp doctor` tells more", FAILED, as_json=as_json)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def _fail(code: str, detail: str, status: int, *, as_json: bool) -> NoReturn:
     if as_json:
         say_json({"error": code, "detail": detail})
     else:
-        words = Text.assemble((code, "bold red"), ": ", detail)
+        words = Text.assemble((code, "bold red"), ": ", ARGUMENT.sub(_option, detail))
         say(console(stderr=True), words)
     sys.exit(status)
+
+
+def _option(argument: re.Match[str]) -> str:
+    """What stands for an argument of the Python client here."""
+    return f"`--{argument[1].replace('_', '-')}`" if argument[1] else "--model trivial"

@@ -31,14 +31,20 @@ def verify_certificate(
     """
     from nvp_agentkit.artifacts import Artifacts
     from nvp_agentkit.client.forecast import Certificate
-    from nvp_agentkit.errors import InvalidInput
+    from nvp_agentkit.errors import InvalidInput, VerificationFailed
 
     settings = deployment.settings_for(data_dir)
     try:
         raw = certificate.read_bytes()
     except OSError as error:
         raise InvalidInput(f"{certificate}: {error.strerror}") from error
-    found = Certificate(raw, root or settings.keys_dir / "root.pub", Artifacts.from_settings(settings)).verify()
+    trusted = root or settings.keys_dir / "root.pub"
+    if not trusted.is_file():
+        raise InvalidInput(f"{trusted}: no root key there to verify with; give --root FILE, or --data-dir of its stack")
+    try:
+        found = Certificate(raw, trusted, Artifacts.from_settings(settings)).verify()
+    except VerificationFailed as error:
+        raise VerificationFailed(f"{certificate}: {error}") from error
     if as_json:
         say_json(
             {
@@ -59,7 +65,9 @@ def verify_certificate(
 
 
 def lineage(
-    thing: Annotated[str, typer.Argument(help="A request id, or the id of a model or dataset.", metavar="ID")],
+    thing: Annotated[
+        str, typer.Argument(help="A request id, or the id of a model or dataset, or its beginning.", metavar="ID")
+    ],
     account: Annotated[
         str | None, typer.Option(help="Whose request, where several used that id.", metavar="NAME")
     ] = None,
@@ -70,7 +78,7 @@ def lineage(
 
     Of a request: who asked, who voted, who paid. Of a model or dataset: all that it was made of.
 
-    [dim]Example:[/dim] nvp lineage model:sha256:...
+    [dim]Example:[/dim] nvp lineage model:0c92052e473d
     """
     from nvp_agentkit.client.place import find
     from nvp_agentkit.errors import UnknownName
@@ -86,7 +94,7 @@ def lineage(
             except UnknownName:
                 if ":" not in thing:  # no id of the graph's own, so a request was meant
                     raise
-                return await queries.ancestry(graph, thing)
+                return await queries.ancestry(graph, await queries.called(graph, thing))
 
     found = asyncio.run(ask())
     if as_json:

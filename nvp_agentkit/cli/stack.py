@@ -21,6 +21,7 @@ from nvp_agentkit.cli import deployment, extras
 from nvp_agentkit.cli.options import INTERRUPTED, AsJson, DataDir, say_json
 
 if TYPE_CHECKING:
+    from nvp_agentkit.cli.jobs import Job
     from nvp_agentkit.cli.screen import Board
     from nvp_agentkit.embedded.stack import StackEvent
     from nvp_agentkit.settings import Settings
@@ -40,7 +41,7 @@ def up(
     """Start the stack in the background: stores and workers.
 
     The stores are embedded ones, unless NVP_REDIS_URL and NVP_NEO4J_URI name servers elsewhere. Returns once every
-    worker is ready. What is there already on the data folder is used.
+    worker is ready; a stack that is ready already is left as it is.
 
     [dim]Example:[/dim] nvp up && nvp account create ace-1 --limit-j 500
     """
@@ -52,12 +53,26 @@ def up(
     if foreground:
         asyncio.run(_serve(settings, None if as_json else board))
         return
-    pid = _in_background(settings.data_dir, board)
+    there = _ready_already(settings)
+    pid = there or _in_background(settings.data_dir, board)
     if as_json:
         say_json({"ready": True, "pid": pid, "data_dir": str(settings.data_dir)})
         return
-    typer.echo(f"Running in the background on {settings.data_dir}")
+    typer.echo(f"Running {'already' if there else 'in the background'} on {settings.data_dir}")
     typer.echo("Next: nvp account create ace-1, nvp status, nvp logs, nvp down")
+
+
+def _ready_already(settings: Settings) -> int | None:
+    """The process that keeps the stack of the data folder, where one runs of which every worker is ready."""
+    from nvp_agentkit.embedded.stackfile import read_stack
+    from nvp_agentkit.errors import StackNotRunning
+
+    try:
+        stack = read_stack(settings.data_dir)
+    except StackNotRunning:
+        return None
+    seen, _ = asyncio.run(_look(stack.over(settings)))
+    return None if deployment.unready(seen) else stack.pid
 
 
 async def _serve(settings: Settings, board: Board | None) -> None:
@@ -172,7 +187,7 @@ def down(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Say what runs, where, and whether it is ready.
+    """Say what runs, where, whether it is ready, and which jobs are under way.
 
     Exit status 1 if a worker is missing or not ready; `nvp doctor` looks for the reason.
 
@@ -185,31 +200,33 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if settings.redis_url is None:
         stack = read_stack(settings.data_dir)
         settings, pid = stack.over(settings), stack.pid
-    seen = asyncio.run(_workers(settings))
+    seen, under_way = asyncio.run(_look(settings))
     missing = sorted(set(deployment.WORKERS) - {one.name for one in seen})
     ready = not deployment.unready(seen)
     if as_json:
-        workers = [asdict(one) for one in seen]
-        say_json(
-            {"ready": ready, "pid": pid, "data_dir": str(settings.data_dir), "workers": workers, "missing": missing}
-        )
+        workers, listed = [asdict(one) for one in seen], [job.as_json() for job in under_way]
+        place = {"ready": ready, "pid": pid, "data_dir": str(settings.data_dir)}
+        say_json(place | {"workers": workers, "missing": missing, "jobs": listed})
     else:
         screen = console()
         for one in seen:
             screen.print(state_line(one.name, one.state, f"{one.instance} pid {one.pid:<8}", one.detail))
         for name in missing:
             screen.print(state_line(name, "missing", f"nvp logs {name}"))
+        for job in under_way:
+            typer.echo(str(job))
         typer.echo(f"data folder {settings.data_dir}" + (f", supervisor pid {pid}" if pid else ""))
     raise typer.Exit(0 if ready else 1)
 
 
-async def _workers(settings: Settings) -> list[WorkerState]:
+async def _look(settings: Settings) -> tuple[list[WorkerState], list[Job]]:
+    from nvp_agentkit.cli import jobs
     from nvp_agentkit.streams.connect import connect
     from nvp_agentkit.streams.health import workers
 
     redis = await connect(settings)
     try:
-        return await workers(redis)
+        return await workers(redis), await jobs.under_way(redis)
     finally:
         await redis.aclose()
 

@@ -56,4 +56,4 @@ async def within(limit_s: float) -> AsyncIterator[None]:
     except NvpError:
         raise
     except TimeoutError as error:
-        raise StoreUnavailable(f"the stores did not answer within {limit_s:g} s; `nvp status` tells") from error
+        raise StoreUnavailable(f"the stores did not answer within {limit_s:g} s; `nvp doctor` tells more") from error

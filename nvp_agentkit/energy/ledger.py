@@ -154,13 +154,17 @@ class Ledger:
     async def statement(self, account: str, *, entries: int = 100) -> Statement:
         """Balance, open reservations and the newest journal lines."""
         balance = await self.balance(account)
-        members: list[bytes] = await self._ask(self._redis.zrange(names.OPEN, 0, -1))
-        grants = [await self.grant(*pair) for pair in map(names.split_member, members) if pair[0] == account]
+        grants = [await self.grant(*pair) for pair in await self.open() if pair[0] == account]
         lines: list[Entry] = [
             read_entry(entry_id, fields)
             for entry_id, fields in await self._ask(self._redis.xrevrange(names.journal(account), count=entries))
         ]
         return Statement(balance, tuple(grant for grant in grants if grant is not None), tuple(lines))
+
+    async def open(self) -> list[tuple[str, str]]:
+        """What is open on all accounts: (account, reservation)."""
+        members: list[bytes] = await self._ask(self._redis.zrange(names.OPEN, 0, -1))
+        return [names.split_member(member) for member in members]
 
     async def grant(self, account: str, reservation: str) -> Grant | None:
         """The reservation as it stands; None if there is none, or it was refused."""

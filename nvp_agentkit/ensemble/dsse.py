@@ -105,7 +105,7 @@ def decode(raw: bytes | str) -> Envelope:
         envelope = Envelope.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise VerificationFailed(f"not a DSSE envelope: {first['msg']}") from error
+        raise VerificationFailed(f"not a DSSE envelope, which certificates and votes are: {first['msg']}") from error
     if envelope.encode() != data:
         raise VerificationFailed("not the canonical spelling of its DSSE envelope; keep the bytes as they came")
     return envelope

@@ -8,12 +8,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from nvp_agentkit.errors import InvalidInput, UnknownAccount, UnknownDomain, UnknownName
+from nvp_agentkit.errors import InvalidInput, UnknownAccount, UnknownDomain, UnknownModel, UnknownName
 from nvp_agentkit.lineage.answers import Ballot, Best, Decided, Joules, Recipe, Statement
 from nvp_agentkit.lineage.graph import Graph
-from nvp_agentkit.lineage.nodes import decision_id
+from nvp_agentkit.lineage.nodes import decision_id, label_of
 from nvp_agentkit.lineage.transaction import Row, Transaction
 from nvp_agentkit.lineage.walk import ORIGIN, Lineage, Thing, walk
+
+
+async def called(graph: Graph, beginning: str) -> str:
+    """The id that ``beginning`` stands for: its own, or the only one that begins so (`nvp` prints twelve digits).
+
+    Raises:
+        UnknownName: none does (`UnknownModel` for a model).
+        InvalidInput: several do.
+    """
+    label, (kind, _, digits) = label_of(beginning), beginning.rpartition(":")
+    rows = await graph.rows(
+        f"MATCH (x:{label}) WHERE x.id STARTS WITH $plain OR x.id STARTS WITH $digest RETURN x.id AS id LIMIT 3",
+        plain=beginning, digest=f"{kind}:sha256:{digits}")
+    found = {row["id"] for row in rows}
+    if beginning in found:
+        return beginning
+    if not found:
+        unknown = UnknownModel if label == "ModelVersion" else UnknownName
+        raise unknown(f"the graph knows no {label} whose id begins with {beginning}; "
+                      "of one made just now the recorder may not know yet")
+    if len(found) > 1:
+        raise InvalidInput(f"several ids begin with {beginning}, as {' and '.join(sorted(found)[:2])}; give more of it")
+    return str(found.pop())
 
 
 async def ancestry(graph: Graph, id: str) -> Lineage:

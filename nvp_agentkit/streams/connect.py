@@ -81,7 +81,7 @@ async def connect(settings: Settings) -> Redis:
         await redis.aclose()
         raise StoreUnavailable(
             f"stream server {_address(settings.redis_url)} does not answer ({str(error) or 'within 5 s'}); "
-            f"is it running? `nvp status` tells, NVP_REDIS_URL says where it is{room.hint(settings.data_dir)}"
+            f"start it, or correct NVP_REDIS_URL if that is set; `nvp doctor` tells more{room.hint(settings.data_dir)}"
         ) from error
     return redis
 
@@ -92,7 +92,7 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except AWAY as error:
-        raise StoreUnavailable(f"stream server does not answer ({error}); `nvp status` tells") from error
+        raise StoreUnavailable(f"stream server does not answer ({error}); `nvp doctor` tells more") from error
 
 
 def _address(url: str) -> str:

@@ -33,6 +33,12 @@ async def report(redis: Redis, account: str, job_id: str, event: Event) -> None:
     await pipe.execute()
 
 
+async def newest_line(redis: Redis, account: str, job_id: str) -> Event | None:
+    """What was told last of a job; None where nothing was, or long ago."""
+    lines: Any = await redis.xrevrange(names.job(account, job_id), count=1)
+    return decode(lines[0][1][b"event"]) if lines else None
+
+
 async def follow(
     redis: Redis, account: str, job_id: str, *, finals: Collection[str], timeout_s: float
 ) -> AsyncIterator[Event]:

@@ -7,13 +7,17 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nvp_agentkit.cli.demo.lineage import decision
+from nvp_agentkit.cli.inspect import short
 from nvp_agentkit.lineage import edges, nodes
+from nvp_agentkit.lineage.answers import Ballot, Decided
 from nvp_agentkit.lineage.graph import Graph
+from nvp_agentkit.lineage.walk import Thing
 from nvp_agentkit.messages import LineageRecorded, ObjectRef, Reading
 from nvp_agentkit.settings import Settings
 
 NOW_MS = round(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
-MODEL = "model:sha256:" + 64 * "a"
+MODEL, LONE = "model:sha256:" + 64 * "a", "model:sha256:" + 64 * "c"
 
 
 def decided(account: str, request_id: str) -> LineageRecorded:
@@ -36,7 +40,9 @@ async def lineage(
 ) -> Callable[..., object]:
     """``nvp lineage`` on a graph that knows a request of ace-1, one id that two accounts used, and a model."""
     made = edges.Facts()
-    made.add(nodes.model_version(ObjectRef(uri="artifact:x", digest=MODEL.removeprefix("model:"), bytes=1), name="one"))
+    for model, name in ((MODEL, "one"), (MODEL[:-1] + "b", "other"), (LONE, "lone")):
+        ref = ObjectRef(uri="artifact:x", digest=model.removeprefix("model:"), bytes=1)
+        made.add(nodes.model_version(ref, name=name))
     async with Graph.connect(settings) as written:
         await written.write([decided("ace-1", "request-1"), *(decided(who, "shared") for who in ("ace-1", "ace-2"))])
         await written.write([made.bundle()])
@@ -57,6 +63,23 @@ def test_a_request_is_told_with_its_votes_and_their_price(lineage) -> None:
 
 def test_a_model_is_told_with_what_it_was_made_of(lineage) -> None:
     assert "ModelVersion    model:aaaaaaaaaaaa  name one" in lineage(MODEL).out
+
+
+def test_a_model_is_found_by_the_beginning_of_its_id_as_it_is_printed(lineage) -> None:
+    assert short(LONE) == "model:cccccccccccc"
+    assert "name lone" in lineage(short(LONE)).out
+    assert f"several ids begin with {short(MODEL)}, as {MODEL} and " in " ".join(lineage(short(MODEL)).err.split())
+    none = " ".join(lineage("model:0c92052e473d").err.split())
+    assert "unknown_model: the graph knows no ModelVersion whose id begins with model:0c92052e473d" in none
+
+
+def test_a_vote_that_agrees_and_is_not_on_the_certificate_came_after_the_decision() -> None:
+    ballots = [Ballot(f"voter-{n}", MODEL, None, bad, None, NOW_MS) for n, bad in enumerate([False, False, True])]
+    found = Decided(Thing("Decision", "decision:1", {}), "ace:a", "tally", (), tuple(ballots), (), ("a",))
+    _, *votes = decision(found, agreed=("voter-1",))
+    assert [said.partition(", with")[0] for _, _, said in votes] == [
+        "agrees (came after the decision)", "agrees", "dissents"
+    ]  # fmt: skip
 
 
 def test_a_request_nobody_made_is_said_to_be_none(lineage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,9 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
-from nvp_agentkit.cli import deployment
+from nvp_agentkit.cli import deployment, jobs
 from nvp_agentkit.embedded import lock
+from nvp_agentkit.energy.ledger import Ledger
+from nvp_agentkit.messages import JobProgressed, new_event
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams.progress import report
 
 NVP = [sys.executable, "-m", "nvp_agentkit.cli"]
 GONE_S = 10.0
@@ -44,8 +50,7 @@ def test_a_stack_from_up_to_its_keepers_death(nvp, data_dir: Path) -> None:
     try:
         assert json.loads(up.stdout) == {"ready": True, "pid": keeper, "data_dir": str(data_dir)}
         assert "valkey     ready" in up.stderr
-        again = nvp("up", "--json", "--data-dir", data_dir)
-        assert (again.status, again.json["error"]) == (1, "data_folder_in_use")
+        assert f"Running already on {data_dir}" in nvp("up", "--data-dir", data_dir).out
         status = nvp("status", "--json", "--data-dir", data_dir)
         assert status.json["ready"]
         assert {one["name"] for one in status.json["workers"]} == set(deployment.WORKERS)
@@ -92,3 +97,24 @@ def test_a_stack_that_cannot_come_up_says_why(nvp, data_dir: Path, monkeypatch: 
     assert "NVP_REDIS_URL" in refused.json["detail"]
     (line,) = (data_dir / "logs" / "stack.log").read_text().splitlines()
     assert json.loads(line) == refused.json
+
+
+async def test_jobs_under_way_are_told_until_they_hold_no_joules_any_more(
+    nvp, redis: Redis, settings: Settings, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(redis)
+    await ledger.create(account, 9_000)
+    await ledger.reserve(account, "job-1", 5_000, expires_ms=4_000_000_000_000)
+    line = JobProgressed(
+        job_id="job-1", phase="training", step=3, used_mj=1_200, granted_mj=5_000, method="modelled"
+    )
+    await report(redis, account, "job-1", new_event(line, source="nvp:worker:tests"))
+    monkeypatch.setenv("NVP_REDIS_URL", str(settings.redis_url))
+    said = f"job job-1 of {account}: training, 1.2 J of at most 5.0 J"
+    assert said in (await asyncio.to_thread(nvp, "status")).out
+    assert said in await jobs.that_go_on(settings, account)
+    listed = [one["account"] for one in (await asyncio.to_thread(nvp, "status", "--json")).json["jobs"]]
+    assert account in listed
+    await ledger.release(account, "job-1")
+    assert said not in (await asyncio.to_thread(nvp, "status")).out
+    assert await jobs.that_go_on(settings, account) == "the stack goes on"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nvp_agentkit.cli import deployment
-from nvp_agentkit.errors import MissingExtra
+from nvp_agentkit.errors import InsufficientJoules, MissingExtra
 
 NVP = [sys.executable, "-m", "nvp_agentkit.cli"]
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
@@ -104,6 +104,39 @@ def test_interrupted_is_130_and_no_traceback(logged: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 130
         assert process.stderr.read() == ""
+
+
+def test_interrupted_while_it_is_imported_it_is_130_and_no_traceback() -> None:
+    program = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(name, path, target=None):\n"
+        "        if name == 'nvp_agentkit.cli.app': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted)\n"
+        "from nvp_agentkit.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_a_refusal_names_options_where_the_client_has_arguments(nvp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Path | None) -> None:
+        raise InsufficientJoules("lower `budget_j`, or ask for it with model='trivial', assurance='single'")
+
+    monkeypatch.setattr(deployment, "settings_for", broken)
+    assert "lower `--budget-j`, or ask for it with --model trivial\n" in nvp("keys").err
+    assert "`budget_j`" in nvp("keys", "--json").json["detail"]  # as every client gets it
+
+
+def test_a_certificate_that_is_none_or_has_no_root_key_is_named(nvp, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("no certificate")
+    words = ("verify", tmp_path / "notes.md", "--data-dir", tmp_path, "--json")
+    assert "keys/root.pub: no root key there to verify with; give --root FILE" in nvp(*words).json["detail"]
+    nvp("keys", "--data-dir", tmp_path)
+    refused = nvp(*words).json
+    assert refused["error"] == "verification_failed"
+    assert refused["detail"].startswith(f"{tmp_path / 'notes.md'}: not a DSSE envelope, which certificates")
 
 
 def test_no_color_is_honoured(logged: Path) -> None:

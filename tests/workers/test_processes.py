@@ -146,7 +146,7 @@ async def test_a_stream_server_that_comes_late_is_waited_for_and_the_client_says
     folder, port = tmp_path / "late", place.free_port()
     password = place.password_in(folder / "password")
     at = settings.model_copy(update={"redis_url": f"redis://:{password}@127.0.0.1:{port}/0"})
-    with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port} does not answer .* `nvp status` tells"):
+    with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port} does not answer .* `nvp doctor` tells more"):
         await AgentClient.connect("anybody", settings=at).__aenter__()
     start("tally", at)
     log = settings.data_dir / "logs" / "tally.log"

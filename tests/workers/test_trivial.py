@@ -51,6 +51,8 @@ async def test_a_forecaster_can_be_asked_by_the_id_it_answered_with(bench, model
     assert (await completed(bench, models, request_of(domain="weather", model=asked))).model_id == asked
     with pytest.raises(UnknownModel, match="no trivial forecaster 'astrology'; there are persistence"):
         await completed(bench, models, request_of(domain="weather", model="trivial:astrology"))
+    with pytest.raises(UnknownModel, match="no model 'trivail'; give 'trivial'"):
+        await completed(bench, models, request_of(domain="weather", model="trivail"))
 
 
 async def test_it_stands_in_where_a_simulator_knows_the_domain_until_an_ensemble_is_there(
@@ -68,6 +70,8 @@ async def test_nothing_stands_in_for_a_model_that_was_named_a_domain_nobody_know
 ) -> None:
     with pytest.raises(UnknownModel, match=r"nvp\.train\('alchemy'.* or ask for a first forecast .*model='trivial'"):
         await completed(bench, models, request_of(domain="alchemy"))
+    with pytest.raises(UnknownModel, match="no model for 'plasma_phisics', did you mean 'plasma_physics'; train one"):
+        await completed(bench, models, request_of(domain="plasma_phisics"))
     with pytest.raises(UnknownModel, match="no model for 'plasma_physics'"):
         await completed(bench, models, request_of(model="model:sha256:nobodys"))
     await bench.complete(Completion(fields=((registry.SUFFIX, "plasma_physics", "{no record"),)))

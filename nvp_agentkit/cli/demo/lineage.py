@@ -36,7 +36,7 @@ async def remember(
         origin = await queries.ancestry(graph, champion)
         cost = await queries.joules_of(graph, champion)
     table = Table("what", "id", "known", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for row in (*_decision(found), *map(_thing, _in_order(origin)), *_joules(cost)):
+    for row in (*decision(found, answer.forecast.agreed), *map(_thing, _in_order(origin)), *_joules(cost)):
         table.add_row(*row)
     console.print(indented(table))
 
@@ -56,7 +56,8 @@ async def with_all_votes(nvp: AgentClient, graph: Graph, request_id: str, voters
         await asyncio.sleep(0.1)
 
 
-def _decision(found: Decided) -> Iterator[Row]:
+def decision(found: Decided, agreed: tuple[str, ...]) -> Iterator[Row]:
+    """How it was decided, by whom it was paid, and a row a vote; the voters ``agreed`` are on the certificate."""
     paid = ", ".join(found.paid_by)
     yield (
         "decision",
@@ -64,7 +65,9 @@ def _decision(found: Decided) -> Iterator[Row]:
         f"{found.decision['outcome']}, asked by {found.asked_by}, paid by {paid}",
     )
     for ballot in found.ballots:
-        yield "  vote", ballot.voter, f"{VERDICTS[ballot.dissent]}, with {short(ballot.model_id or '')}"
+        # Two of three decide: the third vote that agrees with them came too late to be on the certificate.
+        late = " (came after the decision)" * (ballot.dissent is False and ballot.voter not in agreed)
+        yield "  vote", ballot.voter, f"{VERDICTS[ballot.dissent]}{late}, with {short(ballot.model_id or '')}"
 
 
 def _in_order(origin: Lineage) -> Iterator[Thing]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nvp_agentkit.cli import deployment, payer
+from nvp_agentkit.cli import deployment, jobs, payer
 from nvp_agentkit.cli.demo import acts, lineage, sabotage
 from nvp_agentkit.cli.demo.options import Options
 from nvp_agentkit.cli.screen import Board
@@ -64,7 +64,7 @@ class Played:
 
 async def tell(options: Options, console: Console) -> Played | None:
     """Play all acts; None when interrupted. Whatever happens, what was started is ended."""
-    began = time.monotonic()
+    began, own = time.monotonic(), True
     with ends_on_signal() as interrupted:
         async with AsyncExitStack() as stack:
             there = await deployment.already_there(options.settings)
@@ -73,7 +73,8 @@ async def tell(options: Options, console: Console) -> Played | None:
             played = await _play(options, settings, running, console)
             _closing(console, options, own=own)
     if interrupted():
-        console.print("\ninterrupted; everything it started has ended")
+        left = "everything it started has ended" if own else await jobs.that_go_on(_there(options), ACCOUNT)
+        console.print(f"\ninterrupted; {left}", soft_wrap=True)
         return None
     seconds, charged = time.monotonic() - began, joules(played.charged_mj)
     if own:
@@ -118,7 +119,7 @@ async def _stack(options: Options, console: Console, there: str) -> AsyncIterato
     if there:
         acts.title(console, 1, "A stack that runs already")
         console.print(f"   using {there}", soft_wrap=True)
-        yield find(options.settings.model_copy(update={"account": None})).settings, None
+        yield _there(options), None
         return
     acts.title(console, 1, "A stack of real stores and separate processes, on 127.0.0.1")
     board = Board(console)
@@ -135,6 +136,11 @@ async def _stack(options: Options, console: Console, there: str) -> AsyncIterato
         yield settings, running
     finally:
         await running.stop()
+
+
+def _there(options: Options) -> Settings:
+    """Settings that lead to the stack that runs already."""
+    return find(options.settings.model_copy(update={"account": None})).settings
 
 
 def _closing(console: Console, options: Options, *, own: bool) -> None:
