@@ -187,7 +187,7 @@ def down(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Say what runs, where, whether it is ready, and which jobs are under way.
+    """Say what runs, where, whether it is ready, and at which jobs.
 
     Exit status 1 if a worker is missing or not ready; `nvp doctor` looks for the reason.
 
