@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+import structlog
+
 from nvp_agentkit.errors import BudgetTooSmall, InvalidMessage, NvpError, StoreUnavailable
 from nvp_agentkit.messages import (
     Event,
@@ -24,6 +26,7 @@ from .joules import REFUSALS
 from .system import System
 
 RETRY_AFTER_S = 5.0
+log = structlog.get_logger()
 DEADLINES = "deadlines"  # sorted set of the quorum requests that still wait for votes
 
 
@@ -81,6 +84,7 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     Either is on record, unless the job cannot even be read.
     """
     job_id, detail = delivery.request_id, str(error)
+    log.info("job ends badly", account=delivery.account, request=job_id, code=error.code, reason=detail)
     energy = used(error)
     reply: JobFailed | JobRefused
     if isinstance(error, REFUSALS) and delivery.attempt == 1 and energy is None:

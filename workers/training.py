@@ -32,6 +32,7 @@ log = structlog.get_logger()
 async def answer(delivery: Delivery, system: System) -> Completion:
     """One job: reserve, run in the child, settle, keep what it made, register it."""
     spec = body(delivery, JobRequested).spec
+    log.info("job begins", kind=spec.kind, domain=spec.domain, attempt=delivery.attempt)
     with _scratch() as scratch:
         async with joules.window(system, delivery, part=PART, parts=1) as energy:
             if isinstance(spec, TrainSpec):
@@ -44,8 +45,11 @@ async def answer(delivery: Delivery, system: System) -> Completion:
             seconds = (facts.now_ms() - delivery.received_ms) / 1000
             told = {"job_id": delivery.request_id, "kind": spec.kind, "energy": reading, "seconds": seconds}
             if isinstance(spec, TrainSpec):
-                return await _keep_ensemble(delivery, spec, done, run, told, system)
-            return await datasets.keep(delivery, spec, done, run, told, scratch / datasets.OUT, system)
+                kept = await _keep_ensemble(delivery, spec, done, run, told, system)
+            else:
+                kept = await datasets.keep(delivery, spec, done, run, told, scratch / datasets.OUT, system)
+            log.info("job done", kind=spec.kind, mj=reading.mj, seconds=round(seconds, 1))
+            return kept
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from nvp_agentkit.arrayfile.store import DESCRIPTIONS, FolderStore, ZipStore, zi
 from nvp_agentkit.arrayfile.variable import Catalogue, Variable
 from nvp_agentkit.arrayfile.well import is_well, well
 from nvp_agentkit.arrayfile.zarrs import zarr
-from nvp_agentkit.errors import InvalidFile
+from nvp_agentkit.errors import InvalidFile, InvalidInput
 
 Floats = npt.NDArray[np.float32]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -76,6 +76,18 @@ def file_and_array(asked: str) -> tuple[Path, str | None]:
     """``rain.npz:rain_mm_h`` names an array of a file, unless a file of just that name is there."""
     name, colon, array = asked.rpartition(":")
     return (Path(name), array) if colon and not Path(asked).exists() else (Path(asked), None)
+
+
+def existing(asked: str) -> tuple[Path, str | None]:
+    """`file_and_array` of a file that is there.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    path, array = file_and_array(asked)
+    if not path.exists():
+        raise InvalidInput(f"{path}: no such file; give the path of a field, as FILE or FILE:ARRAY")
+    return path, array
 
 
 @contextmanager

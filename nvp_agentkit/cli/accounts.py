@@ -95,7 +95,7 @@ def list_accounts(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         typer.echo("no account yet; `nvp account create NAME` opens one")
 
 
-@app.command("top-up")
+@app.command("top-up", context_settings={"ignore_unknown_options": True})  # -10 is refused as an amount
 def top_up(
     name: Name,
     add_j: Annotated[float, typer.Argument(help="Joules to add to the limit.", metavar="J")],

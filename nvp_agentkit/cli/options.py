@@ -16,6 +16,11 @@ STATUSES = {
     INTERRUPTED: "interrupted",
 }
 
+SIMULATED = (  # the names in `domains.DOMAINS`, which this column must not import
+    "plasma_physics", "turbulence_2d", "shear_flow", "magnetohydrodynamics", "shallow_water", "heat_diffusion",
+    "reaction_diffusion",
+)  # fmt: skip
+
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Folder of the stack.", metavar="FOLDER", show_default="NVP_DATA_DIR, else .nvp"),

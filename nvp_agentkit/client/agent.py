@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from nvp_agentkit.client.answer import Reader
 from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.client.job import FINALS, Job
-from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
+from nvp_agentkit.client.limits import A_DATASET, ANSWER_S, said, seconds, within
 from nvp_agentkit.client.place import Place, find
 from nvp_agentkit.errors import InvalidInput, MissingExtra, StoreUnavailable
 from nvp_agentkit.messages import (
@@ -232,6 +232,8 @@ class AgentClient:
             from safetensors import safe_open
         except ImportError as error:
             raise MissingExtra.of("safetensors", extra="model") from error
+        if not isinstance(dataset, ObjectRef):
+            raise InvalidInput(f"dataset={dataset!r}: {A_DATASET}")
         path = await self.artifacts.local_path(dataset)
         with safe_open(path, framework="numpy") as file:
             values = file.get_slice("values")

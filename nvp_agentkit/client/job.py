@@ -45,7 +45,7 @@ class Job:
                     )
 
     async def result(self) -> JobCompleted:
-        """Wait for the end.
+        """Wait for the end. Whoever stops waiting (Ctrl-C) does not stop the job: it goes on within its budget.
 
         Raises:
             NvpError: the job was refused or failed, as the class that its code names; a `BudgetTooSmall` says

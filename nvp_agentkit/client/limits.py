@@ -15,6 +15,11 @@ from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 
 P = TypeVar("P", bound=Payload)
 
+A_DATASET = "give the dataset that a job made: its result has it as `dataset`"
+WORDS = {  # for what the library that checks says in its own terms
+    "string_pattern_mismatch": "a name has 1 to 63 of a-z, 0-9 and '_', and does not begin with '_'",
+    "model_type": A_DATASET,
+}
 ANSWER_S = 5.0  # for what takes a store no time
 
 
@@ -29,7 +34,8 @@ def said(kind: type[P], **values: Any) -> P:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{name}={first['input']!r}: {first['msg'].lower()}") from error
+        why = WORDS.get(first["type"], first["msg"].lower())
+        raise InvalidInput(f"{name}={first['input']!r}: {why}") from error
 
 
 def seconds(deadline_s: float) -> float:

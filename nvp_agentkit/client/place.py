@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ValidationError
 
 from nvp_agentkit.embedded.stackfile import read_stack
-from nvp_agentkit.errors import StackError
+from nvp_agentkit.errors import StackError, UnknownAccount
 from nvp_agentkit.settings import Settings
 
 
@@ -32,11 +32,11 @@ class Place:
         """The stream server with the account's own user and password: all that a Redis client in any language needs.
 
         Raises:
-            StackError: this machine keeps no login for the account.
+            UnknownAccount: this machine keeps no login for it.
         """
         password = self.settings.account_password
         if self.account is None or password is None:
-            raise StackError(f"no login of account {self.account} is kept here; `nvp account create` makes one")
+            raise UnknownAccount(f"no login of account {self.account} is kept here; `nvp account create` makes one")
         parts = urlsplit(self.settings.redis_url or "")
         return parts._replace(netloc=f"{self.account}:{quote(password, safe='')}@{parts.netloc}").geturl()
 

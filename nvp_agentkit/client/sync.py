@@ -24,6 +24,9 @@ class SyncJob:
         self._runner = runner
         self.id = job.id
 
+    def __repr__(self) -> str:
+        return f"Sync{self._job!r}"
+
     def __iter__(self) -> Iterator[JobProgressed]:
         lines = aiter(self._job)
         while (line := self._runner.run(_next(lines))) is not None:

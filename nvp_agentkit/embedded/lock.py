@@ -63,7 +63,8 @@ def acquire(folder: Path) -> FolderLock:
 def unusable(folder: Path, error: OSError) -> StackError:
     """What the system says of a folder that cannot be written, and what to do."""
     where = f" ({error.filename})" if error.filename else ""
-    return StackError(f"data folder {folder}: {error.strerror}{where}; choose another with --data-dir")
+    what = "is a file" if isinstance(error, FileExistsError) else error.strerror
+    return StackError(f"data folder {folder}: {what}{where}; choose another with --data-dir")
 
 
 def holder(folder: Path) -> int | None:

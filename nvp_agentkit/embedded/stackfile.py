@@ -42,7 +42,7 @@ def read_stack(data_dir: Path) -> StackFile:
     path = data_dir / "stack.json"
     try:
         found = StackFile.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         found = None
     except ValidationError as error:
         raise StackError(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from nvp_agentkit.cli.app import app
 from nvp_agentkit.cli.deployment import open_account
 from nvp_agentkit.client.place import find, login_file
-from nvp_agentkit.errors import StackError
+from nvp_agentkit.errors import UnknownAccount
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import names, register
 
@@ -63,5 +63,9 @@ async def test_an_account_that_was_opened_half_way_hides_no_other(
 
 
 def test_an_account_without_a_login_here_has_no_url(settings: Settings) -> None:
-    with pytest.raises(StackError, match="no login of account nobody is kept here; `nvp account create` makes one"):
+    with pytest.raises(UnknownAccount, match="no login of account nobody is kept here; `nvp account create` makes one"):
         find(settings, "nobody").login_url()
+
+
+def test_joules_are_added_and_not_taken_away(nvp) -> None:
+    assert "budget_j=-10.0: must be between" in nvp("account", "top-up", "ace-1", "-10", "--json").json["detail"]

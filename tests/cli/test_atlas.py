@@ -12,7 +12,8 @@ from PIL import Image
 
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.atlas import making, session
-from nvp_agentkit.domains import get_domain
+from nvp_agentkit.cli.options import SIMULATED
+from nvp_agentkit.domains import DOMAINS, get_domain
 from nvp_agentkit.domains.reference import reference
 from nvp_agentkit.embedded import lock
 from nvp_agentkit.messages import ObjectRef
@@ -154,6 +155,10 @@ def test_a_broken_file_is_one_sentence(atlas, tmp_path: Path, data: bytes) -> No
     assert (refused.status, refused.json["error"]) == (1, "invalid_file")
     assert refused.json["detail"].startswith("rain.nc")
     assert "\n" not in refused.json["detail"]
+
+
+def test_help_names_what_the_simulators_know() -> None:
+    assert tuple(DOMAINS) == SIMULATED
 
 
 def test_shards_of_two_seeds_have_no_seed_in_common() -> None:

@@ -93,6 +93,18 @@ def test_a_disk_or_folder_that_refuses_is_1_and_no_traceback(nvp, tmp_path: Path
     assert len(refused.err.splitlines()) == 1
 
 
+def test_a_field_that_is_not_there_is_said_before_a_stack_is_started(nvp, tmp_path: Path) -> None:
+    refused = nvp("demo", "--data", tmp_path / "rain.npz", "--data-dir", tmp_path / "nvp", "--json")
+    assert "rain.npz: no such file; give the path of a field" in refused.json["detail"]
+    assert not (tmp_path / "nvp").exists()
+
+
+def test_a_data_folder_that_is_a_file_is_said_to_be_one(nvp, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = nvp("up", "--data-dir", tmp_path / "file", "--json").json
+    assert refused["detail"].startswith(f"data folder {tmp_path / 'file'}: is a file")
+
+
 def test_interrupted_is_130_and_no_traceback(logged: Path) -> None:
     with subprocess.Popen(
         [*NVP, "logs", "--follow", "--data-dir", str(logged)],

@@ -12,7 +12,7 @@ import redis as blocking
 from redis import Redis
 
 from nvp_agentkit.client import AgentClient, SyncAgentClient
-from nvp_agentkit.errors import InvalidField, UnknownAccount, UnknownModel
+from nvp_agentkit.errors import InvalidField, InvalidInput, UnknownAccount, UnknownModel
 from nvp_agentkit.messages import (
     JobCompleted,
     JobProgressed,
@@ -90,9 +90,18 @@ def test_a_bad_field_is_refused_before_anything_is_sent(nvp: SyncAgentClient, se
     assert server.xlen(names.key(ACCOUNT, "predict")) == 0
 
 
+def test_a_name_that_is_none_and_data_that_are_no_dataset_are_said_in_words(nvp: SyncAgentClient) -> None:
+    with pytest.raises(InvalidInput, match="domain='Rain Field': a name has 1 to 63 of a-z, 0-9 and '_'"):
+        nvp.simulate("Rain Field", budget_j=5)
+    for asked in (lambda: nvp.train("rain", data="rain.npz", budget_j=5), lambda: nvp.frames("rain.npz")):
+        with pytest.raises(InvalidInput, match=r"='rain\.npz': give the dataset that a job made"):
+            asked()
+
+
 def test_a_job_is_a_loop_and_a_result(nvp: SyncAgentClient, server: Redis) -> None:
     worker = answering(server, "jobs", JobCompleted, kind="simulate", energy=READING, seconds=1.0)
     job = nvp.simulate("plasma_physics", budget_j=5, trajectories=3)
+    assert f"SyncJob(account='{ACCOUNT}', id='{job.id}'" in repr(job)
     assert [line.step for line in job] == [1, 2]
     assert job.result().energy == READING
     worker.join()

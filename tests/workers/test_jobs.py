@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from benchmarks import sample_files
 from nvp_agentkit.errors import BudgetExhausted, ComputeFailed, DeadlineExceeded, InvalidInput, NvpError
@@ -75,9 +76,12 @@ def rain() -> np.ndarray:
 
 async def test_a_simulation_becomes_a_dataset_that_is_on_record_and_paid_for(bench) -> None:
     delivery = bench.simulation()
-    completion = await training.answer(delivery, bench.system)
+    with capture_logs() as logged:
+        completion = await training.answer(delivery, bench.system)
     done = bench.said(completion)
     assert isinstance(done, JobCompleted)
+    assert [line["event"] for line in logged] == ["job begins", "job done"]
+    assert logged[1]["mj"] == done.energy.mj
     assert done.dataset is not None
     assert len(await bench.system.artifacts.get(done.dataset)) == done.dataset.bytes
     assert {name: done.summary[name] for name in ("trajectories", "frames", "height", "width")} == {
@@ -107,7 +111,9 @@ async def test_a_variant_is_simulated_when_it_is_asked_for_and_the_dataset_says_
 
 
 async def test_a_variant_that_is_not_there_is_refused_naming_those_that_are_and_costs_nothing(bench) -> None:
-    refused = await work(bench, bench.simulation(domain="turbulence_2d", variant="wild"))
+    with capture_logs() as logged:
+        refused = await work(bench, bench.simulation(domain="turbulence_2d", variant="wild"))
+    assert [line["event"] for line in logged] == ["job begins", "job ends badly"]
     assert isinstance(refused, JobRefused)
     assert (refused.code, refused.detail) == (
         "invalid_input", "turbulence_2d has no variant 'wild'; there are decaying, forced")  # fmt: skip

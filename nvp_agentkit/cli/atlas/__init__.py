@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nvp_agentkit.cli import deployment, extras
-from nvp_agentkit.cli.options import AsJson, DataDir, say_json
+from nvp_agentkit.cli.options import SIMULATED, AsJson, DataDir, say_json
 
 if TYPE_CHECKING:
     from nvp_agentkit.cli.atlas.session import Order
@@ -70,7 +70,7 @@ def bring_in(
 @app.command("make")
 def make(
     domain: Annotated[
-        str | None, typer.Argument(help="What a simulator of ours knows.", metavar="DOMAIN", show_default=False)
+        str | None, typer.Argument(help=f"One of {', '.join(SIMULATED)}.", metavar="DOMAIN", show_default=False)
     ] = None,
     variant: Variant = None,
     trajectories: Annotated[int, typer.Option(min=1, max=2048, help="Independent runs.", metavar="N")] = 12,
@@ -102,7 +102,7 @@ def make(
     from nvp_agentkit.errors import InvalidInput
 
     if (domain is None) != reference or (reference and variant is not None):
-        raise InvalidInput("name a DOMAIN, or ask for --reference instead; nvp atlas make --help names what there is")
+        raise InvalidInput("name a DOMAIN, or ask for --reference instead; nvp atlas make --help names them")
     order = session.Order(deployment.settings_for(data_dir), account, budget_j or (2000.0 if reference else 100.0))
     if domain is None:
         _make_reference(order, as_json=as_json)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nvp_agentkit import __version__
-from nvp_agentkit.arrayfile import file_and_array
+from nvp_agentkit.arrayfile import existing
 from nvp_agentkit.cli.atlas.session import Order
 from nvp_agentkit.cli.screen import console, progress_bar
 from nvp_agentkit.cli.watching import joules_so_far, watch
 from nvp_agentkit.client.limits import said
 from nvp_agentkit.energy.accounts import joules
-from nvp_agentkit.errors import InvalidInput, NvpError
+from nvp_agentkit.errors import NvpError
 from nvp_agentkit.lineage import catalogue
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.lineage.nodes import asked
@@ -43,9 +43,7 @@ async def bring_in(order: Order, asked_for: str, domain: str, **meaning: Any) ->
     Raises:
         InvalidInput: there is no such file; said before anything starts.
     """
-    path, array = file_and_array(asked_for)
-    if not path.exists():
-        raise InvalidInput(f"{path}: no such file; give the path of a field, as FILE or FILE:ARRAY")
+    path, array = existing(asked_for)
     async with order.client() as (nvp, _):
         job = await nvp.import_file(path, domain=domain, array=array, budget_j=order.budget_j, **meaning)
         return await watch(job, console(stderr=True), joules_so_far)

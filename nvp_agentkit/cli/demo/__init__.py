@@ -34,9 +34,12 @@ def command(
     [dim]Examples:[/dim] nvp demo  ·  nvp demo --data rain.npz:rain_mm_h --units mm/h
     """
     extras.need_for_stack(deployment.settings_for(data_dir))
+    from nvp_agentkit.arrayfile import existing
     from nvp_agentkit.cli.demo.options import Options
     from nvp_agentkit.cli.demo.story import tell
 
+    if data is not None:
+        existing(data)  # said before anything starts
     # On a short path: the stores put sockets and locks there.
     with tempfile.TemporaryDirectory(prefix="nvp-") if ephemeral else nullcontext(None) as temporary:
         settings = deployment.settings_for(Path(temporary) if temporary else data_dir)
