@@ -7,12 +7,14 @@ allocated before the declared size has been compared with a limit and with the f
 """
 
 from nvp_agentkit.arrayfile.limits import MAX_CELLS, MIN_SIDE, bounded_memory
-from nvp_agentkit.arrayfile.meaning import Meaning
+from nvp_agentkit.arrayfile.meaning import ROWS_DESCEND, Coordinate, Meaning
 from nvp_agentkit.arrayfile.opened import OpenArray, existing, file_and_array, open_array
 
 __all__ = [
     "MAX_CELLS",
     "MIN_SIDE",
+    "ROWS_DESCEND",
+    "Coordinate",
     "Meaning",
     "OpenArray",
     "bounded_memory",

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.arrayfile.axes import COLUMN, ROW, TIME
+from nvp_agentkit.arrayfile.limits import MAX_COORDINATE
 from nvp_agentkit.arrayfile.units import same_units
 from nvp_agentkit.arrayfile.variable import Catalogue, Variable
 from nvp_agentkit.errors import InvalidFile
 
 UNSAID, OWN = (None, "", "1"), "the file's own"
 MAX_UNITS = 64  # characters that a message has room for
+ROWS_DESCEND = "rows_descend"  # a fact of files that begin in the north
 UNEVEN = 0.1  # calendar months differ by a tenth
 METRES_PER_DEGREE = 6_371_000 * math.pi / 180  # on a sphere, along a meridian
 NETCDF_FILL = 9.969209968386869e36  # what the NetCDF library puts where nothing was written
@@ -43,6 +45,15 @@ CONSERVATIONS = ("closed", "dissipative", "open")
 
 
 @dataclass(frozen=True)
+class Coordinate:
+    """Where rows or columns are: a value a step, and the attributes that say of what."""
+
+    name: str
+    values: npt.NDArray[Any]
+    attrs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Meaning:
     """What a file says of an array; None where it says nothing.
 
@@ -54,6 +65,7 @@ class Meaning:
         boundary: per axis (y, x).
         facts: more that is worth keeping, JSON-able.
         channels: names of the file's arrays that are more of the same state.
+        rows, columns: where they are.
     """
 
     units: str | None = None
@@ -64,6 +76,8 @@ class Meaning:
     conservation: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
+    rows: Coordinate | None = None
+    columns: Coordinate | None = None
 
     def agreed_units(self, asked: str | None, name: str) -> str | None:
         """The units that were ``asked``, else those that the file ``name`` says; None where nobody says any.
@@ -101,6 +115,9 @@ def meaning(variable: Variable, found: tuple[str | None, ...], catalogue: Catalo
     dx_m, around = _spacing(axes.get(ROW), axes.get(COLUMN), said, facts)
     kept = (variable.text("nvp_boundary") or "").split()
     boundary = (kept[0], kept[1]) if len(kept) == 2 and set(kept) <= set(BOUNDARIES) else None
+    rows, columns = (_coordinate(role, found, variable, catalogue) for role in (ROW, COLUMN))
+    if rows is not None and rows.values[0] > rows.values[-1]:
+        facts[ROWS_DESCEND] = True
     for name in ("standard_name", "long_name"):
         if (text := variable.text(name)) is not None:
             facts[name] = text[:200]
@@ -114,6 +131,8 @@ def meaning(variable: Variable, found: tuple[str | None, ...], catalogue: Catalo
         conservation if conservation in CONSERVATIONS else None,
         facts,
         tuple((variable.text("nvp_channels") or "").split()),
+        rows,
+        columns,
     )
 
 
@@ -208,6 +227,19 @@ def _spacing(
         facts["length_unit"] = OWN
     facts["spacing"] = [dy, dx]
     return math.sqrt(dy * dx), whole
+
+
+def _coordinate(
+    role: str, found: tuple[str | None, ...], variable: Variable, catalogue: Catalogue
+) -> Coordinate | None:
+    """Of the axis with this role; None where the file has no number for each of its steps."""
+    place = found.index(role)
+    axis, side = catalogue.variables.get(variable.dims[place]), variable.shape[place]
+    if axis is None or not axis.numeric or axis.shape != (side,) or side > MAX_COORDINATE:
+        return None
+    texts = {name: axis.text(name) for name in ("standard_name", "long_name", "units", "axis")}
+    said = {name: text[:200] for name, text in texts.items() if text}
+    return Coordinate(axis.name.rpartition("/")[2], real_values(axis.read((slice(0, side),)), axis.attrs), said)
 
 
 def _step(axis: Variable) -> tuple[float, bool]:

@@ -27,12 +27,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Meant:
-    """What the user says of a file. Distances win over the file's own; units, if any, must agree with it."""
+    """What the user says of a file. Distances win over the file's own; units, if any, must agree with it.
+
+    ``called``: the file's name where the user sees it.
+    """
 
     domain: str
     units: str = UNSAID
     dt_s: float | None = None
     dx_m: float | None = None
+    called: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def take_in(
                 f"{name}: {arrays} x shape {shape} is {arrays * cells:,} cells, limit {MAX_STORED_CELLS:,}; "
                 "cut or coarsen it"
             )
-        meta = _meta(found, meant)
+        meta = _meta(found, meant, (meant.called or path.name) + name.removeprefix(path.name))
         low, high, missing, done = math.inf, -math.inf, 0, 0
         with SequenceWriter(out, shape, meta, sorted(found.channels)) as writer:
             for values, mask, channels in _pieces(found):
@@ -138,7 +142,7 @@ def _check_values(name: str, values: Floats, mask: Mask, trajectory: int, first:
         )
 
 
-def _meta(found: OpenArray, meant: Meant) -> FieldMeta:
+def _meta(found: OpenArray, meant: Meant, file: str) -> FieldMeta:
     said = found.meaning
     units = said.agreed_units(None if meant.units == UNSAID else meant.units, found.name) or UNSAID
     if len(units) > MAX_UNITS:
@@ -151,6 +155,6 @@ def _meta(found: OpenArray, meant: Meant) -> FieldMeta:
         dx_m=said.dx_m or 1.0,
         boundary=cast("tuple[Boundary, Boundary]", said.boundary or ("open", "open")),
         conservation=cast("Conservation", said.conservation or "open"),
-        provenance={"file": found.name, **said.facts} | ({"channels": channels} if channels else {}),
+        provenance={"file": file, **said.facts} | ({"channels": channels} if channels else {}),
         start_ms=said.start_ms or 0,
     )

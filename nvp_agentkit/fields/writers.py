@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nvp_agentkit.arrayfile import ROWS_DESCEND
 from nvp_agentkit.errors import InvalidField, MissingExtra
 from nvp_agentkit.fields.sequence import Floats, SequenceSet
 
@@ -123,4 +124,5 @@ def _coordinates(sequences: SequenceSet) -> Iterator[tuple[str, npt.NDArray[Any]
     yield "time", meta.dt_s * np.arange(sequences.frames), {"units": f"seconds{since}", "axis": "T", **calendar}
     for name, side in (("y", height), ("x", width)):
         said = {"units": "m", "axis": name.upper(), "long_name": f"distance along {name}"}
-        yield name, meta.dx_m * np.arange(side), said
+        places = meta.dx_m * np.arange(side)
+        yield name, places[::-1] if name == "y" and meta.provenance.get(ROWS_DESCEND) else places, said

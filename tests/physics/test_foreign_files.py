@@ -69,6 +69,22 @@ def test_cf_attributes_say_units_times_and_distances_as_xarray_reads_them(sample
     assert meta.provenance["spacing"] == pytest.approx([0.5 * DEGREE_M, 0.5 * DEGREE_M * middle])
 
 
+@pytest.mark.parametrize("name", ["netcdf3", "netcdf4", "zarr2", "zarr3"])
+def test_rows_and_columns_keep_their_coordinates_and_a_file_that_begins_in_the_north_says_so(
+    samples: Path, name: str
+) -> None:
+    with open_array(samples / name) as opened:
+        rows, columns = opened.meaning.rows, opened.meaning.columns
+    assert rows is not None
+    assert columns is not None
+    assert (rows.name, columns.name) == ("lat", "lon")
+    np.testing.assert_array_equal(rows.values, 40 - 0.5 * np.arange(ROWS))
+    assert (rows.attrs["units"], columns.attrs["units"]) == ("degrees_north", "degrees_east")
+    assert taken(samples / name).meta.provenance["rows_descend"] is True
+    with open_array(samples / "well", "rain") as opened:
+        assert "rows_descend" not in opened.meaning.facts
+
+
 def test_the_wells_layout_has_its_axes_trajectories_and_boundaries(samples: Path) -> None:
     meta = taken(samples / "well", "rain").meta
     assert (meta.boundary, meta.dt_s, meta.dx_m) == (("reflecting", "periodic"), 0.25, pytest.approx(0.1))
@@ -231,13 +247,14 @@ def test_what_is_written_is_read_back_and_means_the_same(tmp_path: Path, write: 
     values = sample_files.field(2)
     mask = ~np.isnan(values)
     meta = FieldMeta("rain", "mm/h", 120.0, 1500.0, ("reflecting", "periodic"), "dissipative", positive=True,
-                     start_ms=start_ms)  # fmt: skip
+                     provenance={"rows_descend": True}, start_ms=start_ms)  # fmt: skip
     filled = np.stack([fill_invalid(one, seen) for one, seen in zip(values, mask, strict=True)])
     write(SequenceSet(filled, mask, meta), tmp_path / "written")
     got = taken(tmp_path / "written")
     np.testing.assert_array_equal(got.values, filled)
     np.testing.assert_array_equal(got.mask, mask)
-    assert replace(got.meta, provenance={}) == meta
+    assert got.meta.provenance["rows_descend"]
+    assert replace(got.meta, provenance=meta.provenance) == meta
     opened: Any = xr.open_dataset if write is write_netcdf else xr.open_zarr
     with opened(tmp_path / "written", **({} if write is write_netcdf else {"consolidated": False})) as dataset:
         np.testing.assert_array_equal(dataset.energy.isnull(), ~mask)

@@ -71,22 +71,24 @@ def import_file(call: Call) -> tuple[dict[str, Any], Arrays]:
             told_s = time.monotonic()
             call.progress(phase="reading", step=done, steps=frames)
 
-    meant = Meant(params["domain"], params["units"], params["dt_s"], params["dx_m"])
-    path = Path(params["path"])
+    path, called = Path(params["path"]), _printable(params["filename"])
+    meant = Meant(params["domain"], params["units"], params["dt_s"], params["dx_m"], called)
     try:
         taken = take_in(path, Path(params["out"]), meant, array=params["array"], progress=progress)
     except InvalidFile as error:
-        raise InvalidFile(_as_called(str(error), path.name, params["filename"])) from error
+        raise InvalidFile(_as_called(str(error), path.name, called)) from error
     frames = taken.shape[0] * taken.shape[1]
     call.progress(phase="reading", step=frames, steps=frames)
     return made(call, taken.missing)
 
 
-def _as_called(text: str, name: str, filename: str) -> str:
+def _printable(filename: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in filename[:LONGEST_NAME])
+
+
+def _as_called(text: str, name: str, called: str) -> str:
     """``text`` on the file ``name``, with what its user calls it: readers see a link of ours."""
-    if not text.startswith(name):
-        return text
-    return "".join(one if one.isprintable() else "?" for one in filename[:LONGEST_NAME]) + text.removeprefix(name)
+    return called + text.removeprefix(name) if text.startswith(name) else text
 
 
 def made(call: Call, missing: int) -> tuple[dict[str, Any], Arrays]:
