@@ -10,6 +10,8 @@ from nvp_agentkit.cli import extras
 from nvp_agentkit.errors import InvalidInput
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from nvp_agentkit.cli.frames import Frames
     from nvp_agentkit.client import Forecast
 
@@ -40,28 +42,42 @@ def write(path: Path, forecast: Forecast, frames: Frames) -> None:
     WRITERS[path.suffix](path, forecast, frames)
 
 
-def _netcdf(path: Path, forecast: Forecast, _: Frames) -> None:
-    forecast.to_xarray().to_netcdf(path)
+def _dataset(forecast: Forecast, frames: Frames) -> xr.Dataset:
+    """On the file's own rows and columns, missing where the file had no value."""
+    found = forecast.to_xarray()
+    if not frames.valid.all():
+        found = found.where(found["mean"].copy(data=frames.valid))
+    for name, where in (("y", frames.meaning.rows), ("x", frames.meaning.columns)):
+        if where is not None and (where.name == name or where.name not in found.variables):
+            values = (where.name, where.values, where.attrs)
+            found = found.rename({name: where.name}).assign_coords({where.name: values})
+            found[where.name].encoding["_FillValue"] = None
+    return found
 
 
-def _zarr(path: Path, forecast: Forecast, _: Frames) -> None:
-    forecast.to_xarray().to_zarr(path, mode="w", consolidated=False)
+def _netcdf(path: Path, forecast: Forecast, frames: Frames) -> None:
+    _dataset(forecast, frames).to_netcdf(path)
 
 
-def _npz(path: Path, forecast: Forecast, _: Frames) -> None:
+def _zarr(path: Path, forecast: Forecast, frames: Frames) -> None:
+    _dataset(forecast, frames).to_zarr(path, mode="w", consolidated=False)
+
+
+def _npz(path: Path, forecast: Forecast, frames: Frames) -> None:
     import numpy as np
 
-    source = ", ".join(f"{voter} {model}" for voter, model in forecast.models.items())
-    said = {"units": forecast.units, "request_id": forecast.request_id, "source": source}
+    said = {"units": forecast.units, "request_id": forecast.request_id, "source": forecast.source}
     texts = {name: np.array(text) for name, text in said.items()}
-    np.savez_compressed(path, allow_pickle=False, mean=forecast.mean, sigma=forecast.std, **texts)
+    mean, sigma = (np.where(frames.valid, one, np.float32(np.nan)) for one in (forecast.mean, forecast.std))
+    np.savez_compressed(path, allow_pickle=False, mean=mean, sigma=sigma, **texts)
 
 
 def _png(path: Path, forecast: Forecast, frames: Frames) -> None:
-    from nvp_agentkit.cli.picture import draw
+    from nvp_agentkit.cli.picture import draw, origin_of
 
     title = f"{forecast.domain.replace('_', ' ')}: frame {frames.target} of {frames.source}"
-    draw(path, frames.last, forecast, title=title, truth=frames.truth, valid=frames.valid)
+    origin = origin_of(frames.meaning.facts)
+    draw(path, frames.last, forecast, title=title, truth=frames.truth, valid=frames.valid, origin=origin)
 
 
 def _certificate(path: Path, forecast: Forecast, _: Frames) -> None:

@@ -114,12 +114,14 @@ class Told:
 
     def lines(self) -> list[str]:
         """In words, one fact a line."""
+        from nvp_agentkit.client.units import with_units
+
         forecast, frames = self.forecast, self.frames
         lines = [f"frame {frames.target} of {frames.source}: {forecast}"]
         if (score := self._score()) is not None:
+            missed = with_units(f"{score['rmse']:.4g}", forecast.units)
             lines.append(
-                f"  missed by {score['rmse']:.4g} {forecast.units} (RMSE), persistence by {score['persistence']:.4g}: "
-                f"skill {score['skill']:+.3f}"
+                f"  missed by {missed} (RMSE), persistence by {score['persistence']:.4g}: skill {score['skill']:+.3f}"
             )
         lines.append(f"  request {forecast.request_id}; `nvp lineage` tells where it comes from")
         return [*lines, *(f"  wrote {path}" for path in self.files)]

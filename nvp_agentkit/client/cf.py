@@ -105,7 +105,7 @@ def _attributes(forecast: Forecast) -> dict[str, str | float]:
         "Conventions": "CF-1.11",
         "title": f"Forecast of {forecast.domain}, one frame ahead",
         "history": f"{now} nvp-agentkit {__version__}: request {forecast.request_id}",
-        "source": ", ".join(f"{voter} {model}" for voter, model in forecast.models.items()),
+        "source": forecast.source,
         "domain": forecast.domain,
         "request_id": forecast.request_id,
         "field_digest": forecast.field_digest,

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nvp_agentkit.client.units import in_units
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName, VerificationFailed
 from nvp_agentkit.messages import TRIVIAL, Reading
 from nvp_agentkit.messages.values import digest_of
@@ -137,6 +138,11 @@ class Forecast:
         return TRIVIAL not in self.models
 
     @property
+    def source(self) -> str:
+        """Who answered, each voter with its model."""
+        return ", ".join(model if voter == TRIVIAL else f"{voter} {model}" for voter, model in self.models.items())
+
+    @property
     def assurance(self) -> str:
         return "single" if self.certificate is None else "quorum"
 
@@ -161,4 +167,4 @@ class Forecast:
         believed = f", {len(self.agreed)} voters agree" if self.certificate else ""
         cost = f"{self.energy.mj / 1000:.2f} J {self.energy.method}"
         origin = "" if self.trained else f" by {self.models[TRIVIAL]}, not calibrated"
-        return f"forecast of {height}x{width} cells in {self.units}{origin}{believed}, {cost}"
+        return f"forecast of {height}x{width} cells {in_units(self.units)}{origin}{believed}, {cost}"

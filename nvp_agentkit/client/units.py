@@ -14,6 +14,7 @@ NAME = (
 NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 FACTOR = rf"(?:{NUMBER}|(?:(?:{PREFIX})?(?:{SYMBOL})|{NAME})(?:\^?[+-]?[0-9])?)"
 PRODUCT = re.compile(rf"{FACTOR}(?:(?:\s*[*/.]\s*|\s+){FACTOR})*")
+NO_UNIT = "1"  # of pure numbers, and of values of which nothing was said
 TEMPERATURES = frozenset(("K", "kelvin", "degC", "degF", "celsius"))
 
 
@@ -23,3 +24,18 @@ def readable(units: str) -> bool:
     Says no to some that UDUNITS would read, and yes to none that it would not: each name was tried with udunits2.
     """
     return PRODUCT.fullmatch(units) is not None
+
+
+def counted(units: str) -> bool:
+    """True where ``units`` say what is counted."""
+    return units not in ("", NO_UNIT)
+
+
+def with_units(number: str, units: str) -> str:
+    """``0.1 mm/h``, and where nothing is counted the number alone."""
+    return f"{number} {units}" if counted(units) else number
+
+
+def in_units(units: str) -> str:
+    """As a sentence goes on: ``in mm/h``."""
+    return f"in {units}" if counted(units) else "without a unit"

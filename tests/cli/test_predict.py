@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+from nvp_agentkit.arrayfile import Coordinate, Meaning
 from nvp_agentkit.cli import outputs, payer
 from nvp_agentkit.cli.frames import Frames, read_frames
-from nvp_agentkit.cli.picture import draw, typeset
+from nvp_agentkit.cli.picture import bent_ticks, draw, scale, typeset
 from nvp_agentkit.cli.predict import Told
 from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.errors import InvalidField, InvalidFile, InvalidInput
@@ -137,6 +139,50 @@ def test_each_suffix_is_its_format(forecast: Forecast, frames: Frames, tmp_path:
         assert png.format == "PNG"
 
 
+LAT = Coordinate("lat", 40 - 0.5 * np.arange(16), {"units": "degrees_north", "standard_name": "latitude"})
+LON = Coordinate("lon", 0.5 * np.arange(20), {"units": "degrees_east", "standard_name": "longitude"})
+FROM_THE_NORTH = Meaning(units="m2 s-2", rows=LAT, columns=LON, facts={"rows_descend": True})
+
+
+def test_a_file_s_own_rows_and_columns_and_its_land_are_kept(
+    forecast: Forecast, frames: Frames, tmp_path: Path
+) -> None:
+    sea = np.ones((16, 20), bool)
+    sea[:4, 10:] = False
+    coast = replace(frames, valid=sea, meaning=FROM_THE_NORTH)
+    for suffix in (".nc", ".zarr", ".npz"):
+        outputs.write(tmp_path / f"out{suffix}", forecast, coast)
+    with (
+        xr.open_dataset(tmp_path / "out.nc") as netcdf,
+        xr.open_zarr(tmp_path / "out.zarr", consolidated=False) as zarr,
+        np.load(tmp_path / "out.npz") as npz,
+    ):
+        for found in (netcdf, zarr):
+            assert found["mean"].dims == ("lat", "lon")
+            np.testing.assert_array_equal(found["lat"], LAT.values)
+            assert found["lat"].attrs == LAT.attrs
+            assert found["mean"].units == "m2 s-2"
+        for name, whole in (("mean", forecast.mean), ("sigma", forecast.std)):
+            for found in (netcdf, zarr, npz):
+                np.testing.assert_array_equal(found[name], np.where(sea, whole, np.nan))
+    with xr.open_dataset(tmp_path / "out.nc", decode_cf=False) as raw:
+        assert "_FillValue" in raw["mean"].attrs
+        assert "_FillValue" not in raw["lat"].attrs
+
+
+def test_north_is_up_whichever_way_a_file_s_rows_go(forecast: Forecast, frames: Frames, tmp_path: Path) -> None:
+    sunny_north = np.repeat([[9], [0]], 8, axis=0) + np.zeros((16, 20), np.float32)
+    one = Forecast(**{**vars(forecast), "mean": sunny_north})
+    shown = replace(frames, shown=sunny_north[None], truth=None)
+    dark = {}
+    for name, meaning in (("from the south", Meaning()), ("from the north", FROM_THE_NORTH)):
+        outputs.write(tmp_path / f"{name}.png", one, replace(shown, meaning=meaning))
+        with Image.open(tmp_path / f"{name}.png") as image:
+            first = np.asarray(image.convert("L"))[:, 20 : image.width // 8]
+        dark[name] = np.flatnonzero((first < 30).mean(axis=1) > 0.9)
+    assert np.median(dark["from the north"]) > np.median(dark["from the south"]) + 50
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -168,6 +214,9 @@ def test_how_far_off_it_was_is_told_against_persistence(forecast: Forecast, fram
     assert told.document()["score"] == pytest.approx({"rmse": 0.1, "persistence": stayed, "skill": 1 - 0.1 / stayed})
     assert json.loads(json.dumps(told.document()))["energy"]["mj"] == 1234
     assert f"missed by 0.1 m2 s-2 (RMSE), persistence by {stayed:.4g}: skill +" in "\n".join(told.lines())
+    bare = Told(Forecast(**{**vars(forecast), "units": "1"}), frames, [])
+    assert "cells without a unit, 1.23 J" in bare.lines()[0]
+    assert "missed by 0.1 (RMSE)" in bare.lines()[1]
     ahead = Told(forecast, Frames("field.npy", 5, FIELD[0, 2:], frames.valid), [])
     assert ahead.document()["score"] is None
     assert "missed" not in "\n".join(ahead.lines())
@@ -236,6 +285,18 @@ def test_one_wet_cell_in_a_dry_field_is_seen(forecast: Forecast, tmp_path: Path)
     path = tmp_path / "one.png"
     assert any(min(colour[:2]) > 245 > 200 > colour[2] for colour in colours(path, 500))  # the yellow end of the scale
     assert any(max(colour) < 10 for colour in colours(path, 50_000))  # and its black end for all else
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.0, 7.93), (293.87, 297.02), (0.0, 3.1e-5), (1e5, 2e6), (0.0, 1.0)])
+def test_ticks_of_a_bent_scale_are_round_and_at_even_distances(least: float, most: float) -> None:
+    values = np.array([least] * 300 + [most] * 20, np.float32)
+    low, high, skewed = scale(values)
+    assert skewed
+    ticks = bent_ticks(low, high)
+    assert (ticks[0], ticks[-1]) == (low, high)
+    places = np.sqrt((np.array(ticks) - low) / (high - low))
+    np.testing.assert_allclose(places, [0, 0.25, 0.5, 0.75, 1], atol=0.04)
+    assert ticks == pytest.approx([float(f"{tick:.5g}") for tick in ticks], rel=1e-9)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0])

@@ -10,8 +10,9 @@ import numpy as np
 from rich.table import Table
 
 from nvp_agentkit.artifacts import Artifacts
+from nvp_agentkit.cli.atlas.looking import meta
 from nvp_agentkit.cli.atlas.session import Order
-from nvp_agentkit.cli.picture import draw
+from nvp_agentkit.cli.picture import Origin, draw, origin_of
 from nvp_agentkit.cli.screen import console
 from nvp_agentkit.cli.watching import joules_so_far, watch
 from nvp_agentkit.client.forecast import Axes, Forecast
@@ -35,6 +36,7 @@ class Evaluation:
     entry: Entry
     done: JobCompleted
     maps: dict[str, NDArray[np.float32]]
+    origin: Origin
 
     def document(self, picture: Path) -> dict[str, Any]:
         """For a program."""
@@ -60,10 +62,10 @@ class Evaluation:
 
     def facts(self) -> list[str]:
         """What the table means, one fact a line."""
-        about, best = self.done.summary, self.done.scores[0]
+        about, (best, second, *_) = self.done.summary, self.done.scores
+        behind = f"{100 * (second.vrmse / best.vrmse - 1):.1f}% behind" if best.vrmse else f"at {second.vrmse:.4f}"
         return [
-            f"best: {best.name}; skill of the next, {self.done.scores[1].name}, "
-            f"against it {1 - self.done.scores[1].vrmse / best.vrmse:+.3f}",
+            f"best: {best.name}; the next, {second.name}, is {behind} by VRMSE",
             f"one frame ahead, held out {about['held_out_by']}: {about['held_out_trajectories']} x "
             f"{about['held_out_frames']} frames; intervals by {about['interval_by']}",
             "VRMSE, H1 and bands of wavenumber: 0 is perfect, 1 as good as each map's mean; total: error of the map's "
@@ -88,7 +90,7 @@ class Evaluation:
         domain = self.entry.domain.replace("_", " ")
         title = f"{domain}: frame {about['shown_frame']} of trajectory {about['shown_trajectory']}, by {about['best']}"
         valid = maps["valid"] > 0 if "valid" in maps else None
-        draw(path, maps["last"], forecast, title=title, truth=maps["truth"], valid=valid)
+        draw(path, maps["last"], forecast, title=title, truth=maps["truth"], valid=valid, origin=self.origin)
 
 
 def _cells(score: ForecasterScore, bands: list[str]) -> list[str]:
@@ -115,7 +117,8 @@ async def evaluate(order: Order, name: str) -> Evaluation:
         done = await watch(job, console(stderr=True), joules_so_far)
         artifacts = Artifacts.from_settings(there)
         maps = {key: np.asarray(await artifacts.get_array(ref), np.float32) for key, ref in done.arrays.items()}
-    return Evaluation(entry, done, maps)
+        facts = (await meta(artifacts, entry.ref))["provenance"]
+    return Evaluation(entry, done, maps, origin_of(facts))
 
 
 def picture_path(out: Path | None, dataset: str, of_what: str) -> Path:

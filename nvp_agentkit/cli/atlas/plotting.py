@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from nvp_agentkit.artifacts import Artifacts
 from nvp_agentkit.cli.atlas.looking import array_of, opened
 from nvp_agentkit.cli.atlas.session import stack
-from nvp_agentkit.cli.picture import DPI, NO_VALUE, STYLE, WIDE, norm_of, scale, typeset
+from nvp_agentkit.cli.picture import DPI, NO_VALUE, STYLE, WIDE, mark, norm_of, origin_of, scale, typeset
+from nvp_agentkit.client.units import counted
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.lineage import catalogue
 from nvp_agentkit.lineage.catalogue import Entry
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 STRIP = 6  # frames in the picture
 FILM = 64  # frames of the film at most, spread over the trajectory
-FILM_PX = 256  # the shorter side of the film at least
+FILM_PX, LONGEST_PX = 256, 1024  # the shorter side of the film at least, unless the longer one gets too long
+STILL = 1e-3  # of the largest value: a series that varies by less is drawn as one that hardly does
 FRAME_MS = 100
 COLOURS = "inferno"
 
@@ -52,20 +55,24 @@ class Glance:
         from matplotlib import pyplot as plt
 
         chosen = [round(at) for at in np.linspace(0, len(self.frames) - 1, min(STRIP, len(self.frames)))]
-        norm = norm_of(*scale(self.frames[self.there]))
+        colours = scale(self.frames[self.there])
+        norm, units = norm_of(*colours), self.meta["units"]
         with plt.rc_context(STYLE):
             figure = plt.figure(figsize=(2.2 * STRIP, 5.6), layout="constrained")
             parts: Any = figure.subfigures(2, 1)
             film, curves = parts
             rows = 2 if self.frames.shape[2] > WIDE * self.frames.shape[1] else 1
-            places = film.subplots(rows, -(-len(chosen) // rows), squeeze=False).flat
+            places = film.subplots(rows, -(-len(chosen) // rows), squeeze=False).ravel()
             for axis, at in zip(places, chosen, strict=False):
                 shown = np.ma.masked_array(self.frames[at], ~self.there[at])
-                image = axis.imshow(shown, origin="lower", cmap=COLOURS, norm=norm)
+                image = axis.imshow(shown, origin=origin_of(self.meta["provenance"]), cmap=COLOURS, norm=norm)
                 axis.set(xticks=[], yticks=[], facecolor=NO_VALUE)
                 axis.set_title(f"frame {self.numbers[at]}", loc="left")
-            film.colorbar(image, ax=film.axes, location="right", fraction=0.02).set_label(typeset(self.meta["units"]))
-            self._curves(*curves.subplots(1, 3))
+            for axis in places[len(chosen) :]:
+                axis.set_axis_off()
+            bar = film.colorbar(image, ax=film.axes, location="right", fraction=0.02)
+            mark(bar, *colours, units)
+            self._curves(curves.subplots(1, 3), typeset(units) if counted(units) else "")
             figure.suptitle(self.title, x=0.01, ha="left", weight="bold", parse_math=False)
             figure.savefig(path, dpi=DPI)
             plt.close(figure)
@@ -76,14 +83,20 @@ class Glance:
         trajectories = self.entry.dataset["shape"][0]
         return f"{self.entry.domain.replace('_', ' ')}: trajectory {self.trajectory} of {trajectories}"
 
-    def _curves(self, spectrum: Axes, total: Axes, entropy: Axes) -> None:
+    def _curves(self, places: Sequence[Axes], units: str) -> None:
+        spectrum, total, entropy = places
         waves, variance = self.series["spectrum"]
         spectrum.loglog(waves[variance > 0], variance[variance > 0])
         spectrum.set(title="spectrum: variance by wavenumber", xlabel="waves across the shorter side")
-        for axis, name, title in ((total, "total", "sum of the map"), (entropy, "entropy", "spatial entropy, nat")):
+        spectrum.set_ylabel((units if units.isalpha() else f"({units})") + "$^2$" if units else "")
+        for axis, name, title, unit in (
+            (total, "total", "sum of the map", units), (entropy, "entropy", "spatial entropy", "nat")
+        ):  # fmt: skip
             axis.plot(self.series[name].T, color="0.8", linewidth=0.8)
             axis.plot(self.series[name][self.trajectory], linewidth=1.6)
-            axis.set(title=title, xlabel="frame")
+            axis.set(title=title, xlabel="frame", ylabel=unit, ylim=span(self.series[name]))
+            axis.ticklabel_format(axis="y", useOffset=False)
+            axis.locator_params("x", integer=True)
 
     def film(self, path: Path) -> None:
         """Write the animated GIF."""
@@ -91,14 +104,25 @@ class Glance:
         from PIL import Image
 
         norm = norm_of(*scale(self.frames[self.there]))
-        times = max(1, -(-FILM_PX // min(self.frames.shape[1:])))
+        shorter, longer = sorted(self.frames.shape[1:])
+        times = max(1, min(-(-FILM_PX // shorter), LONGEST_PX // longer))
+        down = -1 if origin_of(self.meta["provenance"]) == "lower" else 1
         grey = round(255 * float(NO_VALUE))
         pictures = []
         for values, there in zip(self.frames, self.there, strict=True):
             colours = np.where(there[..., None], colormaps[COLOURS](norm(values), bytes=True)[..., :3], np.uint8(grey))
-            large = colours[::-1].repeat(times, axis=0).repeat(times, axis=1)  # north is up, as in the picture
+            large = colours[::down].repeat(times, axis=0).repeat(times, axis=1)
             pictures.append(Image.fromarray(np.ascontiguousarray(large)).quantize(128))
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0)
+
+
+def span(series: Floats) -> tuple[float, float]:
+    """Ends of an axis for ``series``, wide enough that rounding is not drawn as if something happened."""
+    low, high = float(series.min()), float(series.max())
+    room = 0.05 * (high - low)
+    least = STILL * max(abs(low), abs(high)) or 1.0
+    room = max(room, (least - (high - low)) / 2)
+    return low - room, high + room
 
 
 async def glance(settings: Settings, name: str, trajectory: int) -> Glance:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from nvp_agentkit.cli.inspect import short
+from nvp_agentkit.client.units import counted, in_units
 from nvp_agentkit.energy.accounts import joules
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def table(entries: Sequence[Entry], distances: Sequence[float] = ()) -> Table:
             *[] if distance is None else [f"{distance:.3f}"],
             named(entry.domain, dataset["variant"]),
             shape(dataset["shape"]),
-            dataset["units"],
+            dataset["units"] if counted(dataset["units"]) else "",
             "" if dataset["dt_s"] is None else f"{dataset['dt_s']:.4g}, {dataset['dx_m']:.4g}",
             short(dataset.id),
             joules(entry.mj),
@@ -77,8 +78,8 @@ def made(done: JobCompleted, domain: str) -> list[str]:
     about, ref = done.summary, done.dataset
     assert ref is not None
     lines = [
-        f"{domain}: {about['trajectories']} x {about['frames']} frames of {about['height']}x{about['width']} cells in "
-        f"{about['units']}, {ref.bytes / 1e6:.1f} MB, {joules(done.energy.mj)} {done.energy.method}",
+        f"{domain}: {about['trajectories']} x {about['frames']} frames of {about['height']}x{about['width']} cells "
+        f"{in_units(str(about['units']))}, {ref.bytes / 1e6:.1f} MB, {joules(done.energy.mj)} {done.energy.method}",
         f"dataset:{ref.digest}",
     ]
     if about["masked_cells"]:
@@ -107,7 +108,7 @@ def lines(entry: Entry, meta: dict[str, Any], statistics: dict[str, float]) -> l
         "id": dataset.id,
         "domain": named(entry.domain, dataset["variant"]),
         "shape": shape(dataset["shape"]),
-        "units": meta["units"],
+        "units": meta["units"] if counted(meta["units"]) else "none stated",
         "values": ", ".join(f"{name} {value:.4g}" for name, value in sorted(statistics.items())) or "not looked at",
         "dt": f"{meta['dt_s']:g} s" if "time_unit" not in meta["provenance"] else f"{meta['dt_s']:g}",
         "dx": f"{meta['dx_m']:g} m" if "length_unit" not in meta["provenance"] else f"{meta['dx_m']:g}",

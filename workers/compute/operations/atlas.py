@@ -14,7 +14,7 @@ from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.baselines import FIT_WINDOWS
 from nvp_agentkit.fields.forecasters import TrivialForecaster, trivial_forecasters
 from nvp_agentkit.fields.joining import join
-from nvp_agentkit.fields.scoreboard import Row, scoreboard
+from nvp_agentkit.fields.scoreboard import SHORTEST_BLOCK, Row, scoreboard
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import split
 from nvp_agentkit.fields.storage import open_sequences
@@ -71,7 +71,7 @@ def evaluate(call: Call) -> tuple[dict[str, Any], Arrays]:
         "held_out_by": parts.rule,
         "held_out_trajectories": test.trajectories,
         "held_out_frames": test.frames,
-        "interval_by": _interval_by(rows[0], test),
+        "interval_by": _interval_by(rows[0], test, test.frames - best.context_frames),
         "shown_trajectory": trajectory,
         "shown_frame": frame + shown,
     }
@@ -79,9 +79,11 @@ def evaluate(call: Call) -> tuple[dict[str, Any], Arrays]:
     return values | {"environment": environment()}, list(shown_maps.values())
 
 
-def _interval_by(row: Row, test: SequenceSet) -> str:
+def _interval_by(row: Row, test: SequenceSet, windows: int) -> str:
     if math.isnan(row.vrmse.low):
-        return "nothing, there are too few frames"
+        least = 2 * SHORTEST_BLOCK
+        few = f"{windows} windows, and it takes {least}" if windows < least else "one block of frames has all that came"
+        return f"nothing: {few}"
     return "trajectory" if test.trajectories > 1 else "blocks of frames"
 
 
