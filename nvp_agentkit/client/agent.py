@@ -15,7 +15,7 @@ from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.client.job import FINALS, Job
 from nvp_agentkit.client.limits import A_DATASET, ANSWER_S, said, seconds, within
 from nvp_agentkit.client.place import Place, find
-from nvp_agentkit.errors import InvalidInput, MissingExtra, StoreUnavailable
+from nvp_agentkit.errors import InvalidInput, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
     EvaluateSpec,
@@ -221,30 +221,24 @@ class AgentClient:
             await publish(self._redis, self.account, "jobs", event)
         return Job(self._redis, self.account, event.id, until)
 
-    async def frames(self, dataset: ObjectRef, *, trajectory: int = 0, first: int = 0, count: int = 2) -> NDArray[Any]:
+    async def frames(
+        self, dataset: ObjectRef, *, trajectory: int = 0, first: int = 0, count: int = 2, filled: bool = False
+    ) -> NDArray[Any]:
         """Frames of a dataset that a job made, shape (count, H, W) float32, the oldest first.
+
+        NaN where nothing was observed; with ``filled`` what training saw there instead, which was made up from around
+        or before: for `predict`, which needs every value.
 
         Raises:
             InvalidInput: it has no such trajectory or frames.
             MissingExtra: safetensors is not installed.
         """
-        try:
-            from safetensors import safe_open
-        except ImportError as error:
-            raise MissingExtra.of("safetensors", extra="model") from error
+        from nvp_agentkit.client.looking import frames_of
+
         if not isinstance(dataset, ObjectRef):
             raise InvalidInput(f"dataset={dataset!r}: {A_DATASET}")
         path = await self.artifacts.local_path(dataset)
-        with safe_open(path, framework="numpy") as file:
-            values = file.get_slice("values")
-            trajectories, frames = values.get_shape()[:2]
-            if not (0 <= trajectory < trajectories and 0 <= first < first + count <= frames):
-                raise InvalidInput(
-                    f"trajectory {trajectory}, frames {first} to {first + count}: "
-                    f"the dataset has {trajectories} trajectories of {frames} frames"
-                )
-            found: NDArray[Any] = values[trajectory, first : first + count]
-        return found
+        return frames_of(path, trajectory, first, count, filled=filled)
 
     async def recorded(self, *, timeout_s: float = 30.0) -> None:
         """Wait until every fact that exists now is in the graph (read your own writes).

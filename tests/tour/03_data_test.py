@@ -43,4 +43,9 @@ async def test_a_file_of_your_own_does_as_well(agent, tmp_path: Path) -> None:
         done = await (
             await nvp.import_file(tmp_path / "radar.npz", domain="rain", array="rain_mm_h", units="mm/h", budget_j=5)
         ).result()
+        frames = await nvp.frames(done.dataset)
+        filled = await nvp.frames(done.dataset, filled=True)
     assert (done.summary["units"], done.summary["masked_cells"]) == ("mm/h", 24 * 5 * 24)
+    np.testing.assert_array_equal(frames, rain[:2])  # NaN again
+    assert np.isfinite(filled).all()  # and what training sees there, for a forecast from these frames
+    np.testing.assert_array_equal(filled[:, 5:], rain[:2, 5:])

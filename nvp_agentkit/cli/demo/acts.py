@@ -14,10 +14,13 @@ from rich.padding import Padding
 from rich.table import Table
 
 from nvp_agentkit.arrayfile import file_and_array
+from nvp_agentkit.cli.atlas.looking import meta
 from nvp_agentkit.cli.demo.options import Options
 from nvp_agentkit.cli.inspect import short
+from nvp_agentkit.cli.picture import Origin, draw, origin_of
 from nvp_agentkit.cli.watching import joules_so_far, watch
 from nvp_agentkit.client import AgentClient, Forecast
+from nvp_agentkit.client.units import in_units
 from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import InvalidInput, NvpError
@@ -40,14 +43,23 @@ class Dataset:
     ref: ObjectRef
     units: str
     frames: int
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Frames that no member has seen: as they were observed, NaN elsewhere, and as they are asked about."""
+
+    observed: Frames
+    filled: Frames
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A forecast with what really came."""
+    """A forecast, the last frame before it, and what really came; NaN where nothing was observed."""
 
     forecast: Forecast
-    frames: Frames
+    last: Frames
     truth: Frames
 
 
@@ -88,13 +100,14 @@ async def data(nvp: AgentClient, options: Options, console: Console) -> Dataset:
     if ref is None:
         raise NvpError("the job ended without a dataset")
     console.print(
-        f"   {about['trajectories']} x {about['frames']} frames of {about['height']}x{about['width']} cells in "
-        f"{escape(str(about['units']))}, "
+        f"   {about['trajectories']} x {about['frames']} frames of {about['height']}x{about['width']} cells "
+        f"{escape(in_units(str(about['units'])))}, "
         f"{ref.bytes / 1e6:.1f} MB, {short(ref.digest)}, {joules(done.energy.mj)} {done.energy.method}"
     )
     if about["masked_cells"]:
         console.print(f"   {about['masked_cells']:,} cells have no value: a mask, left out of loss and score")
-    return Dataset(domain, ref, str(about["units"]), int(about["frames"]))
+    facts = (await meta(nvp.artifacts, ref))["provenance"]
+    return Dataset(domain, ref, str(about["units"]), int(about["frames"]), origin_of(facts))
 
 
 async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: Console) -> JobCompleted:
@@ -133,7 +146,7 @@ async def quorum(
     """Act four: a forecast that three processes must agree on, and its proof."""
     title(console, 4, "Ask for a forecast by quorum")
     frames = await held_out(nvp, dataset, trained, questions=1)
-    forecast = await ask(nvp, dataset, frames[:CONTEXT])
+    forecast = await ask(nvp, dataset, frames.filled[:CONTEXT])
     console.print(f"   {escape(str(forecast))}")
     certificate = forecast.certificate
     if certificate is None:
@@ -142,14 +155,19 @@ async def quorum(
     folder.mkdir(parents=True, exist_ok=True)
     path = certificate.save(folder / "certificate.json")
     console.print(f"   nvp verify {shown(path)}\n   [green]valid[/]: {certificate.verify().text}", soft_wrap=True)
-    return Shown(forecast, frames[:CONTEXT], frames[CONTEXT])
+    last, truth = frames.observed[CONTEXT - 1 : CONTEXT + 1]
+    return Shown(forecast, last, truth)
 
 
-async def held_out(nvp: AgentClient, dataset: Dataset, trained: JobCompleted, *, questions: int) -> Frames:
-    """Frames that no member has seen: as many windows, each with the frame that came after it (fewer at the end)."""
+async def held_out(nvp: AgentClient, dataset: Dataset, trained: JobCompleted, *, questions: int) -> HeldOut:
+    """As many windows, each with the frame that came after it (fewer at the end)."""
     trajectory, first = int(trained.summary["held_out_trajectory"]), int(trained.summary["held_out_frame"])
     count = min(CONTEXT + questions, dataset.frames - first)
-    return await nvp.frames(dataset.ref, trajectory=trajectory, first=first, count=count)
+    observed, filled = [
+        await nvp.frames(dataset.ref, trajectory=trajectory, first=first, count=count, filled=fill)
+        for fill in (False, True)
+    ]
+    return HeldOut(observed, filled)
 
 
 async def ask(nvp: AgentClient, dataset: Dataset, frames: Frames) -> Forecast:
@@ -162,7 +180,7 @@ async def ask(nvp: AgentClient, dataset: Dataset, frames: Frames) -> Forecast:
 async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Options, console: Console) -> None:
     """Act five: three requests that are told no, in words."""
     title(console, 5, "What is refused")
-    frames = await nvp.frames(dataset.ref, count=CONTEXT)
+    frames = await nvp.frames(dataset.ref, count=CONTEXT, filled=True)
     free_j = (await Ledger(redis).balance(nvp.account)).free_mj / 1000
     broken = frames.copy()
     broken[-1, 3, 4] = np.nan
@@ -194,11 +212,10 @@ async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Op
 
 def picture(dataset: Dataset, answer: Shown, options: Options) -> Path:
     """Now, what came, what was forecast, the error and the stated uncertainty, as one PNG; where it is."""
-    from nvp_agentkit.cli.picture import draw
-
+    there = np.isfinite(answer.last) & np.isfinite(answer.truth)
     path = options.settings.data_dir / "demo" / "forecast.png" if options.keep else Path.cwd() / "nvp-demo.png"
     title = f"{dataset.domain}, one frame ahead, certified by quorum"
-    draw(path, answer.frames[-1], answer.forecast, title=title, truth=answer.truth)
+    draw(path, answer.last, answer.forecast, title=title, truth=answer.truth, valid=there, origin=dataset.origin)
     return path
 
 

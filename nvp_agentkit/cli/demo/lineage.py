@@ -12,6 +12,7 @@ from rich.table import Table
 from nvp_agentkit.cli.demo.acts import Shown, indented, title
 from nvp_agentkit.cli.inspect import VERDICTS, short
 from nvp_agentkit.client import AgentClient
+from nvp_agentkit.client.units import with_units
 from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.lineage import queries
 from nvp_agentkit.lineage.answers import Decided, Joules
@@ -87,7 +88,7 @@ def _thing(thing: Thing) -> Row:
             return (
                 "  data",
                 short(thing.id),
-                f"{shape} {thing['domain'] or 'as brought'}, {thing['units'] or 'raw file'}",
+                with_units(f"{shape} {thing['domain'] or 'as brought'},", thing["units"] or "raw file").rstrip(","),
             )
         case "Config":
             return "  config", short(thing.id), f"seed {thing['seed']}"

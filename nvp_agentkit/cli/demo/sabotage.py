@@ -25,6 +25,7 @@ from nvp_agentkit.cli.demo.lineage import with_all_votes
 from nvp_agentkit.cli.inspect import VERDICTS
 from nvp_agentkit.client import AgentClient, Forecast
 from nvp_agentkit.client.job import Job
+from nvp_agentkit.client.units import with_units
 from nvp_agentkit.embedded.supervisor import Supervisor
 from nvp_agentkit.embedded.worker import WorkerSpec
 from nvp_agentkit.energy.accounts import joules
@@ -74,7 +75,7 @@ async def play(stage: Stage, dataset: Dataset, trained: JobCompleted, seed: int)
     """Act six. Returns the CPU-seconds of the compute child that was killed: no rusage will tell them."""
     title(stage.console, 6, TITLE)
     frames = await held_out(stage.nvp, dataset, trained, questions=QUESTIONS)
-    before = await _ask_all(stage.nvp, dataset, frames)
+    before = await _ask_all(stage.nvp, dataset, frames.filled)
     # Beside each other, for both take the time that a process needs to start.
     lying = asyncio.create_task(_replace(stage, HONEST, deployment.saboteur(LIAR, "scale", stage.settings)))
     try:
@@ -84,8 +85,8 @@ async def play(stage: Stage, dataset: Dataset, trained: JobCompleted, seed: int)
         lying.cancel()
         await asyncio.gather(lying, return_exceptions=True)
     stage.say(f"{SABOTEUR} in the place of {HONEST} scales its forecasts by 1.5 and signs that with the key of {VOTER}")
-    after = await _ask_all(stage.nvp, dataset, frames)
-    await _say_what_came_of_the_lie(stage, frames, before, after)
+    after = await _ask_all(stage.nvp, dataset, frames.filled)
+    await _say_what_came_of_the_lie(stage, frames.observed, before, after)
     await stage.running.replace(SABOTEUR, deployment.worker(HONEST, stage.settings))
     return unseen_cpu_s
 
@@ -205,7 +206,7 @@ def _say_errors(stage: Stage, cases: list[Case]) -> None:
     plain = _rms(np.mean(list(case.votes.values()), axis=0) - case.truth for case in cases)
     stage.say(
         f"RMS error: certified [bold]{after:.3g}[/] (before the lie {before:.3g}), "
-        f"a plain mean of the votes [bold]{plain:.3g}[/] {escape(rule.units)}"
+        f"a plain mean of the votes {with_units(f'[bold]{plain:.3g}[/]', escape(rule.units))}"
     )
 
 
