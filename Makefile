@@ -25,7 +25,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing into $(VENV) (about 1.3 GB, once) ..."
+	@echo "Installing into $(VENV) (about 1.3 GB, once; a minute or more without a word) ..."
 	@$(PIP) install -c constraints.txt pip
 	@$(PIP) install -c constraints.txt --build-constraint constraints.txt -e '.[all]'
 	@touch $@

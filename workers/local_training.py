@@ -7,6 +7,7 @@ becomes this program.
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 import sys
@@ -41,6 +42,7 @@ from .compute.operations.prices import BUSY, Prices
 from .compute.spending import Allowance, Spending
 
 UNBOUNDED_J = 1e9
+TOLD = 5  # lines on a simulation
 VARIANCE_WEIGHT = 0.1  # the document's loss alone would leave the forecast without a spread
 CRITERIA = {"Energy Fidelity > 0.90": 0.90, "RMSE < 0.1": 0.1, "Entropy Coherence > 0.85": 0.85}
 
@@ -111,8 +113,10 @@ def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
     domain, allowance = get_domain(options.domain), Allowance(spending)
     print(f"No --data given: making {options.trajectories} sequences of {options.frames} frames ({domain.description})")
 
-    def progress(done: int, _: int) -> None:
+    def progress(done: int, total: int) -> None:
         allowance.require(done, f"simulating {options.domain}")
+        if TOLD * done // total > TOLD * (done - 1) // total:
+            print(f"  step {done:,} of {total:,}, {spending.used_mj / 1000:.1f} J")
 
     sequences = domain.simulate(options.trajectories, options.frames, options.size, options.seed, progress)
     print(f"Made {len(sequences)} sequences for {spending.used_mj / 1000:.1f} J modelled")
@@ -132,9 +136,10 @@ def _trained(options: Options, parts: Split, spending: Spending, watts_per_core:
         seed=options.seed,
     )
     train, validation = prepare_training_data(parts.train), prepare_training_data(parts.validation)
-    print(f"Training data shape:\n  Energy: {train.energy.shape}\n  Gradients: {train.gradients.shape}\n", flush=True)
+    print(f"Training data shape:\n  Energy: {train.energy.shape}\n  Gradients: {train.gradients.shape}\n")
     allowance = OneNetworkAllowance(spending, Prices.of(parts, MemberConfig(network), watts_per_core=watts_per_core))
     trainer = Trainer(config, may_continue=allowance.may_continue)
+    print("Compiling: the first step takes longest")
     trainer.train(train, validation)
     return trainer, allowance.stopped_by or "epochs"
 
@@ -207,6 +212,8 @@ def _tell(document: dict[str, Any], found: Verdict, budget_j: float | None) -> N
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 refused or failed, 130 interrupted."""
     options = Options(**json.loads(arguments[0]))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # whoever follows a log sees each line when it is said
     try:
         with redirect_stdout(sys.stderr if options.as_json else sys.stdout):
             document = train(options, Settings.from_env().watts_per_core)

@@ -31,6 +31,7 @@ def test_it_trains_here_and_says_what_the_document_s_criteria_leave_out(tmp_path
     document = json.loads(done.stdout)
     said = done.stderr
     assert "making 3 sequences" in said
+    assert said.count(" J\n", 0, said.index("Made 3 sequences")) == 5  # a simulation is not silent
     assert "Energy: (1, 6, 16, 16)" in said
     assert "Gradients: (1, 6, 16, 16, 2)" in said
     assert "Epoch 2/2" in said
