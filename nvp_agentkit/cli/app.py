@@ -22,7 +22,10 @@ from nvp_agentkit.cli.options import FAILED, STATUSES, USAGE, say_json
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
 
-ARGUMENT = re.compile(r"`(budget_j|dt_s|dx_m|units|members)`|model='trivial', assurance='single'")
+ARGUMENT = re.compile(  # `budget_j`, budget_j=5.0, model='trivial'
+    r"`(?P<named>budget_j|dt_s|dx_m|units|members)`|\b(?P<given>budget_j|dt_s|dx_m)=(?=[\d-])"
+    r"|\b(?P<chosen>model|assurance)='(?P<word>\w+)'"
+)
 SINGLE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")
 HELP = """Forecasts of 2-D energy fields that agents can pay for, check and trace.
 
@@ -121,4 +124,7 @@ def _fail(code: str, detail: str, status: int, *, as_json: bool) -> NoReturn:
 
 def _option(argument: re.Match[str]) -> str:
     """What stands for an argument of the Python client here."""
-    return f"`--{argument[1].replace('_', '-')}`" if argument[1] else "--model trivial"
+    if argument["chosen"]:
+        return f"--{argument['chosen']} {argument['word']}"
+    name = (argument["named"] or argument["given"]).replace("_", "-")
+    return f"`--{name}`" if argument["named"] else f"--{name}="

@@ -45,13 +45,13 @@ async def under_way(redis: Redis) -> list[Job]:
     return found
 
 
-async def that_go_on(settings: Settings, account: str) -> str:
-    """What an interrupted command leaves to a stack that is not its own, in words."""
+async def that_go_on(settings: Settings, account: str | None = None) -> str:
+    """What a command that was interrupted leaves to a stack that is not its own, of ``account`` or of all, in words."""
     from nvp_agentkit.streams.connect import connect
 
     redis = await connect(settings)
     try:
-        jobs = [str(job) for job in await under_way(redis) if job.account == account]
+        jobs = [str(job) for job in await under_way(redis) if account in (None, job.account)]
     finally:
         await redis.aclose()
     return f"the stack goes on with {'; '.join(jobs)} (`nvp status`)" if jobs else "the stack goes on"

@@ -39,6 +39,20 @@ def data_dir(tmp_path: Path, compile_cache: Path) -> Iterator[Path]:
         time.sleep(0.05)
 
 
+def interrupted(*words: str) -> str:
+    """What a command says that is interrupted once its first job is under way."""
+    with subprocess.Popen(
+        [*NVP, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert any("simulating" in line for line in process.stdout)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stdout.read()
+        assert process.wait(timeout=GONE_S) == 130, said
+    return said
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_stack_from_up_to_its_keepers_death(nvp, data_dir: Path) -> None:
@@ -62,6 +76,7 @@ def test_a_stack_from_up_to_its_keepers_death(nvp, data_dir: Path) -> None:
         looked_at = {one["name"] for one in doctor.json["findings"]}
         assert {"stack", "streams clock", "graph", *deployment.WORKERS} <= looked_at
         assert "worker starts" in nvp("logs", "tally", "--data-dir", data_dir).out
+        assert "interrupted; the stack goes on with job " in interrupted("demo", "--data-dir", str(data_dir))
     finally:
         os.kill(keeper, signal.SIGKILL)
     until = time.monotonic() + GONE_S

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from nvp_agentkit.cli import deployment, extras, payer
+from nvp_agentkit.cli import deployment, extras, jobs, payer
 from nvp_agentkit.cli.options import INTERRUPTED
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.client import AgentClient
@@ -41,7 +41,12 @@ async def _in_order(work: Coroutine[Any, Any, T]) -> T:
 async def stack(settings: Settings, workers: Sequence[str] = ()) -> AsyncIterator[Settings]:
     """Settings that lead to a running stack; where there is none, one with ``workers`` is started, and ended after."""
     if await deployment.already_there(settings):
-        yield find(settings.model_copy(update={"account": None})).settings
+        there = find(settings.model_copy(update={"account": None})).settings
+        try:
+            yield there
+        except asyncio.CancelledError:
+            say(console(stderr=True), f"interrupted; {await jobs.that_go_on(there)}")
+            raise
         return
     extras.need_for_stack(settings)
     folder = settings.data_dir
