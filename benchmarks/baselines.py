@@ -1,4 +1,8 @@
-"""Trivial forecasters and coarse solvers on every simulator, with intervals and joules; advection against pySTEPS."""
+"""Trivial forecasters and coarse solvers on every simulator, with intervals and joules; advection against pySTEPS.
+
+``solver_*`` is given the whole hidden state, more than any forecaster sees; ``blind_solver_*`` energy alone, as they
+are (quick: in the first domain only).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,12 @@ import numpy as np
 from benchmarks.throwaway import environment
 from benchmarks.verdict import Figure
 from nvp_agentkit.domains import DOMAINS
+from nvp_agentkit.domains.blind import BlindSolver
 from nvp_agentkit.domains.coarse import coarse_forecasts
 from nvp_agentkit.domains.runs import Process
 from nvp_agentkit.energy.sensors import WATTS_PER_CORE
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.fields.forecasters import trivial_forecasters
+from nvp_agentkit.fields.forecasters import Forecaster, trivial_forecasters
 from nvp_agentkit.fields.metrics import h1, vrmse, vrmse_terms
 from nvp_agentkit.fields.scoreboard import Row, scoreboard
 from nvp_agentkit.fields.scores import Interval, bootstrap_by_trajectory
@@ -28,6 +33,7 @@ from nvp_agentkit.fields.sequence import Floats, SequenceSet
 SHAPE, QUICK_SHAPE = (12, 15, 64), (4, 6, 32)
 TRAIN = 2 / 3
 FACTORS = (2, 4)
+BLIND_FACTOR = 2
 TIMED = 10  # frames
 LARGEST_RATIO = 1.1
 PYSTEPS_S = 600
@@ -56,9 +62,12 @@ def measure(*, quick: bool) -> dict[str, Figure]:
             data = domain.simulate(trajectories, frames, size, seed=1)
             cut = round(TRAIN * trajectories)
             train, test = data.select(trajectories=slice(0, cut)), data.select(trajectories=slice(cut, None))
-            rows = scoreboard(trivial_forecasters(train), test, time.process_time)
-            print(f"\n{name}, {size}x{size}, {trajectories - cut} held-out trajectories of {frames} frames")
             process = domain.process(size, 1, None)
+            forecasters: list[Forecaster] = [*trivial_forecasters(train)]
+            if not quick or not figures:
+                forecasters.append(BlindSolver.taught(process, BLIND_FACTOR, cut, frames))
+            rows = scoreboard(forecasters, test, time.process_time)
+            print(f"\n{name}, {size}x{size}, {trajectories - cut} held-out trajectories of {frames} frames")
             solvers = [solved for factor in FACTORS if (solved := _solver(process, factor, cut, test)) is not None]
             print("\n".join(_lines(rows, solvers)))
             scored: list[Row | Solved] = [*rows, *solvers]
@@ -66,7 +75,7 @@ def measure(*, quick: bool) -> dict[str, Figure]:
             if python is not None:
                 theirs = _told_by_pysteps(python, test, Path(folder))
                 ours = next(row.vrmse.value for row in rows if row.name == "advection")
-                print(f"  pySTEPS (LK)          {theirs:.4f}")
+                print(f"  pySTEPS (LK)           {theirs:.4f}")
                 figures[f"{name}/vs_pysteps"] = Figure(ours / theirs, "ratio", floor=LARGEST_RATIO)
     print()
     return figures
@@ -106,13 +115,13 @@ def _cpu_s(process: Process, factor: int) -> float:
 
 
 def _lines(rows: tuple[Row, ...], solvers: list[Solved]) -> Iterator[str]:
-    yield f"  {'':<21}  VRMSE   95% by trajectory     H1  J modelled  cover 90%"
+    yield f"  {'':<22}  VRMSE   95% by trajectory     H1  J modelled  cover 90%"
     everyone: list[Row | Solved] = [*rows, *solvers]
     for one in everyone:
         error, joules = one.vrmse, one.cpu_s * WATTS_PER_CORE
         covers = f"{100 * one.coverage_90:9.0f}%" if isinstance(one, Row) else ""
         sure = f"{error.value:6.4f}   {error.low:6.4f} to {error.high:6.4f}"
-        yield f"  {one.name:<21} {sure} {one.h1:6.4f} {joules:11.4f} {covers}"
+        yield f"  {one.name:<22} {sure} {one.h1:6.4f} {joules:11.4f} {covers}"
 
 
 def _told_by_pysteps(python: Path, test: SequenceSet, folder: Path) -> float:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
-import numpy as np
-import numpy.typing as npt
+import jax.numpy as jnp
 
 from nvp_agentkit.domains.stepping import State
 from nvp_agentkit.errors import InvalidInput
@@ -22,19 +20,18 @@ def regrid(states: State, size: int) -> State:
     return states if old == size else jax.tree.map(lambda leaf: _to(leaf, size) if _is_map(leaf) else leaf, states)
 
 
-def _is_map(leaf: npt.NDArray[Any]) -> bool:
+def _is_map(leaf: jax.Array) -> bool:
     return leaf.ndim > 2 and leaf.shape[-2] == leaf.shape[-1]
 
 
-def _to(maps: npt.ArrayLike, size: int) -> npt.NDArray[Any]:
-    given = np.asarray(maps)
-    old = given.shape[-1]
+def _to(maps: jax.Array, size: int) -> jax.Array:
+    old = maps.shape[-1]
     if old < size:
-        return np.asarray(jax.image.resize(given, (*given.shape[:-2], size, size), "linear"))
+        between: jax.Array = jax.image.resize(maps, (*maps.shape[:-2], size, size), "linear")
+        return between
     factor = old // size
-    blocks = given.reshape(*given.shape[:-2], size, factor, size, factor)
-    means: npt.NDArray[Any] = blocks.mean((-3, -1))
-    return means
+    blocks = jnp.asarray(maps).reshape(*maps.shape[:-2], size, factor, size, factor)
+    return jnp.mean(blocks, (-3, -1))
 
 
 def check_finite(greatest: float) -> None:

@@ -30,14 +30,19 @@ def coarse_forecasts(process: Process, factor: int, trajectories: int, frames: i
     Raises:
         InvalidInput: the grid has no such cells, or they cannot carry the equation; names the limit.
     """
-    size = process.solver.size
-    if frames < 2 or size % (2 * factor) or size // factor < 16:
-        raise InvalidInput(
-            f"{frames} frames, cells {factor} times as wide as those of size {size}: give at least 2 frames and a size "
-            f"that {2 * factor} divides, {16 * factor} or more"
-        )
+    check_factor(process, factor, frames, least=2)
     truth, forecasts = zip(*_pairs(process, factor, trajectories, frames), strict=True)
     return Told(np.stack(truth[1:], 1), np.stack(forecasts[:-1], 1))
+
+
+def check_factor(process: Process, factor: int, frames: int, least: int) -> None:
+    """Refuse what makes no coarser grid, or fewer than the ``least`` frames that are needed."""
+    size = process.solver.size
+    if frames < least or size % (2 * factor) or size // factor < 16:
+        raise InvalidInput(
+            f"{frames} frames, cells {factor} times as wide as those of size {size}: give at least {least} frames and "
+            f"a size that {2 * factor} divides, {16 * factor} or more"
+        )
 
 
 def _pairs(process: Process, factor: int, trajectories: int, frames: int) -> Iterator[tuple[Floats, Floats]]:

@@ -141,6 +141,7 @@ def solver(size: int, furnace: Furnace) -> Solver:
         observe=observe,
         check=cells.check_finite,
         receive=partial(cells.regrid, size=size),
+        shown=lambda plates, maps: plates._replace(heat=cells.regrid(maps, size)),
     )
 
 

@@ -106,6 +106,7 @@ def solver(size: int, reaction: Reaction) -> Solver:
         observe=observe,
         check=partial(_check_alive, reaction),
         receive=partial(cells.regrid, size=size),
+        shown=lambda states, maps: jnp.asarray(states).at[:, 1].set(cells.regrid(maps, size)),
     )
 
 

@@ -27,6 +27,8 @@ class Solver(NamedTuple):
         observe: states -> maps of E (N, size, size), and the one number that `check` judges.
         check: refuses what the time step cannot carry, NaN included.
         receive: states of another grid -> the same on this one.
+        shown: (states, maps of E on any grid) -> the states with what E tells outright put in; where it does so of
+            nothing, as they were.
     """
 
     size: int
@@ -34,6 +36,7 @@ class Solver(NamedTuple):
     observe: Callable[[State], tuple[jax.Array, jax.Array]]
     check: Callable[[float], None]
     receive: Callable[[State], State]
+    shown: Callable[[State, jax.Array], State] = lambda states, maps: states
 
 
 class Process(NamedTuple):

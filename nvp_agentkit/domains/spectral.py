@@ -71,18 +71,17 @@ def slopes(at: Modes, spectra: jax.Array) -> tuple[jax.Array, jax.Array]:
     return along[0], along[1]
 
 
-def regrid(spectra: npt.ArrayLike, size: int) -> Spectra:
+def regrid(spectra: npt.ArrayLike, size: int) -> jax.Array:
     """The same fields on another grid, without what that grid dealiases."""
-    given = np.asarray(spectra, np.complex64)
+    given = jnp.asarray(spectra, jnp.complex64)
     old = given.shape[-2]
     if old == size:
         return given
-    other = np.zeros((*given.shape[:-2], size, size // 2 + 1), np.complex64)
     kept = math.ceil(min(old, size) / 3)  # 0 to kept - 1, and back to 1 - kept
-    other[..., :kept, :kept] = given[..., :kept, :kept]
-    other[..., 1 - kept :, :kept] = given[..., 1 - kept :, :kept]
-    other *= np.float32((size / old) ** 2)
-    return other
+    low, high = given[..., :kept, :kept], given[..., 1 - kept :, :kept]
+    other = jnp.zeros((*given.shape[:-2], size, size // 2 + 1), jnp.complex64)
+    other = other.at[..., :kept, :kept].set(low).at[..., 1 - kept :, :kept].set(high)
+    return other * np.float32((size / old) ** 2)
 
 
 def random_band(size: int, low: float, high: float, seed: list[int]) -> Spectra:

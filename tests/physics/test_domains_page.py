@@ -10,11 +10,13 @@ import pytest
 
 from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.errors import InvalidInput
+from nvp_agentkit.fields.baselines import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "domains.md").read_text()
-DECLARED, VARIANTS, MEASURED, *_ = (part for part in PAGE.split("\n\n") if part.startswith("|"))
+DECLARED, VARIANTS, MEASURED, BLIND, *_ = (part for part in PAGE.split("\n\n") if part.startswith("|"))
 FIGURES = json.loads((ROOT / "benchmarks" / "results" / "simulators.json").read_text())["figures"]
+BASELINES = json.loads((ROOT / "benchmarks" / "results" / "baselines.json").read_text())["figures"]
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -57,6 +59,17 @@ def test_what_is_measured_is_what_the_benchmark_printed() -> None:
         assert {key: float(one) for key, one in said.items()} == {
             key: FIGURES[f"{name}.{key}"]["value"] for key in said
         }
+
+
+def test_what_the_state_is_worth_is_what_the_benchmark_printed() -> None:
+    assert set(rows(BLIND)) == set(DOMAINS)
+    for name, (_, persistence, best, given, alone) in rows(BLIND).items():
+        value, trivial = best.split()
+        said = {"persistence": persistence, trivial: value, "solver_2x_wider": given, "blind_solver_2x_wider": alone}
+        assert {key: float(one) for key, one in said.items()} == {
+            key: round(BASELINES[f"{name}/{key}"]["value"], 3) for key in said
+        }
+        assert trivial == min(NAMES, key=lambda forecaster: BASELINES[f"{name}/{forecaster}"]["value"])
 
 
 def test_the_cost_of_the_reference_task_is_what_the_benchmark_printed() -> None:
