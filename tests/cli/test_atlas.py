@@ -159,8 +159,13 @@ def test_a_broken_file_is_one_sentence(atlas, tmp_path: Path, data: bytes) -> No
     assert "\n" not in refused.json["detail"]
 
 
-def test_help_names_what_the_simulators_know() -> None:
+def test_help_names_what_the_simulators_know_and_another_domain_is_refused_before_a_stack_is_started(
+    nvp, tmp_path: Path
+) -> None:
     assert tuple(DOMAINS) == SIMULATED
+    refused = nvp("atlas", "make", "heat", "--data-dir", tmp_path / "nvp")
+    assert "no simulator for domain 'heat'; known: plasma_physics," in " ".join(refused.err.split())
+    assert not (tmp_path / "nvp").exists()
 
 
 def test_shards_of_two_seeds_have_no_seed_in_common() -> None:

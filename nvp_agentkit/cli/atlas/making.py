@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from nvp_agentkit import __version__
 from nvp_agentkit.arrayfile import existing
 from nvp_agentkit.cli.atlas.session import Order
+from nvp_agentkit.cli.options import SIMULATED
 from nvp_agentkit.cli.screen import console, progress_bar
 from nvp_agentkit.cli.watching import joules_so_far, watch
 from nvp_agentkit.client.limits import said
 from nvp_agentkit.energy.accounts import joules
-from nvp_agentkit.errors import NvpError
+from nvp_agentkit.errors import NvpError, UnknownDomain
 from nvp_agentkit.lineage import catalogue
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.lineage.nodes import asked
@@ -52,7 +53,13 @@ async def bring_in(order: Order, asked_for: str, domain: str, **meaning: Any) ->
 def shards(
     domain: str, trajectories: int, frames: int, size: int, seed: int, variant: str | None = None
 ) -> list[SimulateSpec]:
-    """The jobs that make so many trajectories, each with a seed of its own that follows from ``seed``."""
+    """The jobs that make so many trajectories, each with a seed of its own that follows from ``seed``.
+
+    Raises:
+        UnknownDomain: no simulator of that name; said before anything starts.
+    """
+    if domain not in SIMULATED:
+        raise UnknownDomain(f"no simulator for domain {domain!r}; known: {', '.join(SIMULATED)}")
     starts = range(0, trajectories, SHARD)
     return [
         said(
