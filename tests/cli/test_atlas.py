@@ -12,12 +12,14 @@ import pytest
 from PIL import Image
 
 from nvp_agentkit.cli import deployment
-from nvp_agentkit.cli.atlas import making, session
+from nvp_agentkit.cli.atlas import evaluating, making, plotting, session
 from nvp_agentkit.cli.options import SIMULATED
 from nvp_agentkit.domains import DOMAINS, get_domain
 from nvp_agentkit.domains.reference import reference
 from nvp_agentkit.embedded import lock
-from nvp_agentkit.messages import ObjectRef
+from nvp_agentkit.lineage.catalogue import Entry
+from nvp_agentkit.lineage.walk import Thing
+from nvp_agentkit.messages import ForecasterScore, JobCompleted, ObjectRef
 from nvp_agentkit.reference_task import PARTS
 from nvp_agentkit.settings import Settings
 
@@ -166,6 +168,27 @@ def test_help_names_what_the_simulators_know_and_another_domain_is_refused_befor
     refused = nvp("atlas", "make", "heat", "--data-dir", tmp_path / "nvp")
     assert "no simulator for domain 'heat'; known: plasma_physics," in " ".join(refused.err.split())
     assert not (tmp_path / "nvp").exists()
+
+
+def test_rounding_is_not_drawn_as_if_something_happened() -> None:
+    noise = np.float32(7.98) + np.float32(4e-7) * np.arange(3, dtype=np.float32)[None]
+    low, high = plotting.span(noise)
+    assert (low + high) / 2 == pytest.approx(7.98)
+    assert high - low == pytest.approx(0.00798, rel=0.01)
+    assert plotting.span(np.zeros((1, 3), np.float32)) == (-0.5, 0.5)
+    low, high = plotting.span(np.array([[-10, 10]], np.float32))
+    assert low < -10 < 10 < high < 12
+
+
+@pytest.mark.parametrize(("best", "said"), [(0.2, "the next, b, is 50.0% behind"), (0.0, "the next, b, is at 0.3000")])
+def test_the_second_best_is_said_to_be_behind_the_best_even_where_that_is_perfect(best: float, said: str) -> None:
+    about = {"held_out_by": "trajectory", "held_out_trajectories": 3, "held_out_frames": 9, "interval_by": "trajectory"}
+    figures = {"h1": 0.1, "budget_error": 0.0, "coverage_90": 0.9, "spread_skill": 1.0, "cpu_s": 0.1}
+    scores = tuple(ForecasterScore(name=name, vrmse=vrmse, **figures) for name, vrmse in (("a", best), ("b", 0.3)))
+    done = JobCompleted.model_construct(scores=scores, summary=about)
+    dataset = Thing("DatasetVersion", "dataset:x", {})
+    told = evaluating.Evaluation(Entry(dataset, Thing("Run", "run:x", {}), 0, None), done, {}, "lower")
+    assert said in told.facts()[0]
 
 
 def test_shards_of_two_seeds_have_no_seed_in_common() -> None:
