@@ -39,6 +39,7 @@ DPI = 110
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 10.5, "axes.formatter.limits": (-2, 4), "axes.formatter.use_mathtext": True,
 }  # fmt: skip
+NOTHING = "no cell was observed in all of these frames"
 NO_VALUE, QUIET = "0.82", "0.35"  # greys
 EXTEND = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
 TYPESET = {"n0 Te (rho_s/L_n)^2": r"$n_0 T_e\,(\rho_s/L_n)^2$"}
@@ -88,14 +89,15 @@ def draw(
     from matplotlib import pyplot as plt
 
     there = np.ones(last.shape, bool) if valid is None else valid
-    panels = _panels(last, forecast, truth, there)
+    compared = there if there.any() else ~there  # scales need a cell; the maps stay grey
+    panels = _panels(last, forecast, truth, compared)
     with plt.rc_context(STYLE):
         figure, axes = _canvas(plt, len(panels), last.shape)
         for axis, panel in zip(axes, panels, strict=False):
             _show(figure, axis, panel, there, forecast.units, origin)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        _head(figure, title, _facts(forecast, truth, last, there))
+        _head(figure, title, _facts(forecast, truth, last, there) if there.any() else NOTHING)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=DPI)
         plt.close(figure)
@@ -185,7 +187,7 @@ def _show(
     axis.set_xticks([])
     axis.set_yticks([])
     inside = panel.field[there]
-    extend = EXTEND[bool(inside.min() < panel.least), bool(inside.max() > panel.most)]
+    extend = EXTEND[bool((inside < panel.least).any()), bool((inside > panel.most).any())]
     width, height = _map_size(there.shape)
     bar = figure.colorbar(
         image, ax=axis, location="bottom", extend=extend, extendfrac=0.1 / width,

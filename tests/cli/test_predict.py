@@ -266,8 +266,9 @@ def test_a_wide_field_is_drawn_in_two_columns_and_a_number_is_no_map(forecast: F
 def test_cells_without_a_value_are_grey(forecast: Forecast, tmp_path: Path) -> None:
     valid = np.ones((32, 32), bool)
     assert GREY not in colours(drawn(tmp_path, forecast, (32, 32), valid=valid))
-    valid[:16] = False
-    assert GREY in colours(drawn(tmp_path, forecast, (32, 32), valid=valid))
+    for half in (slice(0, 16), slice(16, 32)):  # in the end no cell is left to compare
+        valid[half] = False
+        assert GREY in colours(drawn(tmp_path, forecast, (32, 32), valid=valid))
 
 
 def colours(path: Path, least: int = 1000) -> set[tuple[int, ...]]:

@@ -56,11 +56,12 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Shown:
-    """A forecast, the last frame before it, and what really came; NaN where nothing was observed."""
+    """A forecast, the last frame before it, what really came, and where both were observed."""
 
     forecast: Forecast
     last: Frames
     truth: Frames
+    there: NDArray[np.bool_]
 
 
 def title(console: Console, number: int, text: str) -> None:
@@ -155,8 +156,9 @@ async def quorum(
     folder.mkdir(parents=True, exist_ok=True)
     path = certificate.save(folder / "certificate.json")
     console.print(f"   nvp verify {shown(path)}\n   [green]valid[/]: {certificate.verify().text}", soft_wrap=True)
-    last, truth = frames.observed[CONTEXT - 1 : CONTEXT + 1]
-    return Shown(forecast, last, truth)
+    compared = slice(CONTEXT - 1, CONTEXT + 1)
+    last, truth = frames.filled[compared]
+    return Shown(forecast, last, truth, np.logical_and(*np.isfinite(frames.observed[compared])))
 
 
 async def held_out(nvp: AgentClient, dataset: Dataset, trained: JobCompleted, *, questions: int) -> HeldOut:
@@ -212,10 +214,11 @@ async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Op
 
 def picture(dataset: Dataset, answer: Shown, options: Options) -> Path:
     """Now, what came, what was forecast, the error and the stated uncertainty, as one PNG; where it is."""
-    there = np.isfinite(answer.last) & np.isfinite(answer.truth)
     path = options.settings.data_dir / "demo" / "forecast.png" if options.keep else Path.cwd() / "nvp-demo.png"
     title = f"{dataset.domain}, one frame ahead, certified by quorum"
-    draw(path, answer.last, answer.forecast, title=title, truth=answer.truth, valid=there, origin=dataset.origin)
+    draw(
+        path, answer.last, answer.forecast, title=title, truth=answer.truth, valid=answer.there, origin=dataset.origin
+    )
     return path
 
 
