@@ -55,8 +55,8 @@ class Glance:
         from matplotlib import pyplot as plt
 
         chosen = [round(at) for at in np.linspace(0, len(self.frames) - 1, min(STRIP, len(self.frames)))]
-        colours = scale(self.frames[self.there])
-        norm, units = norm_of(*colours), self.meta["units"]
+        colours, units = self._scale(), self.meta["units"]
+        norm = norm_of(*colours)
         with plt.rc_context(STYLE):
             figure = plt.figure(figsize=(2.2 * STRIP, 5.6), layout="constrained")
             parts: Any = figure.subfigures(2, 1)
@@ -83,6 +83,9 @@ class Glance:
         trajectories = self.entry.dataset["shape"][0]
         return f"{self.entry.domain.replace('_', ' ')}: trajectory {self.trajectory} of {trajectories}"
 
+    def _scale(self) -> tuple[float, float, bool]:
+        return scale(self.frames[self.there] if self.there.any() else self.frames)
+
     def _curves(self, places: Sequence[Axes], units: str) -> None:
         spectrum, total, entropy = places
         waves, variance = self.series["spectrum"]
@@ -103,7 +106,7 @@ class Glance:
         from matplotlib import colormaps
         from PIL import Image
 
-        norm = norm_of(*scale(self.frames[self.there]))
+        norm = norm_of(*self._scale())
         shorter, longer = sorted(self.frames.shape[1:])
         times = max(1, min(-(-FILM_PX // shorter), LONGEST_PX // longer))
         down = -1 if origin_of(self.meta["provenance"]) == "lower" else 1
