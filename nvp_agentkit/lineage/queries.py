@@ -25,7 +25,8 @@ async def called(graph: Graph, beginning: str) -> str:
     """
     label, (kind, _, digits) = label_of(beginning), beginning.rpartition(":")
     rows = await graph.rows(
-        f"MATCH (x:{label}) WHERE x.id STARTS WITH $plain OR x.id STARTS WITH $digest RETURN x.id AS id LIMIT 3",
+        f"MATCH (x:{label}) WHERE x.id STARTS WITH $plain OR x.id STARTS WITH $digest "
+        "RETURN x.id AS id ORDER BY id LIMIT 3",
         plain=beginning, digest=f"{kind}:sha256:{digits}")
     found = {row["id"] for row in rows}
     if beginning in found:

@@ -26,6 +26,7 @@ def asked(history: Any) -> dict[str, tuple[str, ...]]:
         "account_statement": (history.account,),
         "ancestry": (first,),
         "best_model": ("plasma_physics",),
+        "called": (first.replace("sha256:", "")[:18],),
         "decision": (history.request_id,),
         "descendants": (history.data.id,),
         "joules_of": (last,),
