@@ -35,6 +35,7 @@ KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", 
 
 # Half the time to compile, slower code: tests compile more than they compute.
 QUICKLY_COMPILED = "--xla_backend_optimization_level=0"
+COMPILED = Path(__file__).parents[1] / ".cache" / "xla"  # what another of the processes, or an earlier run, has compiled
 
 
 def _compile_quickly() -> None:
@@ -42,6 +43,9 @@ def _compile_quickly() -> None:
     os.environ["XLA_FLAGS"] = QUICKLY_COMPILED
     jax.devices()  # reads it, once
     del os.environ["XLA_FLAGS"]
+    jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 if "XLA_FLAGS" not in os.environ:
