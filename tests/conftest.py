@@ -35,7 +35,7 @@ KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", 
 
 # Half the time to compile, slower code: tests compile more than they compute.
 QUICKLY_COMPILED = "--xla_backend_optimization_level=0"
-COMPILED = Path(__file__).parents[1] / ".cache" / "xla"  # what another of the processes, or an earlier run, has compiled
+COMPILED = Path(__file__).parents[1] / ".cache" / "xla"  # by another process, or an earlier run
 
 
 def _compile_quickly() -> None:
