@@ -79,4 +79,4 @@ stores-table: $(VENV)/.dev
 check: lint types contracts test
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache/xla

@@ -30,13 +30,14 @@ DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
 LATEST = "in a layout of HDF5 1.10 and later; write it again with h5repack --low=0 --high=1, or libver='earliest'"
 ELSEWHERE = "its values are in other files, or never written; copy them into this one"
 BROKEN = "broken; copy the file again"
-UNREADABLE: dict[type[Exception], str] = {  # what pyfive means by it
+NO_LAYOUT = f"linked to another file, or {LATEST}"
+# What pyfive means by raising exactly these; by their kin, and by errors of numbers and places, that a file is broken.
+UNREADABLE: dict[type[Exception], str] = {
     RuntimeError: LATEST,
     NotImplementedError: "of a kind that is not read; write it again as plain numbers",
-    AssertionError: f"linked to another file, or {LATEST}",
-    ArithmeticError: BROKEN,
-    LookupError: BROKEN,
+    AssertionError: NO_LAYOUT,
 }
+RAISED: tuple[type[Exception], ...] = (*UNREADABLE, ArithmeticError, LookupError)
 
 
 class _Stream(io.BufferedReader):
@@ -59,7 +60,7 @@ def hdf5(path: Path, files: ExitStack) -> Catalogue:
             raise InvalidFile(f"{path.name}: {file.userblock_size} bytes before the HDF5 part, limit 0; cut them off")
         walk.through(file, 0)
     except AssertionError as error:
-        raise InvalidFile(f"{path.name}: a group in it is {UNREADABLE[AssertionError]}") from error
+        raise InvalidFile(f"{path.name}: a group in it is {NO_LAYOUT}") from error
     return walk.catalogue()
 
 
@@ -99,7 +100,7 @@ class _Walk:
                     if not (isinstance(about, bytes) and about.startswith(NO_VARIABLE)):
                         self.found.variables[full] = _variable(full, child, self.stream, self.size)
                         self.scales[full] = _scales(child)
-            except tuple(UNREADABLE) as error:
+            except RAISED as error:
                 self.found.unreadable[full] = UNREADABLE.get(type(error), BROKEN)
                 continue
             if isinstance(child, Group):

@@ -145,11 +145,11 @@ def _at_stack(settings: Settings, work: Callable[[Redis, Settings], Awaitable[T]
     """Run ``work`` with the owner's own connection to the running stack."""
     from redis.exceptions import ResponseError
 
-    from nvp_agentkit.client.place import find
+    from nvp_agentkit.client.place import find_as_owner
     from nvp_agentkit.errors import StoreUnavailable
     from nvp_agentkit.streams.connect import connect, store_errors
 
-    place = find(settings.model_copy(update={"account": None}))
+    place = find_as_owner(settings)
 
     async def run() -> T:
         redis = await connect(place.settings)

@@ -80,12 +80,12 @@ def lineage(
 
     [dim]Example:[/dim] nvp lineage model:0c92052e473d
     """
-    from nvp_agentkit.client.place import find
+    from nvp_agentkit.client.place import find_as_owner
     from nvp_agentkit.errors import UnknownName
     from nvp_agentkit.lineage import queries
     from nvp_agentkit.lineage.graph import Graph
 
-    place = find(deployment.settings_for(data_dir).model_copy(update={"account": None}))
+    place = find_as_owner(deployment.settings_for(data_dir))
 
     async def ask() -> Any:
         async with Graph.connect(place.settings) as graph:

@@ -69,6 +69,11 @@ def find(settings: Settings, account: str | None = None) -> Place:
     return Place(settings, account, root_key)
 
 
+def find_as_owner(settings: Settings) -> Place:
+    """`find`, with the stack's own login and no account's."""
+    return find(settings.model_copy(update={"account": None}))
+
+
 def _login(settings: Settings, account: str) -> Login | None:
     if settings.account_password is not None:
         return Login(account=account, password=settings.account_password)

@@ -27,6 +27,20 @@ def test_an_untrained_network_is_persistence():
     np.testing.assert_array_equal(mean[..., 0], frames[..., -1])
 
 
+@pytest.mark.parametrize(("layer", "makes"), [("heads", 0), ("doubt_heads", 1)])
+def test_each_head_makes_its_own_output_in_every_cell(layer: str, makes: int):
+    variables, frames = scrambled(SMALL).variables, np.random.default_rng(0).random((1, 16, 16, 2), np.float32)
+    moved = jax.tree.map(lambda weights: weights + np.float32(0.3), variables["params"][layer])
+    both = zip(
+        forward(SMALL)(variables, frames),
+        forward(SMALL)({"params": variables["params"] | {layer: moved}}, frames),
+        strict=True,
+    )
+    changed = [np.asarray(before != after).mean() for before, after in both]
+    assert changed[makes] == 1
+    assert changed[1 - makes] == 0
+
+
 def test_one_frame_given_is_that_frame_repeated():
     frame = np.random.default_rng(0).random((1, 16, 16, 1), np.float32)
     variables = scrambled(SMALL).variables

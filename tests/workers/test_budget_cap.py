@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -19,9 +20,9 @@ from nvp_agentkit.workers.compute.front import LOOK_EVERY_S, ComputeChild
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked through /proc")
 
 # No allowance reaches the child, so nothing but the front can stop it.
-MANY = {"trajectories": 64, "frames": 4000, "size": 32, "seed": 0}
-ENDLESS = {"domain": "plasma_physics", "variant": None, **MANY, "granted_mj": 10**9}
+ENDLESS = {"domain": "plasma_physics", "trajectories": 64, "frames": 4000, "size": 32, "seed": 0, "granted_mj": 10**9}
 
+SPINS_A_SECOND = "import time\nwhile time.process_time() < 1: pass"
 SPINS = [sys.executable, "-c", "while True: pass"]
 
 
@@ -30,6 +31,9 @@ async def test_work_that_costs_too_much_is_ended_and_says_what_it_cost(
 ) -> None:
     costs: list[Cost] = []
     params = {**ENDLESS, "out": str(settings.data_dir / "never"), "watts_per_core": 4.0}
+    await shared_child.start()
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", SPINS_A_SECOND)  # none of the call's
+    assert await other.wait() == 0
     with pytest.raises(BudgetExhausted, match="raise `budget_j`"):
         await shared_child.call("simulate", params, on_cost=costs.append, too_much=lambda so_far: so_far.cpu_s > 1.0)
     (cost,) = costs

@@ -23,7 +23,7 @@ from nvp_agentkit.workers.compute.arena import Arena
 from nvp_agentkit.workers.compute.cost import Cost
 from nvp_agentkit.workers.compute.front import ComputeChild
 
-QUICK = {"domain": "plasma_physics", "trajectories": 1, "frames": 4, "size": 16, "seed": 0, "variant": None}
+QUICK = {"domain": "plasma_physics", "trajectories": 1, "frames": 4, "size": 16, "seed": 0}
 ENDLESS = {**QUICK, "trajectories": 8, "frames": 4000, "size": 64}  # many minutes
 JOULES = {"granted_mj": 10_000_000, "watts_per_core": 4.0}
 

@@ -14,7 +14,7 @@ from nvp_agentkit.cli import deployment, extras, jobs, payer
 from nvp_agentkit.cli.options import INTERRUPTED
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.client import AgentClient
-from nvp_agentkit.client.place import find
+from nvp_agentkit.client.place import find_as_owner
 from nvp_agentkit.embedded.supervisor import ends_on_signal
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.messages.checks import millijoules
@@ -41,7 +41,7 @@ async def _in_order(work: Coroutine[Any, Any, T]) -> T:
 async def stack(settings: Settings, workers: Sequence[str] = ()) -> AsyncIterator[Settings]:
     """Settings that lead to a running stack; where there is none, one with ``workers`` is started, and ended after."""
     if await deployment.already_there(settings):
-        there = find(settings.model_copy(update={"account": None})).settings
+        there = find_as_owner(settings).settings
         try:
             yield there
         except asyncio.CancelledError:

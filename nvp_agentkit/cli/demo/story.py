@@ -20,7 +20,7 @@ from nvp_agentkit.cli.demo import acts, lineage, sabotage
 from nvp_agentkit.cli.demo.options import Options
 from nvp_agentkit.cli.screen import Board
 from nvp_agentkit.client import AgentClient, Forecast
-from nvp_agentkit.client.place import find
+from nvp_agentkit.client.place import find_as_owner
 from nvp_agentkit.embedded.supervisor import Supervisor, ends_on_signal
 from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.ledger import Ledger
@@ -73,7 +73,9 @@ async def tell(options: Options, console: Console) -> Played | None:
             played = await _play(options, settings, running, console)
             _closing(console, options, own=own)
     if interrupted():
-        left = "everything it started has ended" if own else await jobs.that_go_on(_there(options), ACCOUNT)
+        left = "everything it started has ended"
+        if not own:
+            left = await jobs.that_go_on(find_as_owner(options.settings).settings, ACCOUNT)
         console.print(f"\ninterrupted; {left}", soft_wrap=True)
         return None
     seconds, charged = time.monotonic() - began, joules(played.charged_mj)
@@ -119,7 +121,7 @@ async def _stack(options: Options, console: Console, there: str) -> AsyncIterato
     if there:
         acts.title(console, 1, "A stack that runs already")
         console.print(f"   using {there}", soft_wrap=True)
-        yield _there(options), None
+        yield find_as_owner(options.settings).settings, None
         return
     acts.title(console, 1, "A stack of real stores and separate processes, on 127.0.0.1")
     board = Board(console)
@@ -136,11 +138,6 @@ async def _stack(options: Options, console: Console, there: str) -> AsyncIterato
         yield settings, running
     finally:
         await running.stop()
-
-
-def _there(options: Options) -> Settings:
-    """Settings that lead to the stack that runs already."""
-    return find(options.settings.model_copy(update={"account": None})).settings
 
 
 def _closing(console: Console, options: Options, *, own: bool) -> None:

@@ -96,7 +96,7 @@ def made(call: Call, missing: int) -> tuple[dict[str, Any], Arrays]:
     sequences = open_sequences(Path(call.params["out"]))
     meta, shape = sequences.meta, sequences.values.shape
     sides = dict(zip(("trajectories", "frames", "height", "width"), shape, strict=True))
-    more = {name: value for name, value in meta.provenance.items() if name == "variant"}
+    more = {"variant": meta.provenance["variant"]} if "variant" in meta.provenance else {}
     if sequences.channels:
         more["channels"] = ", ".join(sorted(sequences.channels))
     allowance = Allowance(call.spending, stop=call.stop_reason)
