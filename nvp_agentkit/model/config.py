@@ -37,7 +37,7 @@ class NVPConfig:
         masked: frames have cells without a value; one channel a frame says where values are.
         use_residual: blocks add their input to what they compute.
         norm: what blocks normalise by; ``batch`` keeps running averages, the collection ``batch_stats``, beside the
-            weights. None measured best (`docs/decisions/021-no-norm-by-default.md`).
+            weights. None measured best (`docs/decisions/023-no-norm-by-default.md`).
         pyramid: every coarser level sees the inputs as well, averaged down to its grid.
         document_grid: (H, W) of the one field size that the founding document's own network is built for
             (`documented`); None: the network that takes any.

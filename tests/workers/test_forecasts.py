@@ -234,7 +234,8 @@ async def test_a_shape_nobody_learnt_has_a_price_that_is_asked_before_anything_i
         await completed(bench, models, request_of(field=wide(48)))
     assert bench.system.child.pid is None
     assert (await bench.balance()).spent_mj == 0
-    first = await completed(bench, models, request_of(field=wide(48)), budget_mj=caught.value.needed_mj)
+    advised_mj = round(1.2 * caught.value.needed_mj)  # as the refusal says: what compiling takes is a guess
+    first = await completed(bench, models, request_of(field=wide(48)), budget_mj=advised_mj)
     again = await completed(bench, models, request_of(field=wide(48)))
     assert first.energy.mj > 2 * again.energy.mj  # who came first has paid for the compilation
     balance = await bench.balance()
