@@ -14,6 +14,8 @@ Boundary = Literal["periodic", "reflecting", "open"]
 BOUNDARIES: tuple[Boundary, ...] = ("periodic", "reflecting", "open")
 Norm = Literal["none", "group", "batch"]
 NORMS: tuple[Norm, ...] = ("none", "group", "batch")
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 LARGEST_LEVELS = 6
 LARGEST_FEATURES = 1024
 LARGEST_CONTEXT = 8
@@ -39,6 +41,7 @@ class NVPConfig:
         norm: what blocks normalise by; ``batch`` keeps running averages, the collection ``batch_stats``, beside the
             weights. None measured best (`docs/decisions/023-no-norm-by-default.md`).
         pyramid: every coarser level sees the inputs as well, averaged down to its grid.
+        precision: what the trunk computes in, between the stem and the heads; weights, heads and warps are float32.
         document_grid: (H, W) of the one field size that the founding document's own network is built for
             (`documented`); None: the network that takes any.
 
@@ -58,6 +61,7 @@ class NVPConfig:
     use_residual: bool = True
     norm: Norm = "none"
     pyramid: bool = False
+    precision: Precision = "float32"
     document_grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +86,8 @@ class NVPConfig:
             raise InvalidInput(f"boundary is {self.boundary}; give (y, x) of {', '.join(BOUNDARIES)}")
         if self.norm not in NORMS:
             raise InvalidInput(f"norm is {self.norm!r}; give one of {', '.join(NORMS)}")
+        if self.precision not in PRECISIONS:
+            raise InvalidInput(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}")
         if self.document_grid is not None:
             self._check_document(self.document_grid)
 
@@ -92,8 +98,10 @@ class NVPConfig:
                 f"document_grid is {grid}; {len(self.encoder_features)} levels take multiples of {unit} "
                 f"up to {LARGEST_DOCUMENT_SIDE}"
             )
-        if self.context_frames != 1 or self.masked or self.pyramid:
-            raise InvalidInput("the document's network sees one whole frame: context_frames 1, not masked, no pyramid")
+        if self.context_frames != 1 or self.masked or self.pyramid or self.precision != "float32":
+            raise InvalidInput(
+                "the document's network sees one whole frame in float32: context_frames 1, not masked, no pyramid"
+            )
 
     @classmethod
     def documented(cls, grid: tuple[int, int] = (256, 256), **changes: Any) -> Self:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +85,15 @@ def _neighbours(
     return (inside(first, bound), inside(first + 1, bound)), (place - floor)[..., None]
 
 
+def as_precise_as_the_first(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
+    """Weights, which are float32, in the precision of a layer's inputs: Flax's own way is the wider of the two."""
+    return [None if array is None else array.astype(arrays[0].dtype) for array in arrays]
+
+
+Dense = partial(nn.Dense, promote_dtype=as_precise_as_the_first)
+Convolution = partial(nn.Conv, promote_dtype=as_precise_as_the_first)
+
+
 class Conv(nn.Module):
     """3x3 convolution that pads by the domain's boundary."""
 
@@ -94,7 +105,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
         x = pad(x, (1, 1), (1, 1), self.boundary)
-        return nn.Conv(self.features, (3, 3), padding="VALID", kernel_init=init)(x)
+        return Convolution(self.features, (3, 3), padding="VALID", kernel_init=init)(x)
 
 
 class Norm(nn.Module):
@@ -105,9 +116,9 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, training: bool = False) -> jax.Array:
         if self.kind == "group":
-            x = nn.GroupNorm(math.gcd(LARGEST_GROUPS, x.shape[-1]))(x)
+            x = nn.GroupNorm(math.gcd(LARGEST_GROUPS, x.shape[-1]), dtype=x.dtype)(x)
         elif self.kind == "batch":
-            x = nn.BatchNorm(use_running_average=not training, momentum=BATCH_MOMENTUM)(x)
+            x = nn.BatchNorm(use_running_average=not training, momentum=BATCH_MOMENTUM, dtype=x.dtype)(x)
         return x
 
 
@@ -125,7 +136,7 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, training: bool = False) -> jax.Array:
         if self.residual:
-            short = x if x.shape[-1] == self.features else nn.Dense(self.features, name="project")(x)
+            short = x if x.shape[-1] == self.features else Dense(self.features, name="project")(x)
         y = Conv(self.features, self.boundary)(nn.gelu(Norm(self.norm)(x, training)))
         y = Conv(self.features, self.boundary, zero=self.residual)(nn.gelu(Norm(self.norm)(y, training)))
         return short + y if self.residual else y

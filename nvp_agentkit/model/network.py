@@ -25,7 +25,7 @@ from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.documented import DocumentedNetwork
 from nvp_agentkit.model.flow import carry
 from nvp_agentkit.model.flow import origin as find_origin
-from nvp_agentkit.model.layers import ResidualBlock, depth_to_space, gradients, pad, space_to_depth, warp
+from nvp_agentkit.model.layers import Dense, ResidualBlock, depth_to_space, gradients, pad, space_to_depth, warp
 
 SMALLEST_SIDE = 16
 LOG_VAR_RANGE = (-14.0, 6.0)  # of the variance in units of the field's own variance
@@ -56,9 +56,9 @@ class Encoder(nn.Module):
         levels = []
         for level, features in enumerate(self.config.encoder_features):
             if level:
-                x = nn.Dense(features, name=f"{FOLDED_IN}{level}")(space_to_depth(x, 2))
+                x = Dense(features, name=f"{FOLDED_IN}{level}")(space_to_depth(x, 2))
                 if inputs is not None:
-                    x = x + nn.Dense(features, name=f"pyramid_{level}")(_averaged(inputs, x.shape[1:3]))
+                    x = x + Dense(features, name=f"pyramid_{level}")(_averaged(inputs, x.shape[1:3]))
             x = _block(self.config, features)(x, training)
             levels.append(x)
         return levels
@@ -75,8 +75,8 @@ class Decoder(nn.Module):
         widths = self.config.decoder_features or self.config.encoder_features[::-1]
         for step, (features, beside) in enumerate(zip(widths, levels[::-1], strict=True)):
             if step:
-                x = depth_to_space(nn.Dense(4 * features, name=f"{FOLDED_OUT}{step}")(x), 2)
-            x = x + nn.Dense(x.shape[-1], name=f"beside_{step}")(beside)
+                x = depth_to_space(Dense(4 * features, name=f"{FOLDED_OUT}{step}")(x), 2)
+            x = x + Dense(x.shape[-1], name=f"beside_{step}")(beside)
             x = _block(self.config, features)(x, training)
         return x
 
@@ -162,18 +162,19 @@ class NVPModel(nn.Module):
         unit = config.stem * 2 ** (len(config.encoder_features) - 1)
         extra = [(-side) % unit for side in (h, w)]
         before = [e // 2 for e in extra]
+        x = x.astype(config.precision)
         inputs = pad(x, before, [e - b for e, b in zip(extra, before, strict=True)], config.boundary)
-        x = nn.Dense(config.encoder_features[0], name="stem")(space_to_depth(inputs, config.stem))
+        x = Dense(config.encoder_features[0], name="stem")(space_to_depth(inputs, config.stem))
         levels = Encoder(config, name="encoder")(x, inputs if config.pyramid else None, training)
-        latent = nn.Dense(config.latent_dim, name="fusion")(nn.gelu(levels[-1]))
+        latent = Dense(config.latent_dim, name="fusion")(nn.gelu(levels[-1]))
         latent = nn.Dropout(config.dropout_rate, deterministic=not training)(nn.gelu(latent))
-        x = nn.gelu(Decoder(config, name="decoder")(latent, levels, training))
+        x = nn.gelu(Decoder(config, name="decoder")(latent, levels, training)).astype(jnp.float32)
         cells = config.stem**2  # of a block, each made by weights of its own
-        heads = nn.Dense(5 * cells, kernel_init=nn.initializers.zeros, name="heads")(x)
+        heads = Dense(5 * cells, kernel_init=nn.initializers.zeros, name="heads")(x)
         # The likelihood must not compete for the trunk, but with features nobody trains for it sigma is one number a
         # block (docs/decisions/025).
         seen = DOUBT_SHARE * x + (1 - DOUBT_SHARE) * jax.lax.stop_gradient(x)
-        doubt = nn.Dense(cells, kernel_init=nn.initializers.zeros, name="doubt_heads")(seen)
+        doubt = Dense(cells, kernel_init=nn.initializers.zeros, name="doubt_heads")(seen)
         reach = LARGEST_STEP * min(h, w)
         turns = reach * jnp.tanh(heads[..., : 4 * cells] / reach)
         # Each output by itself: channels that stay together through this transpose cost a tenth of a training step.
