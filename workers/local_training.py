@@ -7,23 +7,19 @@ becomes this program.
 
 from __future__ import annotations
 
-import io
 import json
 import statistics
 import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nvp_agentkit.cli.options import FAILED, INTERRUPTED, say_json
 from nvp_agentkit.domains import get_domain
 from nvp_agentkit.energy.budget import require_useful
-from nvp_agentkit.errors import NvpError
 from nvp_agentkit.fields import metrics
 from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.readers import Meant, take_in
@@ -37,6 +33,7 @@ from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.examples import all_windows
 from nvp_agentkit.training.members import network_for
 
+from . import local
 from .compute.operations.data import COMPILE_CPU_S
 from .compute.operations.prices import BUSY, Prices
 from .compute.spending import Allowance, Spending
@@ -210,25 +207,8 @@ def _tell(document: dict[str, Any], found: Verdict, budget_j: float | None) -> N
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: 0 done, 1 refused or failed, 130 interrupted."""
     options = Options(**json.loads(arguments[0]))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # whoever follows a log sees each line when it is said
-    try:
-        with redirect_stdout(sys.stderr if options.as_json else sys.stdout):
-            document = train(options, Settings.from_env().watts_per_core)
-    except (NvpError, OSError) as error:
-        code = error.code if isinstance(error, NvpError) else "system"
-        if options.as_json:
-            say_json({"error": code, "detail": str(error)})
-        else:
-            print(f"{code}: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    if options.as_json:
-        say_json(document)
-    return 0
+    return local.answer(lambda: train(options, Settings.from_env().watts_per_core), as_json=options.as_json)
 
 
 if __name__ == "__main__":

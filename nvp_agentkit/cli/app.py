@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 from nvp_agentkit import __version__
-from nvp_agentkit.cli import accounts, atlas, demo, doctor, inspect, logs, predict, stack, train
+from nvp_agentkit.cli import accounts, atlas, demo, doctor, inspect, logs, model, predict, stack, train
 from nvp_agentkit.cli.options import FAILED, STATUSES, USAGE, say_json
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
@@ -44,7 +44,7 @@ app = typer.Typer(
     epilog=EPILOG,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-START, RUN, ASK, DATA, KEEP = "Start here", "Run a stack", "Ask and check", "Data", "Accounts"
+START, RUN, ASK, DATA, KEEP = "Start here", "Run a stack", "Ask and check", "Data and models", "Accounts"
 app.command("demo", rich_help_panel=START)(demo.command)
 app.command("doctor", rich_help_panel=START)(doctor.command)
 app.command("train", rich_help_panel=START)(train.command)
@@ -58,6 +58,7 @@ app.command("predict", rich_help_panel=ASK)(predict.command)
 app.command("verify", rich_help_panel=ASK)(inspect.verify_certificate)
 app.command("lineage", rich_help_panel=ASK)(inspect.lineage)
 app.add_typer(atlas.app, name="atlas", rich_help_panel=DATA)
+app.add_typer(model.app, name="model", rich_help_panel=DATA)
 app.add_typer(accounts.app, name="account", rich_help_panel=KEEP)
 
 

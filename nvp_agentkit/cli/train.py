@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nvp_agentkit.cli import extras
+from nvp_agentkit.cli.model import become
 from nvp_agentkit.cli.options import AsJson
 
 
@@ -52,5 +50,4 @@ def command(
         "data": path and str(path), "array": array, "trajectories": trajectories, "frames": frames, "size": size,
         "seed": seed, "out": str(out), "as_json": as_json,
     }  # fmt: skip
-    program = [sys.executable, "-m", "nvp_agentkit.workers.local_training", json.dumps(options)]
-    os.execv(sys.executable, program)  # noqa: S606 - the composition of model and joules is a worker's
+    become("nvp_agentkit.workers.local_training", options)

@@ -1,0 +1,40 @@
+"""``python -m workers.local_export OPTIONS``: a model as a folder. ``OPTIONS`` is JSON from `nvp model export`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nvp_agentkit.model import ModelBundle, load_model
+from nvp_agentkit.model.export import export_model, import_model, size_of
+
+from . import local
+
+
+def read(path: Path) -> ModelBundle:
+    """The model in a file, or in a folder that was exported."""
+    return import_model(path) if path.is_dir() else load_model(path)
+
+
+def export(options: dict[str, Any]) -> dict[str, Any]:
+    """Write the folder; what is in it."""
+    folder, sizes = Path(options["folder"]), [size_of(one) for one in options["sizes"]]
+    model_id = export_model(read(Path(options["model"])), folder, sizes)
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    print(f"{model_id} in {folder}:")
+    for name, size in files.items():
+        print(f"  {name:<28} {size:>12,} bytes")
+    print(f"{folder / 'README.md'} has the Python that runs it with jax alone")
+    return {"model_id": model_id, "folder": str(folder), "files": files}
+
+
+def main(arguments: list[str]) -> int:
+    options = json.loads(arguments[0])
+    return local.answer(partial(export, options), as_json=options["as_json"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
