@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -148,7 +149,7 @@ async def _keep_ensemble(
     values = done.values
     data = run.used(spec.data)
     members, reports = [], []
-    for member in values["members"]:
+    for place, member in enumerate(values["members"]):
         weights = await keeping.file(Path(member["path"]), system)
         members.append(Member(voter=member["voter"], model_id=member["model_id"], weights=weights))
         reports.append(_report(member, weights))
@@ -159,7 +160,7 @@ async def _keep_ensemble(
             domain=spec.domain,
             name=f"{spec.domain}/{member['voter']}",
             params=member["parameters"],
-            metrics={"vrmse": member["vrmse"], "skill": member["skill"]},
+            metrics={"vrmse": member["vrmse"], "skill": member["skill"]} | _alike(place, values["error_correlation"]),
         )
     record = EnsembleRecord(
         domain=spec.domain,
@@ -186,7 +187,14 @@ def _summary(values: dict[str, Any]) -> dict[str, float | int | str]:
         "units": values["units"],
         "stopped_by": values["stopped_by"] or "done",
         **{f"coverage_{level}": share for level, share in values["members"][0]["coverage"].items()},
+        **{f"error_correlation_{one}_{other}": found for one, other, found in values["error_correlation"]},
     }
+
+
+def _alike(place: int, pairs: list[tuple[int, int, float]]) -> dict[str, float]:
+    """How much, on average, a member errs as each other one does; nothing where there is no other."""
+    found = [correlation for one, other, correlation in pairs if place in (one, other)]
+    return {"error_correlation": statistics.fmean(found)} if found else {}
 
 
 def _report(told: dict[str, Any], weights: ObjectRef) -> MemberReport:

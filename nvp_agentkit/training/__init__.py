@@ -6,7 +6,7 @@ from nvp_agentkit.training.data import TrainingData, prepare_training_data
 from nvp_agentkit.training.evaluate import Score, evaluate
 from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.member_trainer import MemberTrainer, Progress, TrainedModel
-from nvp_agentkit.training.members import MemberRecipe, ensemble, train_members
+from nvp_agentkit.training.members import MemberRecipe, ensemble, error_correlation, train_members
 from nvp_agentkit.training.pacing import Pacer, StepPacer, WindowPacer
 from nvp_agentkit.training.step import TrainingState
 from nvp_agentkit.training.trainer import Trainer
@@ -27,6 +27,7 @@ __all__ = [
     "TrainingState",
     "WindowPacer",
     "ensemble",
+    "error_correlation",
     "evaluate",
     "load_checkpoint",
     "prepare_training_data",

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.member_trainer import MemberTrainer, Progress, TrainedModel
@@ -82,3 +85,15 @@ def train_members(
         trained.append(done)
         start, steps = start + recipe.share, steps + done.steps
     return trained
+
+
+def error_correlation(forecasts: Sequence[Forecasts]) -> dict[tuple[int, int], float]:
+    """How alike two members err on the same windows, by their places: 1 is the same mistakes, 0 nothing in common.
+
+    Pearson's, over the cells that were observed. A pair of which one never errs, or always by as much, is left out.
+    """
+    errors = np.stack([(one.mean - one.came)[... if one.there is None else one.there].ravel() for one in forecasts])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.atleast_2d(np.corrcoef(errors.astype(np.float64)))
+    places = range(len(forecasts))
+    return {(i, j): float(found[i, j]) for i in places for j in places if i < j and np.isfinite(found[i, j])}

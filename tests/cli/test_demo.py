@@ -121,7 +121,8 @@ def test_on_the_folder_of_an_interrupted_one_it_plays_all_acts_with_a_field_of_t
     assert done.returncode == 0, said
     told = json.loads(done.stdout)
     assert "Traceback" not in said
-    for expected in ("cells have no value: a mask", "voter-0 (champion)", "valid: ", "insufficient_joules:",
+    for expected in ("cells have no value: a mask", "voter-0 (champion)", "errors of two members",
+                     "valid: ", "insufficient_joules:",
                      "budget_too_small:", "invalid_field:", "voter-2 dissents ", "a plain mean of the votes",
                      "answers: 1; ", "(attempt 2)", "certified, asked by ace:demo", "bin/activate ",
                      "Whole demo:"):  # fmt: skip

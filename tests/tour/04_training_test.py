@@ -27,6 +27,8 @@ def test_it_yields_an_ensemble_of_three_that_differ(ensemble) -> None:
     assert len({member.seed for member in members}) == 3
     assert len({member.model_id for member in members}) == 3
     assert len({member.parameters for member in members}) == 3
+    pairs = {pair: ensemble.job.summary[f"error_correlation_{pair}"] for pair in ("0_1", "0_2", "1_2")}
+    assert all(-1 <= alike < 0.9999 for alike in pairs.values()), pairs  # voters that share every mistake outvote none
 
 
 def test_each_is_judged_on_trajectories_it_has_never_seen_against_the_best_trivial_forecast(ensemble) -> None:

@@ -8,7 +8,8 @@ import pytest
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model.state import pack
-from nvp_agentkit.training import MemberRecipe, StepPacer, WindowPacer, ensemble, train_members
+from nvp_agentkit.training import MemberRecipe, StepPacer, WindowPacer, ensemble, error_correlation, train_members
+from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.step import _step
 
 from .conftest import SMALL, drifting, masked
@@ -86,3 +87,15 @@ def test_a_window_counts_its_part_of_the_allowance():
     assert [window.fraction_used(step) for step in (0, 20, 40, 60)] == pytest.approx([0, 0.5, 1, 1])
     assert window.may_continue(39)
     assert not window.may_continue(40)
+
+
+def test_how_alike_members_err_is_told_by_pair_and_a_hole_says_nothing():
+    rng = np.random.default_rng(0)
+    came, one, other = rng.standard_normal((3, 4, 16, 16)).astype(np.float32)
+    there = np.ones(came.shape, bool)
+    there[:, :5] = False
+    errors = [one, -2 * one, 0.6 * one + 0.8 * other, np.zeros_like(one)]
+    members = [Forecasts(np.where(there, came + error, 1e6), came, came, there) for error in errors]
+    found = error_correlation(members)
+    assert found == pytest.approx({(0, 1): -1, (0, 2): 0.6, (1, 2): -0.6}, abs=0.05)  # whoever never errs has none
+    assert error_correlation(members[:1]) == {}

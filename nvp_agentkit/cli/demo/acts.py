@@ -134,6 +134,8 @@ async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: C
         f"   held out {done.summary['held_out_by']}: champion's skill over the best trivial forecast ({best}) "
         f"[bold]{champion.skill:+.3f}[/]; 90% interval covers {100 * float(done.summary['coverage_90']):.0f}%"
     )
+    if alike := [f"{found:.2f}" for name, found in done.summary.items() if name.startswith("error_correlation_")]:
+        console.print(f"   errors of two members correlate by {', '.join(alike)} (1: both make one mistake)")
     console.print(
         f"   {joules(done.energy.mj)} of {options.budget_j:g} J used, {done.energy.method} "
         f"({joules(done.energy.lo_mj)} to {joules(done.energy.hi_mj)}), {done.seconds:.0f} s"

@@ -16,7 +16,8 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split, split
 from nvp_agentkit.fields.storage import open_sequences
 from nvp_agentkit.model import save_model
-from nvp_agentkit.training import MemberRecipe, Progress, TrainedModel, ensemble, evaluate, train_members
+from nvp_agentkit.training import MemberRecipe, Progress, TrainedModel, ensemble, error_correlation, train_members
+from nvp_agentkit.training.evaluate import Forecasts
 
 from ..call import Arrays, Call
 from .allowance import EnsembleAllowance
@@ -56,14 +57,16 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     trained = train_members(recipes, parts.train, parts.validation, allowance, progressed, baselines=validation)
     told.say(phase="judging", step=sum(one.steps for one in trained))
     test = trivial.score(parts.test, context)
+    judged = [Forecasts.of(one.bundle, parts.test) for one in trained]
     members = [
-        _member(recipe, one, parts.test, test, Path(params["out"]))
-        for recipe, one in zip(recipes, trained, strict=True)
+        _member(recipe, one, forecasts, test, Path(params["out"]))
+        for recipe, one, forecasts in zip(recipes, trained, judged, strict=True)
     ]
     mask = _ever_observed(parts.train)
     trajectory, frame = parts.test_begins
     values = {
         "members": members,
+        "error_correlation": [[*pair, found] for pair, found in error_correlation(judged).items()],
         "baselines": test,
         "rule": _rule(trained, parts, mask),
         "config": recipes[0].config.to_dict(),
@@ -113,9 +116,9 @@ class _Story:
 
 
 def _member(
-    recipe: MemberRecipe, trained: TrainedModel, test: SequenceSet, baselines: dict[str, float], out: Path
+    recipe: MemberRecipe, trained: TrainedModel, judged: Forecasts, baselines: dict[str, float], out: Path
 ) -> dict[str, Any]:
-    score = evaluate(trained.bundle, test, baselines)
+    score = judged.score(trained.bundle.calibration, baselines)
     path = out / f"{recipe.voter}.safetensors"
     return {
         "voter": recipe.voter,
