@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 from nvp_agentkit import __version__
-from nvp_agentkit.cli import accounts, atlas, demo, doctor, inspect, logs, model, predict, stack, train
+from nvp_agentkit.cli import accounts, atlas, demo, doctor, evaluate, inspect, logs, model, predict, stack, train
 from nvp_agentkit.cli.options import FAILED, STATUSES, USAGE, say_json
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
@@ -55,6 +55,7 @@ app.command("down", rich_help_panel=RUN)(stack.down)
 app.command("worker", rich_help_panel=RUN)(stack.worker)
 app.command("keys", rich_help_panel=RUN)(stack.keys)
 app.command("predict", rich_help_panel=ASK)(predict.command)
+app.command("evaluate", rich_help_panel=ASK)(evaluate.command)
 app.command("verify", rich_help_panel=ASK)(inspect.verify_certificate)
 app.command("lineage", rich_help_panel=ASK)(inspect.lineage)
 app.add_typer(atlas.app, name="atlas", rich_help_panel=DATA)

@@ -18,7 +18,10 @@ from nvp_agentkit.fields.sequence import Floats
 
 
 class Told(NamedTuple):
-    """What came, and what the coarse solver had said of it one frame before: (N, T - 1, size, size) each."""
+    """What came, and what the coarse solver had said of it one frame before: (N, T - 1, size, size) each.
+
+    Of `coarse_rollouts` what came, and what the coarse solver said then of later frames.
+    """
 
     truth: Floats
     forecast: Floats
@@ -30,9 +33,21 @@ def coarse_forecasts(process: Process, factor: int, trajectories: int, frames: i
     Raises:
         InvalidInput: the grid has no such cells, or they cannot carry the equation; names the limit.
     """
+    ahead = coarse_rollouts(process, factor, trajectories, frames)
+    return Told(ahead.truth[:, 1:], ahead.forecast[:, :-1, 0])
+
+
+def coarse_rollouts(
+    process: Process, factor: int, trajectories: int, frames: int, leads: tuple[int, ...] = (1,)
+) -> Told:
+    """All frames (N, T, size, size), and from the state at each the forecasts of frames so far ahead, (N, T, L, ...).
+
+    Raises:
+        InvalidInput: as `coarse_forecasts`.
+    """
     check_factor(process, factor, frames, least=2)
-    truth, forecasts = zip(*_pairs(process, factor, trajectories, frames), strict=True)
-    return Told(np.stack(truth[1:], 1), np.stack(forecasts[:-1], 1))
+    truth, forecasts = zip(*_ahead(process, factor, trajectories, frames, leads), strict=True)
+    return Told(np.stack(truth, 1), np.stack(forecasts, 1))
 
 
 def check_factor(process: Process, factor: int, frames: int, least: int) -> None:
@@ -45,12 +60,20 @@ def check_factor(process: Process, factor: int, frames: int, least: int) -> None
         )
 
 
-def _pairs(process: Process, factor: int, trajectories: int, frames: int) -> Iterator[tuple[Floats, Floats]]:
-    """Every delivered map with the forecast of the one after it."""
+def _ahead(
+    process: Process, factor: int, trajectories: int, frames: int, leads: tuple[int, ...]
+) -> Iterator[tuple[Floats, Floats]]:
+    """Every delivered map (N, size, size) with the forecasts of later ones (N, L, size, size)."""
     coarse, fine = process.coarser(factor), process.solver
     for states, maps in play(process, range(trajectories), frames):
-        if maps is not None:
-            seen = coarse.receive(states)
-            before, after = fine.receive(seen), fine.receive(coarse.advance(seen))
-            told, _ = fine.observe(jax.tree.map(lambda now, new, old: now + (new - old), states, after, before))
-            yield maps, np.asarray(told)
+        if maps is None:
+            continue
+        seen, told = coarse.receive(states), {}
+        before = fine.receive(seen)
+        for step in range(1, max(leads) + 1):
+            seen = coarse.advance(seen)
+            if step in leads:
+                after = fine.receive(seen)
+                changed = jax.tree.map(lambda now, new, old: now + (new - old), states, after, before)
+                told[step] = np.asarray(fine.observe(changed)[0])
+        yield maps, np.stack([told[lead] for lead in leads], 1)

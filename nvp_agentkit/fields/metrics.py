@@ -96,20 +96,41 @@ def spectral_error(predicted: Array, truth: Array, *, periodic: bool = True) -> 
         truth: the same.
         periodic: False tapers the maps (Hann) so that their edges do not look like small scales.
     """
+    missed, there = _powers(predicted, truth, periodic=periodic)
+    return {
+        name: float(np.sqrt(missed[..., band].sum() / (there[..., band].sum() + TINY)))
+        for name, band in _bands(truth.shape[-2:]).items()
+    }
+
+
+def error_spectrum(predicted: Array, truth: Array, *, periodic: bool = True) -> tuple[float, ...]:
+    """nRMSE by whole wavenumber, from 1 up to what the shorter side resolves; otherwise as `spectral_error`."""
+    grid = truth.shape[-2:]
+    wave, last = np.rint(_waves(grid)).astype(np.intp).ravel(), min(grid) // 2
+    error, real = (
+        np.bincount(wave, maps.reshape(-1, wave.size).sum(0))[1 : last + 1]
+        for maps in _powers(predicted, truth, periodic=periodic)
+    )
+    return tuple(float(one) for one in np.sqrt(error / (real + TINY)))
+
+
+def _powers(predicted: Array, truth: Array, *, periodic: bool) -> tuple[Array, Array]:
+    """Squared moduli of the transforms of error and truth, (..., H, W)."""
     error, real, _ = _checked(predicted, truth, None)
-    bands = _bands(truth.shape[-2:])
     if not periodic:
         taper = np.outer(*(np.hanning(side + 2)[1:-1] for side in truth.shape[-2:]))
         error, real = error * taper, (real - real.mean((-2, -1), keepdims=True)) * taper
     missed, there = (np.abs(np.fft.fft2(maps)) ** 2 for maps in (error, real))
-    return {
-        name: float(np.sqrt(missed[..., band].sum() / (there[..., band].sum() + TINY))) for name, band in bands.items()
-    }
+    return missed, there
+
+
+def _waves(grid: tuple[int, ...]) -> Array:
+    y, x = (np.fft.fftfreq(side, 1 / min(grid)) for side in grid)
+    return np.asarray(np.hypot(y[:, None], x[None, :]))
 
 
 def _bands(grid: tuple[int, ...]) -> dict[str, Mask]:
-    y, x = (np.fft.fftfreq(side, 1 / min(grid)) for side in grid)
-    wave = np.hypot(y[:, None], x[None, :])
+    wave = _waves(grid)
     named = {"k<8": wave < 8, "8-32": (wave >= 8) & (wave <= 32), "k>32": wave > 32}
     return {name: band for name, band in named.items() if band.any()}
 

@@ -43,13 +43,13 @@ def _front(bundle: ModelBundle) -> str:
         "library_name": "jax",
         "tags": ["jax", "stablehlo", "forecasting", "nvp-agentkit", bundle.domain],
     }
-    if bundle.metrics:
+    if judged := {name: value for name, value in bundle.metrics.items() if not name.startswith("train_")}:
         said["model-index"] = [{
             "name": _title(bundle),
             "results": [{
                 "task": {"type": "time-series-forecasting"},
                 "dataset": {"type": bundle.domain, "name": bundle.domain},
-                "metrics": [{"type": name, "value": value} for name, value in sorted(bundle.metrics.items())],
+                "metrics": [{"type": name, "value": value} for name, value in sorted(judged.items())],
             }],
         }]  # fmt: skip
     return "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in said.items()) + "---\n"
@@ -76,7 +76,8 @@ def _what(bundle: ModelBundle, model_id: str) -> str:
 def _again() -> str:
     return (
         "## Use it in NVP AgentKit\n\n"
-        "`nvp_agentkit.model.export.import_model(folder)` gives the model back under the same id.\n"
+        "`nvp_agentkit.model.export.import_model(folder)` gives the model back under the same id; "
+        "`nvp evaluate FOLDER --data FILE` judges it on data of yours.\n"
     )
 
 
