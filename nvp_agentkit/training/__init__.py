@@ -1,6 +1,6 @@
 """Training: epoch by epoch as documented, members of an ensemble under a budget, checkpoints, scores."""
 
-from nvp_agentkit.training.checkpoint import load_checkpoint, save_checkpoint
+from nvp_agentkit.training.checkpoint import Checkpoint, Saving, load_checkpoint, save_checkpoint
 from nvp_agentkit.training.config import TrainingConfig, TrainingMetrics
 from nvp_agentkit.training.data import TrainingData, prepare_training_data
 from nvp_agentkit.training.evaluate import Score, evaluate
@@ -8,15 +8,16 @@ from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.member_trainer import MemberTrainer, Progress, TrainedModel
 from nvp_agentkit.training.members import MemberRecipe, ensemble, error_correlation, train_members
 from nvp_agentkit.training.pacing import Pacer, StepPacer, WindowPacer
-from nvp_agentkit.training.step import TrainingState
 from nvp_agentkit.training.trainer import Trainer
 
 __all__ = [
+    "Checkpoint",
     "MemberConfig",
     "MemberRecipe",
     "MemberTrainer",
     "Pacer",
     "Progress",
+    "Saving",
     "Score",
     "StepPacer",
     "TrainedModel",
@@ -24,7 +25,6 @@ __all__ = [
     "TrainingConfig",
     "TrainingData",
     "TrainingMetrics",
-    "TrainingState",
     "WindowPacer",
     "ensemble",
     "error_correlation",

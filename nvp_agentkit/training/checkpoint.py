@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save
 
-from nvp_agentkit.errors import InvalidFile
+from nvp_agentkit.errors import InvalidFile, ResultNotKept
+from nvp_agentkit.model.state import Variables
 from nvp_agentkit.model.storage import LARGEST_HEADER, parse, read_bounded, write_atomically
 from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.step import TrainingState, first_state
@@ -21,29 +22,69 @@ Tree = TypeVar("Tree")
 MEMBER = "nvp-checkpoint"
 
 
-def save_checkpoint(state: TrainingState, config: MemberConfig, path: str | Path) -> None:
-    """Write ``state``; a crash or a full disk leaves the checkpoint that was there before."""
-    write_tree(state, config.to_dict(), path, key=MEMBER)
+class Checkpoint(NamedTuple):
+    """All that a run is between two steps: resumed from it, the numbers are the same.
+
+    ``good`` is the state that validated best, whose averaged weights would be kept if the run ended here;
+    ``setbacks`` says how often the run had to go back to such a state.
+    """
+
+    state: TrainingState
+    good: TrainingState
+    setbacks: jax.Array
 
 
-def load_checkpoint(config: MemberConfig, path: str | Path) -> TrainingState:
-    """The state that `save_checkpoint` wrote for a run of ``config``; continuing it gives the same numbers.
+class Saving(NamedTuple):
+    """Where a run leaves its checkpoint, and after how many steps the next one takes its place."""
+
+    path: Path
+    every: int = 50
+
+
+def first_checkpoint(config: MemberConfig, variables: Variables) -> Checkpoint:
+    """A run of ``config`` before its first step, starting from ``variables``."""
+    state = first_state(config, variables)
+    return Checkpoint(state, state, jnp.array(np.int32(0)))
+
+
+def save_checkpoint(run: Checkpoint, config: MemberConfig, path: str | Path) -> None:
+    """Write ``run``; a crash or a full disk leaves the checkpoint that was there before."""
+    write_tree(run, config.to_dict(), path, key=MEMBER)
+
+
+def load_checkpoint(config: MemberConfig, path: str | Path) -> Checkpoint:
+    """What `save_checkpoint` wrote for a run of ``config``; continuing it gives the same numbers.
 
     Raises:
         InvalidFile: missing, truncated, foreign, or of a run with another configuration.
     """
-    empty = first_state(config, config.first_variables())
+    empty = first_checkpoint(config, config.first_variables())
     written, tensors = read_tensors(empty, path, key=MEMBER)
     if written != config.to_dict():
-        raise InvalidFile("a checkpoint of another configuration; resume with the one it was written with")
+        known = written if isinstance(written, dict) else {}
+        odd = [name for name, value in config.to_dict().items() if known.get(name) != value]
+        raise InvalidFile(
+            f"a checkpoint of another configuration ({', '.join(odd)}); resume with the one it was written with"
+        )
     return as_tree(empty, tensors)
 
 
 def write_tree(tree: Any, about: Mapping[str, Any], path: str | Path, *, key: str) -> None:
-    """Every leaf of ``tree`` as a tensor, ``about`` as canonical JSON under ``key`` of the metadata."""
+    """Every leaf of ``tree`` as a tensor, ``about`` as canonical JSON under ``key`` of the metadata.
+
+    Raises:
+        ResultNotKept: the disk did not take it; the file that was there before still is.
+    """
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in _named(tree).items()}
     text = json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    write_atomically(Path(path), bytes(save(tensors, metadata={key: text})))
+    data = bytes(save(tensors, metadata={key: text}))
+    try:
+        write_atomically(Path(path), data)
+    except OSError as error:
+        raise ResultNotKept(
+            f"checkpoint {path} of {len(data)} bytes: {error.strerror}; an earlier one is unharmed: make room there, "
+            "or write elsewhere"
+        ) from error
 
 
 def read_tensors(like: Any, path: str | Path, *, key: str) -> tuple[Any, dict[str, Any]]:

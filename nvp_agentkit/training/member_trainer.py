@@ -1,11 +1,15 @@
-"""Training one member: step while the pacer allows, keep the weights that validate best, calibrate."""
+"""Training one member: step while the pacer allows, keep the weights that validate best, calibrate.
+
+A step whose loss or gradient is not finite is not taken: the run goes back to the state that validated best, halves its
+learning rate and says so; after `LARGEST_SETBACKS` such steps it ends.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +20,27 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import ModelBundle
 from nvp_agentkit.model.predict import LARGEST_BATCH
 from nvp_agentkit.model.state import Variables, unpack
+from nvp_agentkit.training.checkpoint import Checkpoint, Saving, first_checkpoint, save_checkpoint
 from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.pacing import Pacer
+from nvp_agentkit.training.parent import descent, inherited
+from nvp_agentkit.training.spread import on_each_device, over_devices
 from nvp_agentkit.training.start import fitted_start
-from nvp_agentkit.training.step import TrainingState, first_state, train_step
+from nvp_agentkit.training.step import TrainingState, train_step
 
 Phase = Literal["validating", "training", "calibrating"]
+Ended = Literal["pacer", "max_steps", "not_finite"]
+LARGEST_SETBACKS = 8  # by then the rate is 1/256 of what was asked for, and the fault is not the rate
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One line of the story. ``loss`` is in units of persistence's; ``skill`` is on the validation set."""
+    """One line of the story. ``loss`` is in units of persistence's; ``skill`` is on the validation set.
+
+    ``note``: what went wrong in this step, and what was done about it.
+    """
 
     phase: Phase
     step: int
@@ -38,6 +50,7 @@ class Progress:
     vrmse: float | None = None
     baseline: str | None = None
     member: int = 0
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,15 +60,20 @@ class TrainedModel:
     Attributes:
         forecasts: of the kept weights on the validation set, calibrated as the bundle is.
         kept_step: the step whose weights are kept: 0 means that none beat the start.
+        checkpoint: the run as it ended, to be resumed.
     """
 
     bundle: ModelBundle
     forecasts: Forecasts
     steps: int
     kept_step: int
-    stopped_by: Literal["pacer", "max_steps"]
+    stopped_by: Ended
     history: tuple[Progress, ...]
-    state: TrainingState
+    checkpoint: Checkpoint
+
+    @property
+    def state(self) -> TrainingState:
+        return self.checkpoint.state
 
 
 class MemberTrainer:
@@ -72,8 +90,10 @@ class MemberTrainer:
         on_progress: Callable[[Progress], None] = lambda _: None,
         *,
         baselines: Mapping[str, float] | None = None,
-        resume: TrainingState | None = None,
         examples: Examples | None = None,
+        parent: ModelBundle | None = None,
+        resume: Checkpoint | None = None,
+        saving: Saving | None = None,
     ) -> TrainedModel:
         """Train until ``pacer`` or ``max_steps`` says stop; a step is never begun against the pacer's word.
 
@@ -83,8 +103,10 @@ class MemberTrainer:
             pacer: the allowance, asked before every step.
             on_progress: told of every step (each has finished: the device is waited for) and validation.
             baselines: VRMSE of trivial forecasters on ``validation``; with them progress shows skill.
-            resume: the state of an earlier run with this configuration.
             examples: those of a run on the same data, with all that it has already found out about them.
+            parent: a trained model whose weights are gone on from instead of fresh ones; the recipe names it.
+            resume: an earlier run with this configuration, data and parent; nothing of it is used up.
+            saving: where to leave checkpoints on the way.
 
         Returns:
             The best weights of those validated (the untrained network, which is the best trivial forecaster
@@ -92,10 +114,22 @@ class MemberTrainer:
 
         Raises:
             InvalidField: trajectories too short, grids that differ, no valid cell.
+            InvalidInput: a parent that is another network.
+            ResultNotKept: the disk does not take a checkpoint.
         """
         known = examples or Examples.of(train, self.config)
-        run = _Run(self.config, known, validation, pacer, tell=on_progress, baselines=baselines, resume=resume)
-        return run.result()
+        begun = resume or _begun(self.config, known, parent)
+        recipe = self.config.to_dict() | descent(parent)
+        run = _Run(self.config, known, validation, pacer, begun, recipe, on_progress, baselines or {})
+        return run.result(saving)
+
+
+def _begun(config: MemberConfig, examples: Examples, parent: ModelBundle | None) -> Checkpoint:
+    """Before the first step: at the parent's weights, or as the best trivial forecaster that fresh ones can be."""
+    if parent is not None:
+        return first_checkpoint(config, inherited(config, parent))
+    batch = examples.batch(config.seed, 0, LARGEST_BATCH)
+    return first_checkpoint(config, fitted_start(config.model_config, config.first_variables(), batch))
 
 
 class _Seen(NamedTuple):
@@ -114,32 +148,26 @@ class _Run:
         examples: Examples,
         validation: SequenceSet,
         pacer: Pacer,
-        *,
+        begun: Checkpoint,
+        recipe: dict[str, Any],
         tell: Callable[[Progress], None],
-        baselines: Mapping[str, float] | None,
-        resume: TrainingState | None,
+        baselines: Mapping[str, float],
     ) -> None:
         data = examples.data
         if data.grid != validation.grid:
             raise InvalidField(f"training fields are {data.grid} cells, validation {validation.grid}; give one grid")
-        self.config, self.validation, self.pacer, self.tell = config, validation, pacer, tell
-        self.baselines = dict(baselines or {})
-        self.examples = examples
-        self.state = _own_copy(resume) if resume is not None else self._first()
-        self.step = int(self.state.step)
+        self.config, self.examples, self.validation = config, examples, validation
+        self.pacer, self.tell, self.baselines = pacer, tell, dict(baselines)
+        self.state, self.good, self.setbacks = self._own(begun.state), _on_host(begun.good), int(begun.setbacks)
+        self.step = int(begun.state.step)
         self.history: list[Progress] = []
         self.bundle = ModelBundle(
-            config.model_config, self._averaged(), examples.units, domain=data.meta.domain, recipe=config.to_dict()
+            config.model_config, _averaged(config, self.good), examples.units, domain=data.meta.domain, recipe=recipe
         )
-        self.best = self._validated()
+        self.best = self._validated(self.good)
 
-    def _first(self) -> TrainingState:
-        config = self.config
-        batch = self.examples.batch(config.seed, 0, LARGEST_BATCH)
-        return first_state(config, fitted_start(config.model_config, config.first_variables(), batch))
-
-    def result(self) -> TrainedModel:
-        stopped_by = self._train()
+    def result(self, saving: Saving | None) -> TrainedModel:
+        stopped_by = self._train(saving)
         self.tell(Progress("calibrating", self.step, self._fraction()))
         calibration = self.best.forecasts.calibration()
         forecasts = self.best.forecasts.calibrated(calibration)
@@ -152,11 +180,12 @@ class _Run:
         # A number that is none (a constant validation field has no VRMSE) is left out: it could not be stored.
         kept = {name: value for name, value in metrics.items() if math.isfinite(value)}
         bundle = replace(self.best.bundle, calibration=calibration, metrics=kept)
-        return TrainedModel(bundle, forecasts, self.step, kept_step, stopped_by, tuple(self.history), self.state)
+        run = self._checkpoint()
+        return TrainedModel(bundle, forecasts, self.step, kept_step, stopped_by, tuple(self.history), run)
 
-    def _train(self) -> Literal["pacer", "max_steps"]:
+    def _train(self, saving: Saving | None) -> Ended:
         seen = self._quarter()
-        while self.step < self.config.max_steps:
+        while self.step < self.config.max_steps and self.setbacks < LARGEST_SETBACKS:
             if not self.pacer.may_continue(self.step):
                 self._validate()
                 return "pacer"
@@ -164,20 +193,43 @@ class _Run:
             if self._quarter() > seen:
                 seen = self._quarter()
                 self._validate()
+            if saving is not None and self.step % saving.every == 0:
+                save_checkpoint(self._checkpoint(), self.config, saving.path)
         self._validate()
-        return "max_steps"
+        return "max_steps" if self.setbacks < LARGEST_SETBACKS else "not_finite"
 
     def _advance(self) -> None:
         batch = self.examples.batch(self.config.seed, self.step, self.config.batch_size)
+        batch = over_devices(batch, self.config.batch_size)
         self.state, loss = train_step(self.config, self.state, batch, self._rate(), self.examples.step_variance)
         self.step += 1
         # float() waits for the step, so whoever meters it has all of it when told.
-        self._report(Progress("training", self.step, self._fraction(), loss=_finite(float(loss))))
+        found = _finite(float(loss))
+        note = self._set_back() if found is None else None
+        self._report(Progress("training", self.step, self._fraction(), loss=found, note=note))
+
+    def _set_back(self) -> str:
+        """To the last good state, with half the rate. Data go on: the same windows would break it again."""
+        self.setbacks += 1
+        self.state = self._own(self.good._replace(step=jnp.array(np.int32(self.step))))
+        return (
+            f"step {self.step} was not finite: back to the weights of step {int(self.good.step)}, "
+            f"learning rate {self.config.learning_rate * 0.5**self.setbacks:g}"
+        )
+
+    def _own(self, state: TrainingState) -> TrainingState:
+        """In buffers of its own, which a step may use up, on each device that takes part."""
+        owned: TrainingState = jax.tree.map(jnp.array, _on_host(state))
+        return on_each_device(owned, self.config.batch_size)
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.state, self.good, jnp.array(np.int32(self.setbacks)))
 
     def _rate(self) -> float:
         """Linear warm-up in steps, half a cosine in the share of the allowance used."""
         warm = min(1.0, (self.step + 1) / max(self.config.warmup_steps, 1))
-        return self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self._fraction()))
+        cooled = 0.5 * (1 + math.cos(math.pi * self._fraction()))
+        return self.config.learning_rate * 0.5**self.setbacks * warm * cooled
 
     def _fraction(self) -> float:
         return self.pacer.fraction_used(self.step)
@@ -186,25 +238,22 @@ class _Run:
         """Index of the validation that is due; the last is done when training has stopped."""
         return min(int(self._fraction() * self.config.validations), self.config.validations - 1)
 
-    def _averaged(self) -> Variables:
-        """The averaged weights in memory of their own, for the next step gives the state's away."""
-        return unpack(self.config.model_config, np.array(self.state.average))
-
     def _validate(self) -> None:
         """Keep the weights as they are now if they forecast the validation set better than those kept so far."""
         if self.history[-1].phase == "validating" and self.history[-1].step == self.step:
             return
-        seen = self._validated()
+        now = _on_host(self.state)
+        seen = self._validated(now)
         if seen.vrmse < self.best.vrmse:
-            self.best = seen
+            self.best, self.good = seen, now
 
-    def _validated(self) -> _Seen:
-        bundle = replace(self.bundle, variables=self._averaged())
+    def _validated(self, state: TrainingState) -> _Seen:
+        bundle = replace(self.bundle, variables=_averaged(self.config, state))
         forecasts = Forecasts.of(bundle, self.validation)
         score = forecasts.score(bundle.calibration, self.baselines)
-        found = Progress("validating", self.step, self._fraction(), vrmse=_finite(score.vrmse))
+        found = Progress("validating", int(state.step), self._fraction(), vrmse=_finite(score.vrmse))
         self._report(replace(found, skill=_finite(score.skill), baseline=score.baseline))
-        return _Seen(score.vrmse if math.isfinite(score.vrmse) else math.inf, self.step, bundle, forecasts)
+        return _Seen(score.vrmse if math.isfinite(score.vrmse) else math.inf, int(state.step), bundle, forecasts)
 
     def _report(self, progress: Progress) -> None:
         self.history.append(progress)
@@ -216,7 +265,11 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _own_copy(state: TrainingState) -> TrainingState:
-    """Fresh buffers: a step donates its state, and the caller's must stay readable."""
-    copied: TrainingState = jax.tree.map(lambda leaf: jnp.array(np.array(leaf)), state)
+def _averaged(config: MemberConfig, state: TrainingState) -> Variables:
+    return unpack(config.model_config, np.asarray(state.average))
+
+
+def _on_host(state: TrainingState) -> TrainingState:
+    """A copy that no step uses up."""
+    copied: TrainingState = jax.tree.map(np.array, state)
     return copied

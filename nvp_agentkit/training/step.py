@@ -72,12 +72,15 @@ def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: np.fl
 def train_step(
     config: MemberConfig, state: TrainingState, batch: Batch, rate: float, scale: float
 ) -> tuple[TrainingState, jax.Array]:
-    """The state after one batch at learning rate ``rate``, and its loss; ``state`` is used up.
+    """The state after one batch at learning rate ``rate``, and its loss, NaN where weights were left as they are.
 
-    Compiled once a network and batch shape: seeds and widths share it.
+    ``state`` is used up.
+
+    Compiled once a network and batch shape: seeds, widths and schedules share it.
     """
     knobs = Knobs(np.float32(rate), np.float32(scale), np.uint32(config.seed))
-    after, loss = _step(replace(config, seed=0, features=None), state, batch, knobs)
+    alike = replace(config, seed=0, features=None, learning_rate=1.0, warmup_steps=0, max_steps=0, validations=1)
+    after, loss = _step(alike, state, batch, knobs)
     return after, loss
 
 
@@ -100,4 +103,4 @@ def _step(config: MemberConfig, state: TrainingState, batch: Batch, knobs: Knobs
     # A young average would remember the first weights: its memory grows with the run up to ema_decay.
     decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     average = decay * state.average + (1 - decay) * weights
-    return TrainingState(state.step + 1, weights, average, opt_state), loss
+    return TrainingState(state.step + 1, weights, average, opt_state), jnp.where(sound, loss, jnp.nan)

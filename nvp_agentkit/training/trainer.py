@@ -31,6 +31,7 @@ from nvp_agentkit.training.config import TrainingConfig, TrainingMetrics
 from nvp_agentkit.training.data import TrainingData, WindowBatch, cut, hold_back, windows_of
 from nvp_agentkit.training.epoch_step import Knobs, Terms
 from nvp_agentkit.training.examples import Batch, epoch_order
+from nvp_agentkit.training.spread import on_each_device, over_devices
 from nvp_agentkit.training.start import fitted_start
 
 CHECKPOINT = "nvp-training"
@@ -107,6 +108,7 @@ class Trainer:
         train, val = self._parted(TrainingData(*train_data), val_data)
         if not self.epoch:
             self._begin(train)
+        self.state = on_each_device(self.state, self.config.batch_size)
         while self.epoch < self.config.num_epochs and self._may_continue():
             self._one_epoch(train, val, tell)
             if self.epoch % self.config.checkpoint_every == 0:
@@ -203,7 +205,7 @@ class Trainer:
         for step in range(1, len(order) // size + 1):
             if step > 1 and not self._may_continue():
                 break
-            batch = self.prepare_batch(*train, order[(step - 1) * size : step * size])
+            batch = over_devices(self.prepare_batch(*train, order[(step - 1) * size : step * size]), size)
             self.state, means = self.train_step(self.state, batch)
             seen.append(means)
             if step % TOLD_EVERY == 0:
@@ -229,8 +231,8 @@ class Trainer:
         numbers = np.resize(np.arange(count), -(-count // size) * size)
         parts = [
             epoch_step.loss(
-                self.config.objective, self.variables, self.prepare_batch(*val, some), self._knobs(), False,
-                self.state.step,
+                self.config.objective, self.variables, over_devices(self.prepare_batch(*val, some), size),
+                self._knobs(), False, self.state.step,
             )
             for some in np.split(numbers, len(numbers) // size)
         ]  # fmt: skip

@@ -69,7 +69,6 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
         "error_correlation": [[*pair, found] for pair, found in error_correlation(judged).items()],
         "baselines": test,
         "rule": _rule(trained, parts, mask),
-        "config": recipes[0].config.to_dict(),
         "configs": {recipe.voter: recipe.config.to_dict() for recipe in recipes},
         "stopped_by": allowance.stopped_by,
         "held_out": {"rule": parts.rule, "trajectory": trajectory, "frame": frame},
@@ -98,13 +97,13 @@ class _Story:
         self.step = progress.step
         if progress.skill is not None:
             self.skill, self.baseline = progress.skill, progress.baseline
-        elif time.monotonic() - self.last_s < TOLD_EVERY_S:
+        elif progress.note is None and time.monotonic() - self.last_s < TOLD_EVERY_S:
             return
         self.say(
-            phase=progress.phase,
+            phase=progress.phase if progress.note is None else "set back",
             step=self.steps_before + progress.step,
             loss=progress.loss,
-            note=f"voter-{progress.member}",
+            note=f"voter-{progress.member}" + (f" ({progress.note})" if progress.note else ""),
         )
 
     def say(self, **told: Any) -> None:
