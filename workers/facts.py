@@ -111,10 +111,21 @@ class RunFacts:
         self._metrics(self._facts.add(nodes.trivial_forecaster(f"{TRIVIAL}:{forecaster}")), metrics)
 
     def made_model(
-        self, ref: ObjectRef, data: NodeFact, *, domain: str, name: str, params: int, metrics: dict[str, float]
+        self,
+        ref: ObjectRef,
+        data: NodeFact,
+        *,
+        parent: str | None,
+        domain: str,
+        name: str,
+        params: int,
+        metrics: dict[str, float],
     ) -> None:
         model = self._facts.add(nodes.model_version(ref, domain=domain, name=name, params=params))
         self._facts.link(edges.was_generated_by(model, self.run), edges.was_derived_from(model, data))
+        if parent is not None:
+            source = nodes.node("ModelVersion", parent)
+            self._facts.link(edges.used(self.run, source), edges.was_derived_from(model, source))
         self._metrics(model, metrics)
 
     def _metrics(self, model: NodeFact, metrics: dict[str, float]) -> None:

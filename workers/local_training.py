@@ -28,7 +28,7 @@ from nvp_agentkit.fields.split import Split, split
 from nvp_agentkit.fields.storage import open_sequences
 from nvp_agentkit.model import ModelBundle, save_model
 from nvp_agentkit.settings import Settings
-from nvp_agentkit.training import MemberConfig, Trainer, TrainingConfig, prepare_training_data
+from nvp_agentkit.training import MemberConfig, Parent, Trainer, TrainingConfig, prepare_training_data
 from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.examples import all_windows
 from nvp_agentkit.training.members import network_for
@@ -59,6 +59,7 @@ class Options:
     frames: int
     size: int
     seed: int
+    parent: str | None
     out: str
     as_json: bool
 
@@ -78,15 +79,16 @@ def train(options: Options, watts_per_core: float) -> dict[str, Any]:
 
     Raises:
         BudgetExhausted, BudgetTooSmall: the budget does not reach to the data, or not beyond.
-        NvpError: data, domain or figures that cannot be trained on.
+        NvpError: data, domain or figures that cannot be trained on, a parent that cannot be gone on from.
     """
+    parent = None if options.parent is None else Parent.read(options.parent)
     spending = Spending(round(1000 * (options.budget_j or UNBOUNDED_J)), watts_per_core)
     begun_mj = 0.0 if options.data else 1000 * watts_per_core * COMPILE_CPU_S  # of a simulator
     _require(spending, begun_mj, Prices.on(watts_per_core=watts_per_core))
     print(f"Training NVP model on domain: {options.domain}")
     with tempfile.TemporaryDirectory() as folder:
         parts = split(_data(options, spending, Path(folder)))
-        trainer, stopped_by = _trained(options, parts, spending, watts_per_core)
+        trainer, stopped_by = _trained(options, parts, parent, spending, watts_per_core)
         found, model = _judged(trainer, parts), Path(options.out) / "model.safetensors"
         model_id = save_model(_calibrated(trainer, parts), model)
     reading = spending.reading()
@@ -120,9 +122,12 @@ def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
     return sequences
 
 
-def _trained(options: Options, parts: Split, spending: Spending, watts_per_core: float) -> tuple[Trainer, str]:
+def _trained(
+    options: Options, parts: Split, parent: Parent | None, spending: Spending, watts_per_core: float
+) -> tuple[Trainer, str]:
     """The trainer when it has ended, and what ended it; what judging will cost is kept back."""
-    network = network_for(parts.train.meta, masked=False)
+    meta = parts.train.meta
+    network = parent.network(meta, masked=False) if parent else network_for(meta, masked=False)
     config = TrainingConfig(
         network,
         batch_size=options.batch_size,
@@ -137,7 +142,7 @@ def _trained(options: Options, parts: Split, spending: Spending, watts_per_core:
     allowance = OneNetworkAllowance(spending, Prices.of(parts, MemberConfig(network), watts_per_core=watts_per_core))
     trainer = Trainer(config, may_continue=allowance.may_continue)
     print("Compiling: the first step takes longest")
-    trainer.train(train, validation)
+    trainer.train(train, validation, parent=parent)
     return trainer, allowance.stopped_by or "epochs"
 
 

@@ -37,6 +37,30 @@ async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
         raise UnknownModel(f"the ensemble registered for {account}/{name} cannot be read; train it again") from error
 
 
+async def to_go_on_from(redis: Redis, account: str, parent: str) -> EnsembleRecord:
+    """The ensemble with that digest, or whose champion has that model id.
+
+    Raises:
+        UnknownModel: none of this account; another voter's id is told whose it is.
+    """
+    values: list[Any] = await redis.hvals(names.key(account, SUFFIX))
+    known = [EnsembleRecord.model_validate_json(raw) for raw in values]
+    for record in known:
+        if parent in (record.digest, record.champion.model_id):
+            return record
+    for record in known:
+        for member in record.members:
+            if member.model_id == parent:
+                raise UnknownModel(
+                    f"parent {parent} is {member.voter} of an ensemble; give the ensemble, {record.digest}, or its "
+                    f"champion, {record.champion.model_id}"
+                )
+    raise UnknownModel(
+        f"parent {parent!r} is no ensemble of account {account} and no champion of one; a training's result has both: "
+        "summary['ensemble'] and members[0].model_id"
+    )
+
+
 def no_model(account: str, name: str, known: Collection[str]) -> UnknownModel:
     """The refusal where a domain has no ensemble, with the one of the ``known`` domains that was perhaps meant."""
     meant = get_close_matches(name, known, 1)

@@ -37,7 +37,7 @@ async def answer(delivery: Delivery, system: System) -> Completion:
     with _scratch() as scratch:
         async with joules.window(system, delivery, part=PART, parts=1) as energy:
             if isinstance(spec, TrainSpec):
-                params = await _parameters(spec, scratch, system)
+                params = await _parameters(delivery.account, spec, scratch, system)
             else:
                 params = await datasets.parameters(spec, scratch, system)
             done = await _run(delivery, spec.kind, params, energy, system)
@@ -68,10 +68,20 @@ def _scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-async def _parameters(spec: TrainSpec, scratch: Path, system: System) -> dict[str, Any]:
+async def _parameters(account: str, spec: TrainSpec, scratch: Path, system: System) -> dict[str, Any]:
     _require_voters(spec.members, system)
     path = (await system.artifacts.local_path(spec.data)).resolve()
-    return {"members": spec.members, "seed": spec.seed, "domain": spec.domain, "path": str(path), "out": str(scratch)}
+    asked = {"members": spec.members, "seed": spec.seed, "domain": spec.domain}
+    parents = await _parents(account, spec, system)
+    return asked | {"path": str(path), "parents": parents, "out": str(scratch)}
+
+
+async def _parents(account: str, spec: TrainSpec, system: System) -> list[str]:
+    """Model files to go on from, the champion's first."""
+    if spec.parent is None:
+        return []
+    record = await registry.to_go_on_from(system.redis, account, spec.parent)
+    return [str((await system.artifacts.local_path(one.weights)).resolve()) for one in record.members]
 
 
 def _require_voters(members: int, system: System) -> None:
@@ -157,6 +167,7 @@ async def _keep_ensemble(
         run.made_model(
             weights,
             data,
+            parent=member["parent"],
             domain=spec.domain,
             name=f"{spec.domain}/{member['voter']}",
             params=member["parameters"],

@@ -29,6 +29,10 @@ def command(
     frames: Annotated[int, typer.Option(help="Frames of each.", min=3)] = 10,
     size: Annotated[int, typer.Option(help="Cells a side of each.", min=16)] = 64,
     seed: Annotated[int, typer.Option(help="Of simulation, first weights and order.", min=0)] = 0,
+    parent: Annotated[
+        Path | None,
+        typer.Option(help="A model file to go on from.", metavar="FILE", show_default="fresh weights"),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="For checkpoints, metrics and model.", metavar="FOLDER")
     ] = Path("checkpoints"),
@@ -48,6 +52,6 @@ def command(
     options = {
         "domain": domain, "epochs": epochs, "batch_size": batch_size, "lr": lr, "budget_j": budget_j,
         "data": path and str(path), "array": array, "trajectories": trajectories, "frames": frames, "size": size,
-        "seed": seed, "out": str(out), "as_json": as_json,
+        "seed": seed, "parent": parent and str(parent), "out": str(out), "as_json": as_json,
     }  # fmt: skip
     become("nvp_agentkit.workers.local_training", options)

@@ -192,14 +192,18 @@ class AgentClient:
         budget_j: float | None = None,
         members: int = 3,
         seed: int = 0,
+        parent: str | None = None,
         deadline_s: float = JOB_DEADLINE_S,
     ) -> Job:
         """Train an ensemble on ``data`` within ``budget_j`` joules; it serves the account's domain when done.
 
+        ``parent``, an ensemble's digest (a training's `summary["ensemble"]`) or its champion's model id, of any domain:
+        each member goes on from that ensemble's instead of fresh weights.
+
         Raises (from the job's `result`):
             InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
         """
-        spec = said(TrainSpec, domain=domain, data=data, members=members, seed=seed)
+        spec = said(TrainSpec, domain=domain, data=data, members=members, seed=seed, parent=parent)
         return await self.submit(spec, budget_j, deadline_s)
 
     async def evaluate(

@@ -37,13 +37,19 @@ class ImportSpec(Payload):
 
 
 class TrainSpec(Payload):
-    """Train an ensemble (champion and members) on ``data`` until the budget is used or it is done."""
+    """Train an ensemble (champion and members) on ``data`` until the budget is used or it is done.
+
+    With a ``parent`` each member goes on from that ensemble's member of the same voter instead of fresh weights.
+    """
 
     kind: Literal["train"] = "train"
     domain: DomainName
     data: ObjectRef
     members: int = Field(3, ge=1, le=7)
     seed: int = Field(0, ge=0, lt=2**31)
+    parent: str | None = Field(
+        None, min_length=1, max_length=128, description="of this account: an ensemble's digest or its champion's id"
+    )
 
 
 class JoinSpec(Payload):

@@ -8,6 +8,7 @@ from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.member_trainer import MemberTrainer, Progress, TrainedModel
 from nvp_agentkit.training.members import MemberRecipe, ensemble, error_correlation, train_members
 from nvp_agentkit.training.pacing import Pacer, StepPacer, WindowPacer
+from nvp_agentkit.training.parent import Parent
 from nvp_agentkit.training.trainer import Trainer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "MemberRecipe",
     "MemberTrainer",
     "Pacer",
+    "Parent",
     "Progress",
     "Saving",
     "Score",

@@ -25,7 +25,7 @@ from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.pacing import Pacer
-from nvp_agentkit.training.parent import descent, inherited
+from nvp_agentkit.training.parent import Parent
 from nvp_agentkit.training.spread import on_each_device, over_devices
 from nvp_agentkit.training.start import fitted_start
 from nvp_agentkit.training.step import TrainingState, train_step
@@ -91,7 +91,7 @@ class MemberTrainer:
         *,
         baselines: Mapping[str, float] | None = None,
         examples: Examples | None = None,
-        parent: ModelBundle | None = None,
+        parent: Parent | None = None,
         resume: Checkpoint | None = None,
         saving: Saving | None = None,
     ) -> TrainedModel:
@@ -104,7 +104,7 @@ class MemberTrainer:
             on_progress: told of every step (each has finished: the device is waited for) and validation.
             baselines: VRMSE of trivial forecasters on ``validation``; with them progress shows skill.
             examples: those of a run on the same data, with all that it has already found out about them.
-            parent: a trained model whose weights are gone on from instead of fresh ones; the recipe names it.
+            parent: whose weights are gone on from instead of fresh ones.
             resume: an earlier run with this configuration, data and parent; nothing of it is used up.
             saving: where to leave checkpoints on the way.
 
@@ -119,15 +119,15 @@ class MemberTrainer:
         """
         known = examples or Examples.of(train, self.config)
         begun = resume or _begun(self.config, known, parent)
-        recipe = self.config.to_dict() | descent(parent)
+        recipe = self.config.to_dict() | ({} if parent is None else {"parent": parent.model_id})
         run = _Run(self.config, known, validation, pacer, begun, recipe, on_progress, baselines or {})
         return run.result(saving)
 
 
-def _begun(config: MemberConfig, examples: Examples, parent: ModelBundle | None) -> Checkpoint:
+def _begun(config: MemberConfig, examples: Examples, parent: Parent | None) -> Checkpoint:
     """Before the first step: at the parent's weights, or as the best trivial forecaster that fresh ones can be."""
     if parent is not None:
-        return first_checkpoint(config, inherited(config, parent))
+        return first_checkpoint(config, parent.weights_for(config.model_config, config.features))
     batch = examples.batch(config.seed, 0, LARGEST_BATCH)
     return first_checkpoint(config, fitted_start(config.model_config, config.first_variables(), batch))
 

@@ -20,6 +20,7 @@ from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.member_trainer import MemberTrainer, Progress, TrainedModel
 from nvp_agentkit.training.pacing import Pacer, WindowPacer
+from nvp_agentkit.training.parent import Parent
 
 WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
 CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
@@ -27,11 +28,12 @@ CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
 
 @dataclass(frozen=True)
 class MemberRecipe:
-    """One member: ``voter-0`` is the champion; ``share`` is its part of the allowance."""
+    """One member: ``voter-0`` is the champion; ``share`` is its part of the allowance, ``parent`` where it begins."""
 
     voter: str
     config: MemberConfig
     share: float
+    parent: Parent | None = None
 
 
 def network_for(meta: FieldMeta, *, masked: bool) -> NVPConfig:
@@ -39,21 +41,34 @@ def network_for(meta: FieldMeta, *, masked: bool) -> NVPConfig:
     return NVPConfig(boundary=meta.boundary, positive=meta.positive, masked=masked)
 
 
-def ensemble(data: SequenceSet, *, members: int = 3, seed: int = 0) -> tuple[MemberRecipe, ...]:
+def ensemble(
+    data: SequenceSet, *, members: int = 3, seed: int = 0, parents: Sequence[Parent] = ()
+) -> tuple[MemberRecipe, ...]:
     """Recipes for ``members`` voters on ``data``, the champion first.
 
+    With ``parents``, the members of an ensemble in their order, each goes on from its own: they stay as unlike as they
+    were.
+
     Raises:
-        InvalidInput: fewer than 1 or more than 7 members.
+        InvalidInput: fewer than 1 or more than 7 members, more than there are parents, or parents that are another
+            network than the data need or than each other.
     """
     if not 1 <= members <= len(WIDTHS):
         raise InvalidInput(f"{members} members; give 1 to {len(WIDTHS)}")
-    network = network_for(data.meta, masked=data.mask is not None)
+    if parents and members > len(parents):
+        raise InvalidInput(f"{members} members, and an ensemble of {len(parents)} to go on from; give {len(parents)}")
+    masked = data.mask is not None
+    network = parents[0].network(data.meta, masked=masked) if parents else network_for(data.meta, masked=masked)
+    for one in parents:
+        one.require(network)
     total = CHAMPION_WEIGHT + members - 1
     recipes = []
-    for place, features in enumerate(WIDTHS[:members]):
+    for place in range(members):
+        parent = parents[place] if parents else None
+        features = parent.features if parent else WIDTHS[place]
         share = (1.0 if place else CHAMPION_WEIGHT) / total
         config = MemberConfig(network, features, seed=1000 * seed + place)
-        recipes.append(MemberRecipe(f"voter-{place}", config, share))
+        recipes.append(MemberRecipe(f"voter-{place}", config, share, parent))
     return tuple(recipes)
 
 
@@ -81,7 +96,9 @@ def train_members(
         def tell(progress: Progress, place: int = place) -> None:
             on_progress(replace(progress, member=place))
 
-        done = MemberTrainer(recipe.config).fit(train, validation, window, tell, baselines=baselines, examples=examples)
+        done = MemberTrainer(recipe.config).fit(
+            train, validation, window, tell, baselines=baselines, examples=examples, parent=recipe.parent
+        )
         trained.append(done)
         start, steps = start + recipe.share, steps + done.steps
     return trained

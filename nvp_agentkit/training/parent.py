@@ -3,49 +3,73 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model.bundle import ModelBundle
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.state import Variables, shapes
-from nvp_agentkit.model.storage import model_bytes, model_id
-from nvp_agentkit.training.member_config import MemberConfig
+from nvp_agentkit.model.storage import load_model, model_bytes, model_id, read_bounded
 
 OF_THE_DATA = ("boundary", "positive", "precision")  # may differ from a parent's: no weight hangs on them
 
 
-def network_like(parent: ModelBundle, meta: FieldMeta, *, masked: bool) -> NVPConfig:
-    """The parent's network with the boundary and sign of other data."""
-    return dataclasses.replace(parent.config, boundary=meta.boundary, positive=meta.positive, masked=masked)
-
-
-def inherited(config: MemberConfig, parent: ModelBundle) -> Variables:
-    """The parent's weights, for a run of ``config``.
+@dataclass(frozen=True)
+class Parent:
+    """A model whose weights a run begins with instead of fresh ones; the child's recipe names its id.
 
     Units are not inherited: they are fitted to the new data, in which the network sees unit spread as it did before.
-
-    Raises:
-        InvalidInput: the parent is another network, or of other width within the same shapes; what differs is named.
     """
-    require_network(config.model_config, parent)
-    own, other = config.features, parent.recipe.get("features")
-    if (own or config.model_config.encoder_features) != tuple(other or parent.config.encoder_features):
-        raise InvalidInput(f"the parent has features {other}, this recipe {own}: give the parent's")
-    return parent.variables
 
+    bundle: ModelBundle
+    model_id: str
 
-def require_network(network: NVPConfig, parent: ModelBundle) -> None:
-    """Raises `InvalidInput` unless the parent's weights are weights of ``network``."""
-    if dict(shapes(network)) == dict(shapes(parent.config)):
-        return
-    ours, theirs = dataclasses.asdict(network), dataclasses.asdict(parent.config)
-    odd = {name: (theirs[name], ours[name]) for name in ours if ours[name] != theirs[name] and name not in OF_THE_DATA}
-    told = ", ".join(f"{name} {parents!r} and not {own!r}" for name, (parents, own) in odd.items())
-    raise InvalidInput(f"the parent is another network: {told}; go on with its own, or train without a parent")
+    @classmethod
+    def of(cls, bundle: ModelBundle) -> Self:
+        return cls(bundle, model_id(model_bytes(bundle)))
 
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """From a model file. Raises `InvalidFile` as `load_model` does."""
+        data = read_bounded(Path(path))
+        return cls(load_model(data), model_id(data))
 
-def descent(parent: ModelBundle | None) -> dict[str, Any]:
-    """What a child's recipe says of its parent: the id, which is the digest of the parent's bytes."""
-    return {} if parent is None else {"parent": model_id(model_bytes(parent))}
+    @property
+    def features(self) -> tuple[int, ...] | None:
+        """`MemberConfig.features` that it was trained with."""
+        features = self.bundle.recipe.get("features")
+        return None if features is None else tuple(features)
+
+    def network(self, meta: FieldMeta, *, masked: bool) -> NVPConfig:
+        """Its network with the boundary and sign of other data.
+
+        Raises:
+            InvalidInput: they have cells without a value and its own had none, or the other way round.
+        """
+        config = self.bundle.config
+        network = dataclasses.replace(config, boundary=meta.boundary, positive=meta.positive, masked=masked)
+        self.require(network)
+        return network
+
+    def weights_for(self, network: NVPConfig, features: tuple[int, ...] | None = None) -> Variables:
+        """Its weights, where they are weights of ``network`` with ``features`` channels.
+
+        Raises:
+            InvalidInput: they are not; what differs is named.
+        """
+        self.require(network)
+        if features != self.features:
+            raise InvalidInput(f"the parent has features {self.features}, this recipe {features}; give the parent's")
+        return self.bundle.variables
+
+    def require(self, network: NVPConfig) -> None:
+        """Raises `InvalidInput` unless its weights have the shapes of ``network``'s."""
+        if shapes(network) == shapes(self.bundle.config):
+            return
+        ours, theirs = dataclasses.asdict(network), dataclasses.asdict(self.bundle.config)
+        odd = [name for name in ours if ours[name] != theirs[name] and name not in OF_THE_DATA]
+        told = ", ".join(f"{name} {theirs[name]!r} and not {ours[name]!r}" for name in odd)
+        raise InvalidInput(f"the parent is another network: {told}; go on with its own, or train without a parent")

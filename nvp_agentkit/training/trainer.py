@@ -31,6 +31,7 @@ from nvp_agentkit.training.config import TrainingConfig, TrainingMetrics
 from nvp_agentkit.training.data import TrainingData, WindowBatch, cut, hold_back, windows_of
 from nvp_agentkit.training.epoch_step import Knobs, Terms
 from nvp_agentkit.training.examples import Batch, epoch_order
+from nvp_agentkit.training.parent import Parent
 from nvp_agentkit.training.spread import on_each_device, over_devices
 from nvp_agentkit.training.start import fitted_start
 
@@ -63,6 +64,7 @@ class Trainer:
         self.epoch = 0
         self.history: History = {"train": [], "val": []}
         self._best: _Best | None = None
+        self._parent: str | None = None
         self.folder = Path(config.checkpoint_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -92,22 +94,30 @@ class Trainer:
             energy_sequence, gradients = energy_sequence[None], gradients[None]
         return cut(energy_sequence, gradients, indices, self.config.model_config.context_frames)
 
-    def train(self, train_data: TrainingData, val_data: TrainingData | None = None, verbose: bool = True) -> History:
+    def train(
+        self,
+        train_data: TrainingData,
+        val_data: TrainingData | None = None,
+        verbose: bool = True,
+        parent: Parent | None = None,
+    ) -> History:
         """Train up to ``num_epochs``, with a checkpoint every ``checkpoint_every``, a final one and metrics as JSON.
 
         Args:
             train_data: from `prepare_training_data`.
             val_data: others on the same grid; None: ``validation_split`` of the sequences, the last ones.
             verbose: print a line every ten steps and every epoch.
+            parent: whose weights are gone on from; it counts at the first epoch alone.
 
         Raises:
             InvalidField: too little data for a batch, a window or a validation set.
+            InvalidInput: a parent that is another network.
             InvalidInput: the loss is no number any more; the last checkpoint stays.
         """
         tell = print if verbose else _say_nothing
         train, val = self._parted(TrainingData(*train_data), val_data)
         if not self.epoch:
-            self._begin(train)
+            self._begin(train, parent)
         self.state = on_each_device(self.state, self.config.batch_size)
         while self.epoch < self.config.num_epochs and self._may_continue():
             self._one_epoch(train, val, tell)
@@ -125,7 +135,7 @@ class Trainer:
     def save_checkpoint(self, epoch: int, final: bool = False) -> Path:
         """Write weights, optimiser and history to ``checkpoint_dir``, whole or not at all; where to."""
         path = self.folder / ("final.safetensors" if final else f"epoch_{epoch:04d}.safetensors")
-        about = {"epoch": epoch, "units": asdict(self.units)} | self._record()
+        about = {"epoch": epoch, "units": asdict(self.units), "parent": self._parent} | self._record()
         write_tree(self.state, about, path, key=CHECKPOINT)
         return path
 
@@ -146,6 +156,7 @@ class Trainer:
                 raise InvalidFile(f"a checkpoint of a run with {name} = {written.get(name)!r:.90}, not {value!r:.90}")
         self.state = as_tree(self.state, tensors)
         self.epoch, self.units, self.history, self._best = epoch, units, history, None
+        self._parent = about.get("parent")
 
     def save_metrics(self) -> Path:
         """Write the history as ``metrics.json`` in ``checkpoint_dir``; where to."""
@@ -159,16 +170,23 @@ class Trainer:
         metrics = {f"{part}_{name}": float(value) for part, one in last.items() for name, value in one.items()}
         return ModelBundle(
             self.config.model_config, self.variables, self.units,
-            domain=domain, recipe=self.config.to_dict(), metrics=metrics,
+            domain=domain, recipe=self._recipe(), metrics=metrics,
         )  # fmt: skip
+
+    def _recipe(self) -> dict[str, Any]:
+        return self.config.to_dict() | ({} if self._parent is None else {"parent": self._parent})
 
     def _knobs(self) -> Knobs:
         return Knobs(np.float32(self.units.offset), np.float32(self.units.scale), np.uint32(self.config.seed))
 
-    def _begin(self, train: TrainingData) -> None:
-        """Fit units; the default topology starts as the best trivial forecaster of the training data it can be."""
+    def _begin(self, train: TrainingData, parent: Parent | None) -> None:
+        """Fit units; without a parent the default topology starts as the best trivial forecaster that it can be."""
         units, network = Normalization.fit(train.energy), self.config.model_config
         self.units = units
+        if parent is not None:
+            weights, self._parent = parent.weights_for(network), parent.model_id
+            self.state = self.state.replace(params=jax.tree.map(jnp.array, weights))
+            return
         if network.document_grid is not None:
             return
         first = self._order(train, epoch=0)[:LARGEST_BATCH]

@@ -44,12 +44,15 @@ def test_it_trains_here_and_says_what_the_document_s_criteria_leave_out(tmp_path
     assert (tmp_path / "checkpoints" / "metrics.json").exists()
 
 
-def test_a_budget_that_does_not_reach_and_a_domain_that_is_none_are_refused_in_a_line(tmp_path: Path) -> None:
+def test_a_budget_that_does_not_reach_a_domain_and_a_parent_that_are_none_are_refused_in_a_line(tmp_path: Path) -> None:
     small = train("--budget-j", "60", folder=tmp_path, status=1)
     assert small.stderr.startswith("budget_too_small: budget 60.0 J, a network that is trained at all and judged")
     assert small.stdout == ""  # nothing was simulated
     unknown = train("--domain", "nonsense", "--json", folder=tmp_path, status=1)
     assert json.loads(unknown.stdout)["error"] == "unknown_domain"
+    orphan = train("--parent", "none.safetensors", folder=tmp_path, status=1)
+    assert orphan.stderr.startswith("invalid_file: none.safetensors cannot be read")
+    assert orphan.stdout == ""
 
 
 def test_a_file_s_sequences_are_taken_in_and_cells_without_a_value_are_sent_elsewhere(tmp_path: Path) -> None:

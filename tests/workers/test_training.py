@@ -24,6 +24,8 @@ from nvp_agentkit.messages import (
     TrainSpec,
     decode,
 )
+from nvp_agentkit.model import ModelBundle, NVPConfig, load_model, model_bytes
+from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.streams import Delivery, names
 from nvp_agentkit.workers import inference, refusals, registry, training
 from nvp_agentkit.workers.forecasting import ModelHost
@@ -60,8 +62,8 @@ async def told(bench, delivery: Delivery) -> Payload:
         return bench.said(refusals.job(bench.system, delivery, error))
 
 
-def asked(bench, data: ObjectRef, budget_mj: int) -> Delivery:
-    spec = TrainSpec(domain=DOMAIN, data=data, members=1)
+def asked(bench, data: ObjectRef, budget_mj: int, parent: str | None = None) -> Delivery:
+    spec = TrainSpec(domain=DOMAIN, data=data, members=1, parent=parent)
     return bench.delivery(JobRequested(spec=spec), suffix="jobs", budget_mj=budget_mj, within_s=300)
 
 
@@ -98,15 +100,31 @@ async def test_data_that_cannot_be_parted_is_refused_and_costs_nothing(bench) ->
     assert (await bench.balance()).spent_mj == before
 
 
+async def test_a_parent_that_cannot_be_gone_on_from_is_refused_and_costs_nothing(bench, dataset, weights) -> None:
+    record = await bench.serve({f"voter-{place}": weights(place) for place in range(3)})
+    before = (await bench.balance()).spent_mj
+    for parent, said in (
+        ("model:sha256:0", f"parent 'model:sha256:0' is no ensemble of account {bench.account}"),
+        (record.members[1].model_id, f"is voter-1 of an ensemble; give the ensemble, {record.digest}, or its champion"),
+    ):
+        refused = await told(bench, asked(bench, dataset, 100_000, parent))
+        assert isinstance(refused, JobRefused)
+        assert refused.code == "unknown_model"
+        assert said in refused.detail
+    assert (await bench.balance()).spent_mj == before
+
+
 async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serves_what_it_learnt(
     bench, dataset
 ) -> None:
+    record = await bench.serve({"voter-0": model_bytes(ModelBundle(NVPConfig(), initial_variables(NVPConfig(), 0)))})
+    parent = record.champion.model_id
     refused = await told(bench, asked(bench, dataset, 2000))
     granted_mj = round(1.5 * refused.needed_mj)
     before = await bench.balance()
     child = psutil.Process(bench.system.child.pid)
     used_s = sum(child.cpu_times()[:2])
-    delivery = asked(bench, dataset, granted_mj)
+    delivery = asked(bench, dataset, granted_mj, parent)
     completion = await training.answer(delivery, bench.system)
     used_s = sum(child.cpu_times()[:2]) - used_s
     done = bench.said(completion)
@@ -134,6 +152,10 @@ async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serv
     assert isinstance(fact.payload, LineageRecorded)
     assert {"Run", "ModelVersion", "DatasetVersion", "MetricSeries", "Config"} <= {n.label for n in fact.payload.nodes}
     assert {"WAS_DERIVED_FROM", "EVALUATES", "WAS_GENERATED_BY"} <= {edge.type for edge in fact.payload.edges}
+    descent = [(edge.type, edge.from_id) for edge in fact.payload.edges if edge.to_id == parent]
+    assert ("WAS_DERIVED_FROM", member.model_id) in descent
+    assert "USED" in dict(descent)
+    assert load_model(await bench.system.artifacts.get(member.model)).recipe["parent"] == parent
 
     # From the moment of its completion it answers.
     await bench.complete(completion)

@@ -16,7 +16,15 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split, split
 from nvp_agentkit.fields.storage import open_sequences
 from nvp_agentkit.model import save_model
-from nvp_agentkit.training import MemberRecipe, Progress, TrainedModel, ensemble, error_correlation, train_members
+from nvp_agentkit.training import (
+    MemberRecipe,
+    Parent,
+    Progress,
+    TrainedModel,
+    ensemble,
+    error_correlation,
+    train_members,
+)
 from nvp_agentkit.training.evaluate import Forecasts
 
 from ..call import Arrays, Call
@@ -29,17 +37,19 @@ FEWEST_FOR_A_RULE = 3
 
 
 def train(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: path, members, seed, out (a folder), granted_mj, watts_per_core.
+    """``params``: path, members, seed, parents (model files, the champion's first), out (a folder), granted_mj,
+    watts_per_core.
 
     Raises:
         BudgetTooSmall: it would not buy an epoch of the champion; nothing was computed yet.
         InvalidField: the data cannot be split or windowed.
+        InvalidInput, InvalidFile: parents that cannot be gone on from.
     """
     params = call.params
     parts = split(open_sequences(Path(params["path"])))
-    recipes = ensemble(parts.train, members=params["members"], seed=params["seed"])
-    watts = float(params["watts_per_core"])
-    prices = Prices.of(parts, recipes[0].config, watts_per_core=watts)
+    parents = [Parent.read(path) for path in params["parents"]]
+    recipes = ensemble(parts.train, members=params["members"], seed=params["seed"], parents=parents)
+    prices = Prices.of(parts, recipes[0].config, watts_per_core=float(params["watts_per_core"]))
     least_mj = prices.least_mj(len(recipes), recipes[0].share)
     outcome = f"an ensemble of {len(recipes)} whose champion sees all data once"
     require_useful(call.spending.granted_mj, least_mj, outcome)
@@ -125,6 +135,7 @@ def _member(
         "path": str(path),
         "parameters": recipe.config.parameters,
         "seed": recipe.config.seed,
+        "parent": recipe.parent and recipe.parent.model_id,
         "width": recipe.config.width,
         "vrmse": score.vrmse,
         "skill": score.skill,
