@@ -68,10 +68,7 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     told.say(phase="judging", step=sum(one.steps for one in trained))
     test = trivial.score(parts.test, context)
     judged = [Forecasts.of(one.bundle, parts.test) for one in trained]
-    members = [
-        _member(recipe, one, forecasts, test, Path(params["out"]))
-        for recipe, one, forecasts in zip(recipes, trained, judged, strict=True)
-    ]
+    members = [_member(*one, test, Path(params["out"])) for one in zip(recipes, trained, judged, strict=True)]
     mask = _ever_observed(parts.train)
     trajectory, frame = parts.test_begins
     values = {
