@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,13 @@ class Forecaster(Protocol):
         """How many frames it looks at."""
 
     def predict_next(self, frames: npt.ArrayLike, mask: Mask | None = None) -> tuple[Floats, Floats]: ...
+
+
+@runtime_checkable
+class FarSighted(Protocol):
+    """A forecaster that has a way of its own of looking several steps ahead; as `rollout`."""
+
+    def rollout(self, frames: npt.ArrayLike, steps: int, mask: Mask | None = None) -> tuple[Floats, Floats]: ...
 
 
 @dataclass(frozen=True)
@@ -84,21 +91,25 @@ def rollout(
     """``steps`` maps ahead, each from those before it.
 
     Args:
-        forecaster: who forecasts.
+        forecaster: who forecasts; one that is `FarSighted` does so in its own way.
         frames: (B, K, H, W), oldest first; ``mask`` of that shape.
         steps: how many, at least 1.
 
     Returns:
         Means and log-variances, (B, steps, H, W) each. Steps are taken to err independently of each other, so
-        variances add up: too little where errors grow on themselves.
+        variances add up: too little where errors grow on themselves. A cell that no frame shown has stays without a
+        value for the next steps.
 
     Raises:
         InvalidField: no step asked for, or frames that the forecaster refuses.
     """
     if steps < 1:
         raise InvalidField(f"{steps} steps; give at least 1")
+    if isinstance(forecaster, FarSighted):
+        return forecaster.rollout(frames, steps, mask)
     shown = np.asarray(frames, np.float32)
     there = np.isfinite(shown) if mask is None else np.asarray(mask, np.bool_)
+    known: Mask = np.asarray(there.any(axis=1))
     means, variances = [], []
     variance = np.zeros(shown.shape[:1] + shown.shape[2:], np.float64)
     for _ in range(steps):
@@ -106,7 +117,6 @@ def rollout(
         variance = variance + np.exp(log_var.astype(np.float64))
         means.append(mean)
         variances.append(variance)
-        known = np.ones_like(mean, np.bool_)
         shown, there = (
             np.concatenate([old, new[:, None]], axis=1)[:, -forecaster.context_frames :]
             for old, new in ((shown, mean), (there, known))

@@ -52,6 +52,14 @@ def coverage(low: Array, high: Array, truth: Array, mask: Mask | None = None) ->
     return float(np.mean((low <= truth)[valid] & (truth <= high)[valid]))
 
 
+def coverage_by_decile(low: Array, high: Array, truth: Array, by: Array, mask: Mask | None = None) -> tuple[float, ...]:
+    """`coverage` of the tenth of cells where ``by`` is least, of the next tenth, and so on; ties as they come."""
+    valid = _valid(truth, mask)
+    inside = (low <= truth)[valid] & (truth <= high)[valid]
+    tenths = np.array_split(inside[np.argsort(by[valid], kind="stable")], 10)
+    return tuple(float(tenth.mean()) if tenth.size else float("nan") for tenth in tenths)
+
+
 def width(low: Array, high: Array, truth: Array, mask: Mask | None = None) -> float:
     """Mean width of [low, high], the field's unit: what coverage was bought with."""
     return float(np.mean((high - low)[_valid(truth, mask)], dtype=np.float64))

@@ -1,7 +1,7 @@
 """The forecaster: configuration, network, weights, prediction, storage."""
 
 from nvp_agentkit.model.bundle import Calibration, ModelBundle, Normalization
-from nvp_agentkit.model.calibration import calibrate, coverage
+from nvp_agentkit.model.calibration import calibrate, coverage, intervals
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.forecaster import NetworkForecaster
 from nvp_agentkit.model.layers import ResidualBlock
@@ -14,6 +14,7 @@ from nvp_agentkit.model.losses import (
 )
 from nvp_agentkit.model.network import Decoder, Encoder, NVPModel
 from nvp_agentkit.model.predict import predict_next
+from nvp_agentkit.model.rollout import rollout
 from nvp_agentkit.model.state import TrainState, count_parameters, create_train_state
 from nvp_agentkit.model.storage import load_model, model_bytes, model_id, save_model
 
@@ -37,9 +38,11 @@ __all__ = [
     "count_parameters",
     "coverage",
     "create_train_state",
+    "intervals",
     "load_model",
     "model_bytes",
     "model_id",
     "predict_next",
+    "rollout",
     "save_model",
 ]

@@ -4,35 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.state import Variables, count_parameters
+
+if TYPE_CHECKING:
+    from nvp_agentkit.model.novelty import Novelty
 
 Floats = npt.NDArray[np.float32]
 LEVELS = (0.5, 0.9, 0.95)
 NORMAL_QUANTILE = {0.5: 0.674490, 0.9: 1.644854, 0.95: 1.959964}  # of |z|, z ~ N(0, 1)
+MARGIN = 0.5  # of the range of the training data, on either side: what a rollout may reach
+SLOWEST_GROWTH = -0.5  # of log scale over log lead: the summed variances' own growth, undone
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """Field = offset + scale * normalised; both in the field's unit, from valid training cells."""
+    """Field = offset + scale * normalised; all in the field's unit, from valid training cells.
+
+    Attributes:
+        low, high: between which a rollout stays, `MARGIN` beyond what was seen; None: not known.
+    """
 
     offset: float = 0.0
     scale: float = 1.0
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     def fit(cls, values: Floats, mask: npt.NDArray[np.bool_] | None = None) -> Normalization:
-        """Mean and standard deviation of the valid cells; a constant field gets scale 1."""
+        """Mean, standard deviation and range of the valid cells; a constant field gets scale 1."""
         cells = values[np.isfinite(values) if mask is None else mask & np.isfinite(values)]
         if not cells.size:
             raise InvalidField("no cell of the training data has a value; check the mask")
         spread = float(cells.std(dtype=np.float64))
-        return cls(float(cells.mean(dtype=np.float64)), spread if spread > 1e-12 else 1.0)
+        least, most = float(cells.min()), float(cells.max())
+        beyond = MARGIN * (most - least)
+        scale = spread if spread > 1e-12 else 1.0
+        return cls(float(cells.mean(dtype=np.float64)), scale, least - beyond, most + beyond)
 
 
 @dataclass(frozen=True)
@@ -40,10 +54,35 @@ class Calibration:
     """Split-conformal widths: |error| <= width[level] * sigma held for that share of validation cells.
 
     Sigma is `exp(log_var / 2)` after ``scale``, which makes the 90% normal interval right.
+
+    Attributes:
+        later: by lead, what holds of forecasts so many steps ahead (`model.rollout`); the rest is of one step.
     """
 
     scale: float = 1.0
     width: Mapping[float, float] = field(default_factory=lambda: dict(NORMAL_QUANTILE))
+    later: Mapping[int, Calibration] = field(default_factory=dict)
+
+    def at(self, lead: int) -> Calibration:
+        """What holds ``lead`` steps ahead.
+
+        Between known leads powers of the lead are interpolated; beyond the last, sigma goes on growing as it did
+        before it, and never shrinks.
+
+        Raises:
+            InvalidInput: a lead below 1.
+        """
+        if lead < 1:
+            raise InvalidInput(f"lead is {lead}; give at least 1")
+        known = [self, *(self.later[one] for one in sorted(self.later))]
+        place, places = np.log(lead), np.log([1, *sorted(self.later)])
+        scales = np.log([one.scale for one in known])
+        scale = np.interp(place, places, scales)
+        if place > places[-1] and self.later:
+            growth = (scales[-1] - scales[-2]) / (places[-1] - places[-2])
+            scale += max(growth, SLOWEST_GROWTH) * (place - places[-1])
+        width = {level: float(np.interp(place, places, [one.width[level] for one in known])) for level in LEVELS}
+        return Calibration(float(np.exp(scale)), width)
 
 
 @dataclass(frozen=True)
@@ -57,6 +96,7 @@ class ModelBundle:
     domain: str = "unknown"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    novelty: Novelty | None = None
 
     @property
     def parameters(self) -> int:

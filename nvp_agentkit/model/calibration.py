@@ -37,6 +37,22 @@ def calibrate(mean: Floats, log_var: Floats, truth: Floats, mask: Mask | None = 
     return Calibration(scale, {level: value / scale for level, value in quantile.items()})
 
 
+def intervals(
+    mean: Floats, log_var: Floats, calibration: Calibration, lead: int = 1
+) -> dict[float, tuple[Floats, Floats]]:
+    """(low, high) of each level in `LEVELS`, the field's unit.
+
+    Args:
+        mean: forecasts, any shape.
+        log_var: theirs, as `predict_next` and `rollout` give it (calibrated).
+        calibration: the bundle's.
+        lead: how many steps ahead they are.
+    """
+    sigma = np.exp(log_var / 2)
+    reach = {level: np.float32(width) * sigma for level, width in calibration.at(lead).width.items()}
+    return {level: (mean - far, mean + far) for level, far in reach.items()}
+
+
 def scores(mean: Floats, log_var: Floats, truth: Floats, mask: Mask | None = None) -> Floats:
     """|error| / sigma of the valid cells, flat."""
     valid = np.isfinite(truth) if mask is None else mask & np.isfinite(truth)

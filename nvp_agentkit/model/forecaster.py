@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from nvp_agentkit.model.bundle import Floats, ModelBundle
 from nvp_agentkit.model.predict import Mask, predict_next
+from nvp_agentkit.model.rollout import rollout
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,7 @@ class NetworkForecaster:
     def predict_next(self, frames: npt.ArrayLike, mask: Mask | None = None) -> tuple[Floats, Floats]:
         """See `model.predict.predict_next`."""
         return predict_next(self.bundle, frames, mask)
+
+    def rollout(self, frames: npt.ArrayLike, steps: int, mask: Mask | None = None) -> tuple[Floats, Floats]:
+        """See `model.rollout.rollout`."""
+        return rollout(self.bundle, frames, steps, mask)

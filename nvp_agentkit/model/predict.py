@@ -58,17 +58,36 @@ def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None =
     Raises:
         InvalidField: rank, sides, dtype, infinite values, or no valid cell in a frame.
     """
-    values, valid = _checked(frames, mask)
-    keep = bundle.config.context_frames
-    normal, seen = normalise(values[:, -keep:], valid[:, -keep:], bundle.normalization)
+    normal, seen = newest(bundle, frames, mask)
     parts = []
-    size = min(LARGEST_BATCH, 1 << (len(normal) - 1).bit_length())
+    size = batch_size(len(normal))
     for start in range(0, len(normal), size):
         parts.append(_batch(bundle, normal[start : start + size], seen[start : start + size], size))
     mean, log_var = np.concatenate(parts, axis=1)
-    mean = bundle.normalization.offset + bundle.normalization.scale * mean
     log_var = log_var + 2 * np.float32(np.log(bundle.normalization.scale * bundle.calibration.scale))
-    return np.maximum(mean, 0, dtype=np.float32) if bundle.config.positive else mean, log_var
+    return in_units(bundle, mean), log_var
+
+
+def newest(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None) -> tuple[Floats, Floats]:
+    """The frames that the network looks at, and where they have values, as it wants them: (B, H, W, K) each.
+
+    Raises:
+        InvalidField: as `predict_next`.
+    """
+    values, valid = _checked(frames, mask)
+    keep = bundle.config.context_frames
+    return normalise(values[:, -keep:], valid[:, -keep:], bundle.normalization)
+
+
+def batch_size(count: int) -> int:
+    """Of the batches that ``count`` windows go through a network in: a power of two."""
+    return min(LARGEST_BATCH, 1 << (count - 1).bit_length())
+
+
+def in_units(bundle: ModelBundle, mean: Floats) -> Floats:
+    """Normalised forecasts in the field's unit, none below zero where it cannot be."""
+    mean = bundle.normalization.offset + bundle.normalization.scale * mean
+    return np.maximum(mean, 0, dtype=np.float32) if bundle.config.positive else mean
 
 
 def normalise(values: Floats, valid: Mask, units: Normalization) -> tuple[Floats, Floats]:

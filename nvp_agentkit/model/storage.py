@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from safetensors.numpy import load, save
 from nvp_agentkit.errors import InvalidFile, InvalidInput
 from nvp_agentkit.model.bundle import LEVELS, Calibration, ModelBundle, Normalization
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.novelty import DESCRIPTORS, Novelty
 from nvp_agentkit.model.state import flatten, shapes, unflatten
 
 FORMAT = "nvp-model-1"
@@ -35,7 +37,10 @@ def model_bytes(bundle: ModelBundle) -> bytes:
         "format": FORMAT,
         "config": bundle.config.to_json(),
         "normalization": [bundle.normalization.offset, bundle.normalization.scale],
-        "calibration": [bundle.calibration.scale, [bundle.calibration.width[level] for level in LEVELS]],
+        "range": [bundle.normalization.low, bundle.normalization.high],
+        "calibration": _plain(bundle.calibration),
+        "later": [[lead, *_plain(one)] for lead, one in sorted(bundle.calibration.later.items())],
+        "novelty": None if bundle.novelty is None else [part.tolist() for part in astuple(bundle.novelty)],
         "domain": bundle.domain,
         "recipe": dict(bundle.recipe),
         "metrics": dict(bundle.metrics),
@@ -70,19 +75,24 @@ def load_model(source: bytes | str | Path) -> ModelBundle:
         if about["format"] != FORMAT:
             raise InvalidFile(f"a model file of format {about['format']!r}; this version reads {FORMAT!r}")
         config = NVPConfig.from_json(about["config"])
-        (offset, spread), (scale, widths) = about["normalization"], about["calibration"]
+        offset, spread = about["normalization"]
         bundle = ModelBundle(
             config=config,
             variables=as_variables(tensors, config),
-            normalization=Normalization(_finite(offset), _finite(spread)),
-            calibration=Calibration(_finite(scale), {k: _finite(w) for k, w in zip(LEVELS, widths, strict=True)}),
+            normalization=Normalization(_finite(offset), _finite(spread), *_range(about.get("range"))),
+            calibration=replace(
+                _calibration(*about["calibration"]),
+                later={_lead(lead): _calibration(*one) for lead, *one in about.get("later", [])},
+            ),
+            novelty=_novelty(about.get("novelty")),
             domain=str(about["domain"]),
             recipe=dict(about["recipe"]),
             metrics={str(name): float(value) for name, value in about["metrics"].items()},
         )
     except (KeyError, TypeError, AttributeError, InvalidInput, ValueError) as error:
         raise error if isinstance(error, InvalidFile) else InvalidFile(f"not a usable model file: {error}") from error
-    if bundle.normalization.scale <= 0 or bundle.calibration.scale <= 0:
+    calibrations = (bundle.calibration, *bundle.calibration.later.values())
+    if bundle.normalization.scale <= 0 or any(one.scale <= 0 for one in calibrations):
         raise InvalidFile("not a usable model file: a scale that is not positive")
     return bundle
 
@@ -134,6 +144,36 @@ def write_atomically(path: Path, data: bytes) -> None:
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _plain(calibration: Calibration) -> list[Any]:
+    return [calibration.scale, [calibration.width[level] for level in LEVELS]]
+
+
+def _calibration(scale: Any, widths: Any) -> Calibration:
+    return Calibration(_finite(scale), {level: _finite(one) for level, one in zip(LEVELS, widths, strict=True)})
+
+
+def _lead(value: Any) -> int:
+    if not isinstance(value, int) or value < 2:
+        raise InvalidFile(f"{value!r} stands where a lead of at least 2 should")
+    return value
+
+
+def _range(stored: Any) -> tuple[float | None, float | None]:
+    """Of the training data; models of before it was stored have none."""
+    low, high = stored or (None, None)
+    return (None, None) if low is None or high is None else (_finite(low), _finite(high))
+
+
+def _novelty(stored: Any) -> Novelty | None:
+    if stored is None:
+        return None
+    centre, whitening, distances = (np.array(part, np.float64) for part in stored)
+    shapes_fit = (centre.shape, whitening.shape, distances.ndim) == ((DESCRIPTORS,), (DESCRIPTORS, DESCRIPTORS), 1)
+    if not shapes_fit or not all(np.isfinite(part).all() for part in (centre, whitening, distances)):
+        raise InvalidFile(f"not a usable model file: novelty is not of {DESCRIPTORS} descriptors, or not finite")
+    return Novelty(centre, whitening, np.sort(distances))
 
 
 def _finite(value: Any) -> float:

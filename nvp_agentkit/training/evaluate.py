@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
 
+from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.baselines import best
 from nvp_agentkit.fields.metrics import skill, vrmse
+from nvp_agentkit.fields.scores import coverage_by_decile
 from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model.bundle import Calibration, Floats, ModelBundle
-from nvp_agentkit.model.calibration import calibrate, coverage
-from nvp_agentkit.model.predict import Mask, predict_next
-from nvp_agentkit.training.examples import all_windows
+from nvp_agentkit.model.bundle import LEVELS, Calibration, Floats, ModelBundle
+from nvp_agentkit.model.calibration import calibrate, coverage, intervals
+from nvp_agentkit.model.predict import LARGEST_BATCH, Mask, predict_next
+from nvp_agentkit.model.rollout import rollout_by_steps
+from nvp_agentkit.training.examples import all_windows, windows
+
+LARGEST_LEAD = 8  # that a calibration looks at: dearer than a validation beyond
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,63 @@ class Forecasts(NamedTuple):
 def evaluate(bundle: ModelBundle, data: SequenceSet, baselines: Mapping[str, float] | None = None) -> Score:
     """Score ``bundle`` on ``data``, trajectories it was not trained on; see `Forecasts.score`."""
     return Forecasts.of(bundle, data).score(bundle.calibration, baselines)
+
+
+def ahead(
+    bundle: ModelBundle, data: SequenceSet, *, largest: int = LARGEST_LEAD, count: int = LARGEST_BATCH
+) -> dict[int, Forecasts]:
+    """Forecasts 2, 4, 8, ... steps ahead, by lead, from windows spread over ``data``.
+
+    Args:
+        bundle: who forecasts.
+        data: trajectories it was not trained on; leads that they do not reach, or where nothing came, are left out.
+        largest: no lead beyond.
+        count: of windows. One may be taken twice where there are fewer: the number is a shape that is compiled.
+    """
+    context = bundle.config.context_frames
+    windows(data, context)
+    leads = [2**power for power in range(1, 31) if 2**power <= min(largest, data.frames - context)]
+    if not leads:
+        return {}
+    steps = leads[-1]
+    starts = data.frames - context - steps + 1
+    chosen = np.linspace(0, data.trajectories * starts - 1, count).round().astype(int)
+    spans = [(one // starts, slice(one % starts, one % starts + context + steps)) for one in chosen]
+    values = np.stack([data.values[span] for span in spans])
+    mask = None if data.mask is None else np.stack([data.mask[span] for span in spans])
+    means, log_vars = rollout_by_steps(bundle, values[:, :context], steps, None if mask is None else mask[:, :context])
+    found = {}
+    for lead in leads:
+        there = None if mask is None else mask[:, context + lead - 1]
+        if there is None or there.any():
+            found[lead] = Forecasts(means[:, lead - 1], log_vars[:, lead - 1], values[:, context + lead - 1], there)
+    return found
+
+
+def calibrated_ahead(bundle: ModelBundle, data: SequenceSet, first: Calibration) -> Calibration:
+    """``first``, found for one step of the uncalibrated ``bundle``, and what holds of more steps on ``data``."""
+    return replace(first, later={lead: told.calibration() for lead, told in ahead(bundle, data).items()})
+
+
+def coverage_by_lead(
+    bundle: ModelBundle, data: SequenceSet, *, largest: int = LARGEST_LEAD
+) -> dict[int, Mapping[float, float]]:
+    """Share of cells inside each interval by lead, 1, 2, 4, ...; see `ahead`."""
+    told = {1: Forecasts.of(bundle, data)} | ahead(bundle, data, largest=largest)
+    return {lead: one.score(bundle.calibration.at(lead)).coverage for lead, one in told.items()}
+
+
+def coverage_by_activity(bundle: ModelBundle, data: SequenceSet) -> dict[float, tuple[float, ...]]:
+    """Share of cells inside each interval, one step ahead, by decile of how much they just changed.
+
+    What the marginal hides: intervals too narrow where much happens, paid for where nothing does.
+    """
+    if bundle.config.context_frames < 2:
+        raise InvalidField("a network of one frame is shown no change; give context_frames >= 2")
+    frames, seen, *_ = all_windows(data, bundle.config.context_frames)
+    told = Forecasts.of(bundle, data)
+    change = np.abs(frames[:, -1] - frames[:, -2])
+    there = np.isfinite(change) if seen is None else seen[:, -1] & seen[:, -2]
+    there = there & np.isfinite(told.came) if told.there is None else there & told.there
+    bounds = intervals(told.mean, told.log_var, bundle.calibration)
+    return {level: coverage_by_decile(*bounds[level], told.came, change, there) for level in LEVELS}

@@ -6,7 +6,7 @@ Everything is a function of (seed, step), nothing is remembered, so a resumed ru
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import Floats, Normalization
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.novelty import COUNTED, Numbers, descriptors
 from nvp_agentkit.model.predict import Mask, normalise, origins
 from nvp_agentkit.training.member_config import MemberConfig
 
@@ -55,6 +56,14 @@ class Examples:
     def of(cls, data: SequenceSet, config: MemberConfig) -> Self:
         """As ``config`` wants them, in units fitted to ``data``."""
         return cls(data, config.model_config, Normalization.fit(data.values, data.mask), config.crop)
+
+    @cached_property
+    def described(self) -> Numbers:
+        """`model.novelty.descriptors` of at most `COUNTED` windows spread over the set."""
+        chosen = np.unique(np.linspace(0, self.count - 1, COUNTED).round().astype(int))
+        return np.concatenate(
+            [descriptors(*(part[None, ..., :-1] for part in self._normalised(int(i)))) for i in chosen]
+        )
 
     def batch(self, seed: int, step: int, size: int) -> Batch:
         """The ``step``-th batch; a set smaller than ``size`` repeats."""

@@ -21,7 +21,7 @@ from nvp_agentkit.model.bundle import ModelBundle
 from nvp_agentkit.model.predict import LARGEST_BATCH
 from nvp_agentkit.model.state import Variables, unpack
 from nvp_agentkit.training.checkpoint import Checkpoint, Saving, first_checkpoint, save_checkpoint
-from nvp_agentkit.training.evaluate import Forecasts
+from nvp_agentkit.training.evaluate import Forecasts, calibrated_ahead
 from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.pacing import Pacer
@@ -179,7 +179,9 @@ class _Run:
             metrics["validation_skill"] = score.skill
         # A number that is none (a constant validation field has no VRMSE) is left out: it could not be stored.
         kept = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        bundle = replace(self.best.bundle, calibration=calibration, metrics=kept)
+        calibration = calibrated_ahead(self.best.bundle, self.validation, calibration)
+        novelty = self.examples.novelty(self.validation)
+        bundle = replace(self.best.bundle, calibration=calibration, metrics=kept, novelty=novelty)
         run = self._checkpoint()
         return TrainedModel(bundle, forecasts, self.step, kept_step, stopped_by, tuple(self.history), run)
 
