@@ -29,8 +29,8 @@ from nvp_agentkit.fields.storage import open_sequences
 from nvp_agentkit.model import ModelBundle, save_model
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.training import MemberConfig, Parent, Trainer, TrainingConfig, prepare_training_data
-from nvp_agentkit.training.evaluate import Forecasts
-from nvp_agentkit.training.examples import all_windows
+from nvp_agentkit.training.evaluate import Forecasts, calibrated_ahead
+from nvp_agentkit.training.examples import Examples, all_windows
 from nvp_agentkit.training.members import network_for
 
 from . import local
@@ -177,7 +177,13 @@ def _to_judge_mj(prices: Prices) -> float:
 
 def _calibrated(trainer: Trainer, parts: Split) -> ModelBundle:
     bundle = trainer.bundle(parts.train.meta.domain)
-    return replace(bundle, calibration=Forecasts.of(bundle, parts.validation).calibration())
+    first = Forecasts.of(bundle, parts.validation).calibration()
+    known = Examples(parts.train, bundle.config, bundle.normalization, max(parts.train.grid))
+    return replace(
+        bundle,
+        calibration=calibrated_ahead(bundle, parts.validation, first),
+        novelty=known.novelty(parts.validation),
+    )
 
 
 def _judged(trainer: Trainer, parts: Split) -> Verdict:

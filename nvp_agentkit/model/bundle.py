@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,14 +74,17 @@ class Calibration:
         """
         if lead < 1:
             raise InvalidInput(f"lead is {lead}; give at least 1")
-        known = [self, *(self.later[one] for one in sorted(self.later))]
-        place, places = np.log(lead), np.log([1, *sorted(self.later)])
-        scales = np.log([one.scale for one in known])
+        known = {1: self, **dict(sorted(self.later.items()))}
+        if lead in known:
+            return replace(known[lead], later={})
+        place, places = np.log(lead), np.log(list(known))
+        scales = np.log([one.scale for one in known.values()])
         scale = np.interp(place, places, scales)
         if place > places[-1] and self.later:
             growth = (scales[-1] - scales[-2]) / (places[-1] - places[-2])
             scale += max(growth, SLOWEST_GROWTH) * (place - places[-1])
-        width = {level: float(np.interp(place, places, [one.width[level] for one in known])) for level in LEVELS}
+        widths = {level: [one.width[level] for one in known.values()] for level in LEVELS}
+        width = {level: float(np.interp(place, places, widths[level])) for level in LEVELS}
         return Calibration(float(np.exp(scale)), width)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -84,26 +85,27 @@ def descriptors(frames: Floats, seen: Floats) -> Numbers:
     """
     if frames.ndim != 4 or frames.shape != seen.shape:
         raise InvalidField(f"frames have shape {frames.shape}, where they have values {seen.shape}; give (B, H, W, K)")
-    newest, there = (part[..., -1].astype(np.float64) for part in (frames, seen))
-    before = frames[..., -2:][..., 0]
+    newest, there = frames[..., -1], seen[..., -1]
     cells = np.maximum(there.sum((1, 2)), 1)
 
-    def mean(values: Numbers) -> Numbers:
-        total: Numbers = (there * values).sum((1, 2)) / cells
+    def mean(values: Floats) -> Numbers:
+        """Of what is nought in holes."""
+        total: Numbers = values.sum((1, 2), dtype=np.float64) / cells
         return total
 
-    middle = mean(newest)
-    apart = there * (newest - middle[:, None, None])
-    variance = mean(apart**2) + TINY
-    slopes = np.diff(apart, axis=1, append=0) ** 2 + np.diff(apart, axis=2, append=0) ** 2
-    power, changed = (_bands(part) for part in (apart, there * (newest - before)))
+    middle = mean(there * newest)
+    apart = there * (newest - middle.astype(np.float32)[:, None, None])
+    square = np.square(apart)
+    variance = mean(square) + TINY
+    slopes = np.square(np.diff(apart, axis=1)[:, :, 1:]) + np.square(np.diff(apart, axis=2)[:, 1:])
+    power, changed = (_bands(part) for part in (apart, there * (newest - frames[..., -2:][..., 0])))
     return np.stack(
         [
             middle,
             np.log(variance) / 2,
-            np.arcsinh(mean(apart**3) / variance**1.5),
-            np.log(mean(apart**4) / variance**2 + TINY),
-            np.log((mean(slopes**2) + TINY**2) / (mean(slopes) + TINY) ** 2),
+            np.arcsinh(mean(square * apart) / variance**1.5),
+            np.log(mean(np.square(square)) / variance**2 + TINY),
+            np.log((mean(np.square(slopes)) + TINY**2) / (mean(slopes) + TINY) ** 2),
             *(np.log(power + TINY) - np.log(power.sum(0) + TINY)),
             *(np.log(changed + TINY) - np.log(power + TINY)),
         ],
@@ -111,10 +113,18 @@ def descriptors(frames: Floats, seen: Floats) -> Numbers:
     )
 
 
-def _bands(maps: Numbers) -> Numbers:
+def _bands(maps: Floats) -> Numbers:
     """Mean square of (B, H, W) in each octave: (bands, B)."""
     h, w = maps.shape[1:]
-    amplitude = np.abs(np.fft.fft2(maps)) ** 2 / (h * w) ** 2
-    wave = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.fftfreq(w))
-    edges = itertools.pairwise(BANDS)
-    return np.stack([amplitude[:, (low < wave) & (wave <= high)].sum(1) for low, high in edges])
+    power: Floats = np.square(np.abs(np.fft.rfft2(maps) / (h * w)))
+    return (power.reshape(len(maps), -1) @ _octaves(h, w)).T.astype(np.float64)
+
+
+@lru_cache(maxsize=8)
+def _octaves(h: int, w: int) -> Floats:
+    """(waves, bands): 1 where a wave is in a band, 2 where its mirror image, which `rfft2` leaves out, is as well."""
+    x = np.fft.rfftfreq(w)
+    wave = np.hypot(np.fft.fftfreq(h)[:, None], x)
+    counted = np.where((x > 0) & (x < 0.5), 2, 1)
+    bands = [counted * ((low < wave) & (wave <= high)) for low, high in itertools.pairwise(BANDS)]
+    return np.stack(bands, -1).reshape(-1, len(bands)).astype(np.float32)

@@ -16,7 +16,7 @@ from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import Floats, Normalization
 from nvp_agentkit.model.config import NVPConfig
-from nvp_agentkit.model.novelty import COUNTED, Numbers, descriptors
+from nvp_agentkit.model.novelty import COUNTED, Novelty, Numbers, descriptors
 from nvp_agentkit.model.predict import Mask, normalise, origins
 from nvp_agentkit.training.member_config import MemberConfig
 
@@ -46,6 +46,7 @@ class Examples:
         self.count = windows(data, self.context)
         self.data, self.units = data, units
         self._rolls = [side == "periodic" for side in config.boundary]
+        self._crop = crop
         self._sides = [min(crop, side) for side in data.grid]
         self._config = config
         self._origins: dict[int, Floats] = {}
@@ -56,6 +57,11 @@ class Examples:
     def of(cls, data: SequenceSet, config: MemberConfig) -> Self:
         """As ``config`` wants them, in units fitted to ``data``."""
         return cls(data, config.model_config, Normalization.fit(data.values, data.mask), config.crop)
+
+    def novelty(self, held_out: SequenceSet) -> Novelty:
+        """What of other data is unlike these, as seen from ``held_out``, trajectories that are none of these."""
+        others = type(self)(held_out, self._config, self.units, self._crop)
+        return Novelty.fit(self.described, others.described)
 
     @cached_property
     def described(self) -> Numbers:

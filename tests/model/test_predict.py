@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from nvp_agentkit.errors import InvalidField
-from nvp_agentkit.fields.forecasters import rollout
-from nvp_agentkit.model import Calibration, NetworkForecaster, Normalization, predict_next
+from nvp_agentkit.model import Calibration, Normalization, predict_next
 
 from .conftest import SMALL, scrambled
 
@@ -82,13 +81,3 @@ def test_frames_that_cannot_be_forecast_are_refused(bundle, bad, said):
 def test_a_mask_of_another_shape_is_refused(bundle, frames):
     with pytest.raises(InvalidField, match="mask"):
         predict_next(bundle, frames, np.ones((16, 24), bool))
-
-
-def test_a_network_rolls_out_as_every_forecaster_does(bundle, frames):
-    network = NetworkForecaster(bundle, "champion")
-    means, log_vars = rollout(network, frames, 3)
-    assert (network.name, network.context_frames, means.shape) == ("champion", 2, (3, 3, 16, 24))
-    np.testing.assert_array_equal(means[:, 0], predict_next(bundle, frames)[0])
-    second = predict_next(bundle, np.stack([frames[:, 1], means[:, 0]], axis=1))[0]
-    np.testing.assert_array_equal(means[:, 1], second)
-    assert (np.diff(log_vars, axis=1) > 0).all()

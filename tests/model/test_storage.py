@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,37 +21,47 @@ from nvp_agentkit.model import (
     predict_next,
     save_model,
 )
+from nvp_agentkit.model.novelty import DESCRIPTORS, Novelty, novelty_of
 
 from .conftest import SMALL, scrambled
 
 FULL = dataclasses.replace(
     scrambled(SMALL),
-    normalization=Normalization(1.5, 0.25),
-    calibration=Calibration(1.25, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}),
+    normalization=Normalization(1.5, 0.25, low=-1.0, high=4.0),
+    calibration=Calibration(1.25, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}, later={4: Calibration(2.5)}),
+    novelty=Novelty.fit(*np.random.default_rng(0).standard_normal((2, 30, DESCRIPTORS))),
     recipe={"seed": 3},
     metrics={"vrmse": 0.1},
 )
 GOOD = model_bytes(FULL)
 
 
+def description() -> dict[str, Any]:
+    header = int.from_bytes(GOOD[:8], "little")
+    return dict(json.loads(json.loads(GOOD[8 : 8 + header])["__metadata__"]["nvp"]))
+
+
 def rewritten(**changes: object) -> bytes:
     """The model with parts of its description changed."""
-    header = int.from_bytes(GOOD[:8], "little")
-    about = json.loads(json.loads(GOOD[8 : 8 + header])["__metadata__"]["nvp"]) | changes
-    return save(load(GOOD), metadata={"nvp": json.dumps(about)})
+    return save(load(GOOD), metadata={"nvp": json.dumps(description() | changes)})
 
 
 def test_a_stored_model_forecasts_the_same(tmp_path, frames):
     name = save_model(FULL, tmp_path / "model.safetensors")
     again = load_model(tmp_path / "model.safetensors")
-    assert (again.config, again.normalization, again.recipe, again.metrics) == (
-        FULL.config,
-        FULL.normalization,
-        FULL.recipe,
-        FULL.metrics,
-    )
+    parts = ("config", "normalization", "calibration", "recipe", "metrics")
+    assert [getattr(again, part) for part in parts] == [getattr(FULL, part) for part in parts]
     assert name == model_id(GOOD) == model_id(model_bytes(again))
     np.testing.assert_array_equal(predict_next(again, frames), predict_next(FULL, frames))
+    np.testing.assert_array_equal(novelty_of(again, frames), novelty_of(FULL, frames))
+
+
+def test_a_model_from_before_leads_range_and_novelty_were_stored_is_read():
+    about = description()
+    for later in ("range", "later", "novelty"):
+        del about[later]
+    old = load_model(save(load(GOOD), metadata={"nvp": json.dumps(about)}))
+    assert (old.normalization, old.calibration.later, old.novelty) == (Normalization(1.5, 0.25), {}, None)
 
 
 def test_a_change_in_one_weight_is_another_id():
@@ -100,6 +111,14 @@ def test_foreign_bytes_are_refused(data):
         {"normalization": [0.0, True]},
         {"calibration": [1.0, [1.0]]},
         {"calibration": None},
+        {"range": [0.0, True]},
+        {"range": 3},
+        {"later": [[1, 1.0, [1.0, 1.0, 1.0]]]},
+        {"later": [[2, 0.0, [1.0, 1.0, 1.0]]]},
+        {"later": [[2, 1.0]]},
+        {"novelty": [[0.0], [[1.0]], [1.0]]},
+        {"novelty": "none"},
+        {"novelty": [[0.0], [["x"]], [1.0]]},
         {"metrics": [1]},
         {"recipe": 1},
     ],

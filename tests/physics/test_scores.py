@@ -73,3 +73,12 @@ def test_the_bootstrap_draws_trajectories_not_frames() -> None:
     assert np.isnan([alone.low, alone.high]).all()
     with pytest.raises(InvalidInput, match="at least 1"):
         scores.bootstrap_by_trajectory(lambda drawn: 0.0, 0)
+
+
+def test_coverage_by_decile_shows_where_intervals_are_too_narrow():
+    size = np.linspace(0, 1, TRUTH.size).reshape(TRUTH.shape)
+    deciles = scores.coverage_by_decile(TRUTH - 0.55, TRUTH + 0.55, TRUTH + size, size)
+    assert deciles == pytest.approx([1, 1, 1, 1, 1, 0.5, 0, 0, 0, 0], abs=0.01)
+    shuffled = np.random.default_rng(0).permutation(size.ravel()).reshape(TRUTH.shape)
+    mixed = scores.coverage_by_decile(TRUTH - 0.55, TRUTH + 0.55, TRUTH + size, shuffled, np.ones(TRUTH.shape, bool))
+    assert mixed == pytest.approx([0.55] * 10, abs=0.1)

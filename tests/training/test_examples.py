@@ -86,8 +86,14 @@ def test_all_windows_are_in_order_with_their_masks():
 
 
 def test_a_constant_field_can_be_normalised():
-    assert Normalization.fit(np.full((1, 3, 16, 16), 5, np.float32)) == Normalization(5.0, 1.0)
+    assert Normalization.fit(np.full((1, 3, 16, 16), 5, np.float32)) == Normalization(5.0, 1.0, 5.0, 5.0)
 
 
 def test_a_context_of_one_has_one_window_more():
     assert Examples(drifting(2, 0, frames=5), NVPConfig(context_frames=1), Normalization(), crop=128).count == 8
+
+
+def test_the_range_of_a_rollout_is_that_of_the_training_data_and_half_as_much_on_either_side():
+    values = np.linspace(1, 3, 16 * 16, dtype=np.float32).reshape(1, 1, 16, 16)
+    units = Normalization.fit(values, values < 2.9)
+    assert (units.low, units.high) == pytest.approx((0.05, 3.85), abs=0.05)

@@ -10,10 +10,12 @@ import pytest
 from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model import model_bytes, predict_next
+from nvp_agentkit.model import model_bytes, predict_next, rollout
+from nvp_agentkit.model.novelty import novelty_of
 from nvp_agentkit.model.state import initial_variables, pack, unpack
-from nvp_agentkit.training import MemberConfig, MemberTrainer, Progress, StepPacer, evaluate
+from nvp_agentkit.training import MemberConfig, MemberTrainer, Progress, StepPacer, TrainedModel, evaluate
 from nvp_agentkit.training.checkpoint import first_checkpoint
+from nvp_agentkit.training.evaluate import Forecasts, coverage_by_activity, coverage_by_lead
 from nvp_agentkit.training.examples import Batch, Examples
 from nvp_agentkit.training.member_trainer import LARGEST_SETBACKS
 from nvp_agentkit.training.step import train_step
@@ -25,15 +27,65 @@ def weights(trained) -> np.ndarray:
     return np.asarray(trained.state.weights)
 
 
-def test_training_beats_persistence_on_trajectories_it_has_not_seen(train, validation):
-    test = drifting(3, seed=2)
+@pytest.fixture(scope="module")
+def trained(train, validation) -> TrainedModel:
+    return MemberTrainer(SMALL).fit(train, validation, StepPacer(150))
+
+
+@pytest.fixture(scope="module")
+def unseen() -> SequenceSet:
+    return drifting(3, seed=2)
+
+
+def test_training_beats_persistence_on_trajectories_it_has_not_seen(trained, train, unseen):
+    test = unseen
     baselines = score_baselines(train, test)
-    trained = MemberTrainer(SMALL).fit(train, validation, StepPacer(150))
     score = evaluate(trained.bundle, test, baselines)
     assert score.vrmse < 0.5 * baselines["persistence"]
     assert trained.kept_step > 0
     assert score.skill == pytest.approx(1 - score.vrmse / min(baselines.values()))
     assert score.baseline in baselines
+
+
+def restless(data: SequenceSet, seed: int) -> SequenceSet:
+    """The first frame goes on, but half of its rows flicker, as nobody can foretell."""
+    values = np.repeat(data.values[:, :1], data.frames, axis=1)
+    values[..., 8:, :] += np.random.default_rng(seed).standard_normal(values[..., 8:, :].shape, np.float32)
+    return SequenceSet(values, None, data.meta)
+
+
+def test_where_it_doubts_more_it_errs_more(train, validation, unseen):
+    hasty = replace(SMALL, variance_weight=1.0, learning_rate=0.01)
+    bundle = MemberTrainer(hasty).fit(restless(train, 0), restless(validation, 1), StepPacer(60)).bundle
+    told = Forecasts.of(bundle, restless(unseen, 2))
+    missed = np.log(np.square(told.mean - told.came) + 1e-12)
+    assert np.corrcoef(told.log_var.ravel(), missed.ravel())[0, 1] > 0.4
+
+
+def test_intervals_hold_what_they_promise_at_every_lead_and_widen(trained, unseen):
+    covered = coverage_by_lead(trained.bundle, unseen)
+    assert sorted(covered) == [1, 2, 4]  # six steps follow a window, and no more
+    for inside in covered.values():
+        for level, share in inside.items():
+            assert share == pytest.approx(level, abs=0.12)
+    _, log_vars = rollout(trained.bundle, unseen.values[:, :2], 8)
+    sigma = np.exp(log_vars / 2).mean((0, 2, 3))
+    assert (np.diff(sigma) > 0).all()
+
+
+def test_coverage_is_told_apart_by_how_much_a_cell_just_changed(trained, unseen):
+    deciles = coverage_by_activity(trained.bundle, unseen)
+    told = Forecasts.of(trained.bundle, unseen)
+    for level, inside in told.score(trained.bundle.calibration).coverage.items():
+        assert len(deciles[level]) == 10
+        assert np.mean(deciles[level]) == pytest.approx(inside, abs=1e-3)
+
+
+def test_a_trained_model_knows_its_kind_of_field_from_another(trained, unseen):
+    windows = unseen.values[:, :2]
+    known = novelty_of(trained.bundle, windows)
+    foreign = np.random.default_rng(0).permuted(windows.reshape(3, 2, -1), axis=2).reshape(windows.shape)
+    assert novelty_of(trained.bundle, foreign).min() > 0.9 > known.mean()
 
 
 @dataclass

@@ -9,7 +9,9 @@ from typing import Self
 from nvp_agentkit.energy.budget import StepCost, cheapest_useful_mj
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split
+from nvp_agentkit.model.predict import LARGEST_BATCH
 from nvp_agentkit.training import MemberConfig
+from nvp_agentkit.training.evaluate import LARGEST_LEAD
 from nvp_agentkit.training.examples import windows
 
 # CPU-seconds on two busy cores, compile cache empty, default network, 16x16 to 128x128; idle cores take 0.8 of it.
@@ -21,6 +23,7 @@ PASS_CPU_S_PER_CELL = 1.0e-6  # one forecast of every window of a held-out set
 BASELINES_CPU_S, BASELINES_CPU_S_PER_CELL = 0.5, 6.0e-6
 CLOSING_PASSES = 2  # of a member: the last validation, the score on the test set
 SAVING_CPU_S = 0.25  # with calibration and the agreement rule
+AHEAD_CPU_S = 1.0  # what rollouts compile, and the training data described
 MEMORY = 1.12  # a gigabyte held takes 0.4 W beside the cores'
 BUSY = 1.4  # times what compiling takes on a machine where much else goes on: a budget must survive that
 
@@ -44,24 +47,33 @@ class Prices:
         context = config.model_config.context_frames
         return cls.on(
             held_out=max(_cells(parts.validation, context), _cells(parts.test, context)),
+            ahead=LARGEST_BATCH * LARGEST_LEAD * math.prod(parts.train.grid),
             step_cells=config.batch_size * math.prod(min(config.crop, side) for side in parts.train.grid),
             epoch_steps=-(-windows(parts.train, context) // config.batch_size),
             watts_per_core=watts_per_core,
         )
 
     @classmethod
-    def on(cls, *, held_out: int = 0, step_cells: int = 0, epoch_steps: int = 0, watts_per_core: float) -> Self:
-        """The forecast for so many cells in the windows held out and in a step: with none, what no data spares."""
+    def on(
+        cls,
+        *,
+        held_out: int = 0,
+        ahead: int = 0,
+        step_cells: int = 0,
+        epoch_steps: int = 0,
+        watts_per_core: float,
+    ) -> Self:
+        """The forecast for so many cells held out, in rollouts and in a step: with none, what no data spares."""
         mj = 1000 * watts_per_core * MEMORY
-        pass_mj = mj * PASS_CPU_S_PER_CELL * held_out
+        pass_mj, ahead_mj = (mj * PASS_CPU_S_PER_CELL * cells for cells in (held_out, ahead))
         return cls(
             opening_mj=mj * OPENING_CPU_S,
             compile_mj=mj * COMPILE_CPU_S,
-            begin_mj=mj * BEGIN_CPU_S + pass_mj,
+            begin_mj=mj * BEGIN_CPU_S + pass_mj + ahead_mj,  # rollouts calibrate the member before
             step_mj=mj * STEP_CPU_S_PER_CELL * step_cells,
             pass_mj=pass_mj,
             baselines_mj=mj * (BASELINES_CPU_S + BASELINES_CPU_S_PER_CELL * held_out),
-            closing_mj=mj * SAVING_CPU_S,
+            closing_mj=mj * (SAVING_CPU_S + AHEAD_CPU_S) + ahead_mj,
             epoch_steps=epoch_steps,
         )
 
