@@ -18,6 +18,7 @@
     |- QuorumAbstained                  the voters did not agree; there is no answer to believe
     |- VerificationFailed               a signature, key or rule does not hold
     |- ConflictingFact                  one id, two digests
+    |- PluginFailed                     a package of somebody else's does not do what a plug-in has to
     |- ComputeFailed                    the compute child died or broke (retryable)
     |- StoreUnavailable (ConnectionError)  Redis, graph or artifacts away (retryable)
     |  `- ResultNotKept                 no disk or store took what was done; done again it would be paid again
@@ -116,6 +117,10 @@ class VerificationFailed(NvpError):
 
 class ConflictingFact(NvpError):
     code = "conflicting_fact"
+
+
+class PluginFailed(NvpError):
+    code = "plugin_failed"
 
 
 class ComputeFailed(NvpError):

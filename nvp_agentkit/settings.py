@@ -34,6 +34,10 @@ class Settings(BaseModel):
     account: str | None = Field(None, description="the account a client speaks for")
     account_password: str | None = Field(None, description="that account's password at the stream server")
     watts_per_core: float = Field(4.0, gt=0, le=500, description="power of one busy core where no sensor is")
+    sensor: str = Field(
+        "modelled",
+        description="what counts joules of `nvp train` and `nvp evaluate`: modelled, best, rapl, nvml or a plug-in",
+    )
     max_cells: int = Field(16_777_216, gt=0, description="most cells (frames x height x width) of one request")
     instance: str = Field(
         default_factory=socket.gethostname,

@@ -22,6 +22,7 @@ from nvp_agentkit.cli.evaluation_words import lines, meaning, tables
 from nvp_agentkit.cli.screen import console, tabulate
 from nvp_agentkit.domains import get_domain
 from nvp_agentkit.domains.coarse import coarse_rollouts
+from nvp_agentkit.energy.sensors import named_sensor
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.evaluation import AtLead, Judged, Told, Windows, judge, tell
 from nvp_agentkit.fields.forecasters import Forecaster, trivial_forecasters
@@ -70,9 +71,9 @@ class Material(NamedTuple):
     about: dict[str, Any]
 
 
-def evaluate(options: Options, watts_per_core: float) -> dict[str, Any]:
+def evaluate(options: Options, settings: Settings) -> dict[str, Any]:
     """Print tables and write pictures; what was found, as plain JSON."""
-    spending = Spending(0, watts_per_core)
+    spending = Spending(0, settings.watts_per_core, sensor=named_sensor(settings))
     bundles = [read(Path(path)) for path in options.models]
     with tempfile.TemporaryDirectory() as folder:
         material = _material(options, bundles[0], Path(folder))
@@ -202,7 +203,7 @@ def _maps(told: Sequence[Told], windows: Windows) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     options = Options(**json.loads(arguments[0]))
-    work = partial(evaluate, options, Settings.from_env().watts_per_core)
+    work = partial(evaluate, options, Settings.from_env())
     return local.answer(work, as_json=options.as_json)
 
 

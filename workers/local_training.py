@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from nvp_agentkit.domains import get_domain
 from nvp_agentkit.energy.budget import require_useful
+from nvp_agentkit.energy.sensors import named_sensor
 from nvp_agentkit.fields import metrics
 from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.readers import Meant, take_in
@@ -74,15 +75,16 @@ class Verdict(NamedTuple):
     baseline_vrmse: float
 
 
-def train(options: Options, watts_per_core: float) -> dict[str, Any]:
+def train(options: Options, settings: Settings) -> dict[str, Any]:
     """Print the document's lines while training; what was found, as plain JSON.
 
     Raises:
         BudgetExhausted, BudgetTooSmall: the budget does not reach to the data, or not beyond.
         NvpError: data, domain or figures that cannot be trained on, a parent that cannot be gone on from.
     """
+    watts_per_core, sensor = settings.watts_per_core, named_sensor(settings)
     parent = None if options.parent is None else Parent.read(options.parent)
-    spending = Spending(round(1000 * (options.budget_j or UNBOUNDED_J)), watts_per_core)
+    spending = Spending(round(1000 * (options.budget_j or UNBOUNDED_J)), watts_per_core, sensor=sensor)
     begun_mj = 0.0 if options.data else 1000 * watts_per_core * COMPILE_CPU_S  # of a simulator
     _require(spending, begun_mj, Prices.on(watts_per_core=watts_per_core))
     print(f"Training NVP model on domain: {options.domain}")
@@ -118,7 +120,7 @@ def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
             print(f"  step {done:,} of {total:,}, {spending.used_mj / 1000:.1f} J")
 
     sequences = domain.simulate(options.trajectories, options.frames, options.size, options.seed, progress)
-    print(f"Made {len(sequences)} sequences for {spending.used_mj / 1000:.1f} J modelled")
+    print(f"Made {len(sequences)} sequences for {spending.used_mj / 1000:.1f} J {spending.reading().method}")
     return sequences
 
 
@@ -219,7 +221,7 @@ def _tell(document: dict[str, Any], found: Verdict, budget_j: float | None) -> N
 
 def main(arguments: list[str]) -> int:
     options = Options(**json.loads(arguments[0]))
-    return local.answer(lambda: train(options, Settings.from_env().watts_per_core), as_json=options.as_json)
+    return local.answer(lambda: train(options, Settings.from_env()), as_json=options.as_json)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ async def answer(delivery: Delivery, system: System) -> Completion:
                 params = await _parameters(delivery.account, spec, scratch, system)
             else:
                 params = await datasets.parameters(spec, scratch, system)
-            done = await _run(delivery, spec.kind, params, energy, system)
+            foreign = isinstance(spec, TrainSpec) and spec.model is not None
+            done = await _run(delivery, "train_foreign" if foreign else spec.kind, params, energy, system)
             reading = energy.charge(done.cost)
             run = facts.RunFacts(delivery, system.name, spec.kind, reading, done.values["environment"])
             seconds = (facts.now_ms() - delivery.received_ms) / 1000
@@ -71,7 +72,7 @@ def _scratch() -> Iterator[Path]:
 async def _parameters(account: str, spec: TrainSpec, scratch: Path, system: System) -> dict[str, Any]:
     _require_voters(spec.members, system)
     path = (await system.artifacts.local_path(spec.data)).resolve()
-    asked = {"members": spec.members, "seed": spec.seed, "domain": spec.domain}
+    asked = {"members": spec.members, "seed": spec.seed, "domain": spec.domain, "model": spec.model}
     parents = await _parents(account, spec, system)
     return asked | {"path": str(path), "parents": parents, "out": str(scratch)}
 
@@ -80,6 +81,8 @@ async def _parents(account: str, spec: TrainSpec, system: System) -> list[str]:
     """Model files to go on from, the champion's first."""
     if spec.parent is None:
         return []
+    if spec.model is not None:
+        raise InvalidInput(f"model {spec.model!r} is a plug-in's, which goes on from nothing: leave `parent` away")
     record = await registry.to_go_on_from(system.redis, account, spec.parent)
     return [str((await system.artifacts.local_path(one.weights)).resolve()) for one in record.members]
 

@@ -193,17 +193,19 @@ class AgentClient:
         members: int = 3,
         seed: int = 0,
         parent: str | None = None,
+        model: str | None = None,
         deadline_s: float = JOB_DEADLINE_S,
     ) -> Job:
         """Train an ensemble on ``data`` within ``budget_j`` joules; it serves the account's domain when done.
 
         ``parent``, an ensemble's digest (a training's `summary["ensemble"]`) or its champion's model id, of any domain:
         each member goes on from that ensemble's instead of fresh weights.
+        ``model``: of a plug-in's forecaster of that name, which the workers must have; None: of our networks.
 
         Raises (from the job's `result`):
             InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
         """
-        spec = said(TrainSpec, domain=domain, data=data, members=members, seed=seed, parent=parent)
+        spec = said(TrainSpec, domain=domain, data=data, members=members, seed=seed, parent=parent, model=model)
         return await self.submit(spec, budget_j, deadline_s)
 
     async def evaluate(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from nvp_agentkit import plugins
 from nvp_agentkit.domains import (
     heat_diffusion,
     magnetohydrodynamics,
@@ -102,7 +103,23 @@ DOMAINS = {
 
 
 def get_domain(name: str) -> Domain:
-    """Raises `UnknownDomain`, naming the known ones."""
-    if name not in DOMAINS:
-        raise UnknownDomain(f"no simulator for domain {name!r}; known: {', '.join(sorted(DOMAINS))}, or import a file")
-    return DOMAINS[name]
+    """One of ours, or of a plug-in of the group ``nvp_agentkit.domains`` (docs/extending.md).
+
+    Raises:
+        UnknownDomain: neither; the text names those there are.
+        PluginFailed: what is found by that name is no `Domain` of that name.
+    """
+    if name in DOMAINS:
+        return DOMAINS[name]
+    if name not in known_domains():
+        raise UnknownDomain(f"no simulator for domain {name!r}; known: {', '.join(known_domains())}, or import a file")
+    plugin = plugins.load(plugins.DOMAINS, name)
+    found = plugin.thing
+    if not isinstance(found, Domain) or found.name != name:
+        raise plugin.failed(f"it is {found!r:.60}, no Domain of that name")
+    return found
+
+
+def known_domains() -> tuple[str, ...]:
+    """The names of all domains that can be simulated, in order."""
+    return tuple(sorted({*DOMAINS, *plugins.names(plugins.DOMAINS)}))

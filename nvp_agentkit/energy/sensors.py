@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nvp_agentkit import plugins
 from nvp_agentkit.errors import InvalidInput, MissingExtra
 from nvp_agentkit.messages.values import Reading
 from nvp_agentkit.settings import Settings
@@ -172,6 +173,50 @@ def best_sensor(settings: Settings, powercap: Path = POWERCAP) -> Sensor:
         return Rapl(powercap)
     except (OSError, ValueError):  # no such counter, or readable by root alone
         return Modelled(settings.watts_per_core)
+
+
+def named_sensor(settings: Settings) -> Sensor:
+    """The one that ``NVP_SENSOR`` names.
+
+    Raises:
+        UnknownName: it is none of ours, and no package here brings it.
+        PluginFailed: the package's is no sensor.
+        OSError, MissingExtra: this machine has no such counter, or not for this process.
+    """
+    match settings.sensor:
+        case "modelled":
+            return Modelled(settings.watts_per_core)
+        case "best":
+            return best_sensor(settings)
+        case "rapl":
+            return Rapl()
+        case "nvml":
+            return Nvml()
+        case name:
+            return Foreign(plugins.load(plugins.SENSORS, name), settings)
+
+
+class Foreign:
+    """A package's sensor, whose faults are called its own."""
+
+    def __init__(self, plugin: plugins.Plugin, settings: Settings) -> None:
+        self.name = plugin.name
+        self._plugin = plugin
+        with plugin.doing("it makes no sensor"):
+            self._sensor = plugin.thing(settings)
+
+    def begin_window(self) -> ReadWindow:
+        with self._plugin.doing("begin_window"):
+            read = self._sensor.begin_window()
+
+        def reading(work: Work) -> Reading:
+            with self._plugin.doing("reading"):
+                found = read(work)
+            if not isinstance(found, Reading):
+                raise self._plugin.failed(f"it read {found!r:.60}, no Reading")
+            return found
+
+        return reading
 
 
 def _up(energy_j: float) -> int:

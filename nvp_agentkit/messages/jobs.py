@@ -50,6 +50,9 @@ class TrainSpec(Payload):
     parent: str | None = Field(
         None, min_length=1, max_length=128, description="of this account: an ensemble's digest or its champion's id"
     )
+    model: str | None = Field(
+        None, min_length=1, max_length=64, description="a plug-in of the workers' (docs/extending.md); default: ours"
+    )
 
 
 class JoinSpec(Payload):

@@ -74,7 +74,7 @@ def newest(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None) -> tup
     Raises:
         InvalidField: as `predict_next`.
     """
-    values, valid = _checked(frames, mask)
+    values, valid = checked(frames, mask)
     keep = bundle.config.context_frames
     return normalise(values[:, -keep:], valid[:, -keep:], bundle.normalization)
 
@@ -104,7 +104,8 @@ def _batch(bundle: ModelBundle, frames: Floats, seen: Floats, size: int) -> Floa
     return np.asarray(both)[:, :count]
 
 
-def _checked(frames: npt.ArrayLike, mask: Mask | None) -> tuple[Floats, Mask]:
+def checked(frames: npt.ArrayLike, mask: Mask | None) -> tuple[Floats, Mask]:
+    """``frames`` (B, K, H, W) as float32, and where they have a value; `InvalidField` as `predict_next`."""
     values = np.asarray(frames)
     if values.ndim != 4 or 0 in values.shape:
         raise InvalidField(f"frames have shape {values.shape}; give (B, K, H, W)")

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 import typer
 
+from nvp_agentkit import SyncAgentClient
 from nvp_agentkit.cli.app import app
+from nvp_agentkit.errors import PluginFailed, UnknownName
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -41,13 +43,28 @@ def stack(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Iter
     folder = tmp_path_factory.mktemp("docs")
     (folder / ".nvp").mkdir()
     (folder / ".nvp" / "compile-cache").symlink_to(compile_cache)
-    nvp("up", folder=folder)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(brought(folder / "site")))
+        nvp("up", folder=folder)
     try:
         nvp("account", "create", "ace-1", "--limit-j", "500", folder=folder)
         assert "ready" in nvp("status", folder=folder)
         yield folder
     finally:
         nvp("down", folder=folder)
+
+
+def brought(site: Path) -> Path:
+    """Packages for the workers beside those of this environment: the example of docs/extending.md, and a broken one."""
+    install = ["install", "-q", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    example = ROOT / "examples" / "foreign_forecaster"
+    subprocess.run([sys.executable, "-m", "pip", *install, str(example)], check=True)
+    (site / "broken.py").write_text("raise ImportError('half installed')\n")
+    about = site / "broken-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[nvp_agentkit.models]\nbroken = broken\n")
+    return site
 
 
 def run(page: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
@@ -139,3 +156,27 @@ def test_every_command_in_the_docs_exists_with_its_options(page: Path) -> None:
 def test_every_local_link_in_the_docs_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_page_on_extending_runs_as_it_stands_and_a_broken_package_ends_no_worker(
+    stack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(stack)
+    names, _ = run((ROOT / "docs" / "extending.md").read_text(), stack)
+    forecast, trained, made = (names[name] for name in ("forecast", "trained", "made"))
+    assert "signatures, keys and rule hold" in capsys.readouterr().out
+    assert set(forecast.models.values()) == {member.model_id for member in trained.members}
+    assert 0 < forecast.energy.mj < 1000  # millijoules: nothing was compiled
+    accounts = {one["account"]: one for one in json.loads(nvp("account", "list", "--json", folder=stack))}
+    certified_mj = made.energy.mj + trained.energy.mj + forecast.energy.mj
+    assert certified_mj <= accounts["plug"]["spent_mj"] < certified_mj + 100  # a vote that came later is paid as well
+    assert "damped-waves 0.1" in nvp("lineage", trained.members[0].model_id, "--json", folder=stack)
+    with SyncAgentClient.connect("plug") as client:
+        with pytest.raises(PluginFailed, match=r"broken 1\.0 cannot be imported: ImportError: half installed"):
+            client.train("heat_diffusion", data=made.dataset, model="broken", budget_j=20).result()
+        with pytest.raises(UnknownName, match=r"brings 'nobodys' .* there are: broken, damped_waves"):
+            client.train("heat_diffusion", data=made.dataset, model="nobodys", budget_j=20).result()
+        again = client.train("heat_diffusion", data=made.dataset, model="damped_waves", budget_j=20).result()
+    assert [one.model_id for one in again.members] == [one.model_id for one in trained.members]

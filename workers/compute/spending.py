@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from nvp_agentkit.energy.budget import StepCost, may_continue
-from nvp_agentkit.energy.meter import modelled
+from nvp_agentkit.energy.sensors import Modelled, Sensor, Work
 from nvp_agentkit.errors import BudgetExhausted
 from nvp_agentkit.messages import Reading
 
@@ -30,10 +30,12 @@ def resident_gb(who: int = resource.RUSAGE_SELF) -> float:
 class Spending:
     """What one call costs from now on, against the millijoules it was granted; ``margin_mj`` of these stay unused."""
 
-    def __init__(self, granted_mj: int, watts_per_core: float, margin_mj: int = 0) -> None:
+    def __init__(
+        self, granted_mj: int, watts_per_core: float, margin_mj: int = 0, *, sensor: Sensor | None = None
+    ) -> None:
         self.granted_mj = granted_mj
         self.margin_mj = margin_mj
-        self._watts = watts_per_core
+        self._read = (sensor or Modelled(watts_per_core)).begin_window()
         self._cpu_s = used_cpu_s()
         self._started = time.monotonic()
 
@@ -46,7 +48,7 @@ class Spending:
         return time.monotonic() - self._started
 
     def reading(self) -> Reading:
-        return modelled(self.cpu_s, self.wall_s, resident_gb(), watts_per_core=self._watts)
+        return self._read(Work(self.cpu_s, self.wall_s, resident_gb()))
 
     @property
     def used_mj(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import atlas, data, serving, training, trivial
+from . import atlas, data, foreign, serving, training, trivial
 
 OPERATIONS = {
     "simulate": data.simulate,
@@ -11,6 +11,7 @@ OPERATIONS = {
     "evaluate": atlas.evaluate,
     "check": atlas.check,
     "train": training.train,
+    "train_foreign": foreign.train,
     "load": serving.load,
     "predict": serving.predict,
     "forecast_trivially": trivial.forecast,

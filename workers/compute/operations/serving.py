@@ -10,12 +10,15 @@ import jax
 import numpy as np
 
 from nvp_agentkit.errors import ComputeFailed
-from nvp_agentkit.model import ModelBundle, load_model, predict_next
+from nvp_agentkit.fields.forecasters import Forecaster
+from nvp_agentkit.model import NetworkForecaster, load_model
+from nvp_agentkit.model.foreign import is_foreign, load_foreign
+from nvp_agentkit.model.storage import read_bounded
 
 from ..call import Arrays, Call
 from ..spending import Spending
 
-_models: OrderedDict[str, ModelBundle] = OrderedDict()
+_models: OrderedDict[str, Forecaster] = OrderedDict()
 
 
 def load(call: Call) -> tuple[dict[str, Any], Arrays]:
@@ -27,16 +30,17 @@ def load(call: Call) -> tuple[dict[str, Any], Arrays]:
     """
     if call.params["fresh"]:
         jax.clear_caches()  # type: ignore[no-untyped-call]
-    bundle = load_model(Path(call.params["path"]))
-    _models[call.params["model_id"]] = bundle
+    data = read_bounded(Path(call.params["path"]))
+    model: Forecaster = load_foreign(data) if is_foreign(data) else NetworkForecaster(load_model(data))
+    _models[call.params["model_id"]] = model
     _models.move_to_end(call.params["model_id"])
     while len(_models) > call.params["keep"]:
         _models.popitem(last=False)
     for size in sorted(call.params["batches"], reverse=True):
         frames = np.zeros((size, *call.params["frames"]), np.float32)
-        predict_next(bundle, frames)  # compiles
+        model.predict_next(frames)  # compiles
     warm = Spending(0, 0.0)
-    predict_next(bundle, frames)
+    model.predict_next(frames)
     return {"cpu_s": warm.cpu_s, "wall_s": warm.wall_s, "kept": list(_models)}, []
 
 
@@ -48,5 +52,5 @@ def predict(call: Call) -> tuple[dict[str, Any], Arrays]:
     _models.move_to_end(model_id)
     frames, *masks = call.arrays
     mask = np.broadcast_to(masks[0].astype(bool), frames.shape) if masks else None
-    mean, log_var = predict_next(_models[model_id], frames, mask)
+    mean, log_var = _models[model_id].predict_next(frames, mask)
     return {}, [mean, log_var]

@@ -25,7 +25,7 @@ from nvp_agentkit.training import (
     error_correlation,
     train_members,
 )
-from nvp_agentkit.training.evaluate import Forecasts
+from nvp_agentkit.training.evaluate import Forecasts, Score
 
 from ..call import Arrays, Call
 from .allowance import EnsembleAllowance
@@ -69,15 +69,27 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     test = trivial.score(parts.test, context)
     judged = [Forecasts.of(one.bundle, parts.test) for one in trained]
     members = [_member(*one, test, Path(params["out"])) for one in zip(recipes, trained, judged, strict=True)]
+    values, arrays = result(parts, members, judged, [one.forecasts for one in trained], test, context)
+    configs = {recipe.voter: recipe.config.to_dict() for recipe in recipes}
+    return values | {"configs": configs, "stopped_by": allowance.stopped_by}, arrays
+
+
+def result(
+    parts: Split,
+    members: list[dict[str, Any]],
+    judged: list[Forecasts],
+    validated: list[Forecasts],
+    baselines: dict[str, float],
+    context: int,
+) -> tuple[dict[str, Any], Arrays]:
+    """What a training job of any kind of members gives, from what they told of the test and the validation set."""
     mask = _ever_observed(parts.train)
     trajectory, frame = parts.test_begins
     values = {
         "members": members,
         "error_correlation": [[*pair, found] for pair, found in error_correlation(judged).items()],
-        "baselines": test,
-        "rule": _rule(trained, parts, mask),
-        "configs": {recipe.voter: recipe.config.to_dict() for recipe in recipes},
-        "stopped_by": allowance.stopped_by,
+        "baselines": baselines,
+        "rule": _rule(validated, parts, mask),
         "held_out": {"rule": parts.rule, "trajectory": trajectory, "frame": frame},
         "frames": [context, *parts.train.grid],
         "units": parts.train.meta.units,
@@ -134,19 +146,22 @@ def _member(
         "seed": recipe.config.seed,
         "parent": recipe.parent and recipe.parent.model_id,
         "width": recipe.config.width,
-        "vrmse": score.vrmse,
-        "skill": score.skill,
-        "coverage": {f"{100 * level:.0f}": share for level, share in score.coverage.items()},
         "steps": trained.steps,
-    }
+    } | report(score)
 
 
-def _rule(trained: list[TrainedModel], parts: Split, mask: np.ndarray | None) -> dict[str, Any] | None:
+def report(score: Score) -> dict[str, Any]:
+    """What is told of a member's score."""
+    coverage = {f"{100 * level:.0f}": share for level, share in score.coverage.items()}
+    return {"vrmse": score.vrmse, "skill": score.skill, "coverage": coverage}
+
+
+def _rule(told: list[Forecasts], parts: Split, mask: np.ndarray | None) -> dict[str, Any] | None:
     """The agreement rule, from honest members on the validation set; None where there are too few of them."""
-    if len(trained) < FEWEST_FOR_A_RULE:
+    if len(told) < FEWEST_FOR_A_RULE:
         return None
-    means, log_vars = (np.stack([getattr(one.forecasts, name) for one in trained]) for name in ("mean", "log_var"))
-    came, there = trained[0].forecasts.came, trained[0].forecasts.there
+    means, log_vars = (np.stack([getattr(one, name) for one in told]) for name in ("mean", "log_var"))
+    came, there = told[0].came, told[0].there
     valid = there if mask is None or there is None else there & mask
     rule = calibrate_rule(means, log_vars, came, units=parts.train.meta.units, mask=valid)
     return rule.model_dump(mode="json")

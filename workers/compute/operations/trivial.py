@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nvp_agentkit.domains import DOMAINS
+from nvp_agentkit.domains import known_domains
 from nvp_agentkit.fields.hindcast import trivial_forecast
 
 from ..call import Arrays, Call
@@ -21,5 +21,5 @@ def forecast(call: Call) -> tuple[dict[str, Any], Arrays]:
 
 
 def simulated(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """The domains that a simulator of ours knows."""
-    return {"domains": sorted(DOMAINS)}, []
+    """The domains that can be simulated."""
+    return {"domains": known_domains()}, []
