@@ -44,12 +44,13 @@ class Served:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Whose it is, mean and log-variance, each (H, W), and this request's share of what the batch cost."""
+    """Whose it is, mean and log-variance (H, W), a share of what the batch cost, and what `model.novelty` says."""
 
     model_id: str
     mean: NDArray[np.float32]
     log_var: NDArray[np.float32]
     cost: Cost
+    ood: float | None = None
 
 
 @dataclass
@@ -282,10 +283,9 @@ class ModelHost:
             deadline=deadline,
             at_least_s=patience_s(self._warm.price(served.member, shape).wall_s),
         )
-        mean, log_var = answer.arrays
-        cost = answer.cost
+        (mean, log_var), cost, ood = answer.arrays, answer.cost, answer.values["ood"] or [None] * size
         share = Cost(cost.cpu_s / len(batch), cost.wall_s / len(batch), cost.rss_gb)
-        return [Prediction(served.member.model_id, mean[i], log_var[i], share) for i in range(len(batch))]
+        return [Prediction(served.member.model_id, mean[i], log_var[i], share, ood[i]) for i in range(len(batch))]
 
 
 def _fitted(served: Served, frames: Frames) -> Frames:

@@ -47,6 +47,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         mean=_as_asked(request, mean, prediction.mean),
         log_var=_as_asked(request, log_var, prediction.log_var),
         energy=reading,
+        ood=prediction.ood,
     )
     fact = facts.single_answer(
         delivery,

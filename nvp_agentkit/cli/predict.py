@@ -123,6 +123,9 @@ class Told:
             lines.append(
                 f"  missed by {missed} (RMSE), persistence by {score['persistence']:.4g}: skill {score['skill']:+.3f}"
             )
+        if forecast.ood is not None:
+            foreign = "; foreign, so sigma may be too small" if forecast.foreign else ""
+            lines.append(f"  more unlike the training data than {100 * forecast.ood:.0f}% of held-out fields{foreign}")
         lines.append(f"  request {forecast.request_id}; `nvp lineage` tells where it comes from")
         return [*lines, *(f"  wrote {path}" for path in self.files)]
 
@@ -138,6 +141,7 @@ class Told:
             "units": forecast.units,
             "assurance": forecast.assurance,
             "trained": forecast.trained,
+            "ood": forecast.ood,
             "models": forecast.models,
             "agreed": forecast.agreed,
             "dissent": forecast.dissent,

@@ -79,6 +79,7 @@ class Reader:
             agreed=reply.agreed if isinstance(reply, PredictionCertified) else (),
             dissent=reply.dissent if isinstance(reply, PredictionCertified) else (),
             certificate=certificate,
+            ood=reply.ood if isinstance(reply, PredictionCompleted) else None,
         )
 
     async def _map(self, ref: ArrayRef) -> NDArray[np.float32]:

@@ -115,6 +115,8 @@ def _attributes(forecast: Forecast) -> dict[str, str | float]:
         "energy_high_j": energy.hi_mj / 1000,
         "energy_method": energy.method,
     }
+    if forecast.ood is not None:
+        facts["ood"] = forecast.ood
     if forecast.certificate is not None:
         facts |= {
             "agreed": " ".join(forecast.agreed),

@@ -14,6 +14,8 @@ from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName, Ver
 from nvp_agentkit.messages import TRIVIAL, Reading
 from nvp_agentkit.messages.values import digest_of
 
+FOREIGN = 0.95  # of held-out fields are less unlike the training data
+
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
@@ -109,7 +111,11 @@ class Axes:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The next frame as a distribution a cell: mean and log-variance, shape (H, W), in ``units``."""
+    """The next frame as a distribution a cell: mean and log-variance, shape (H, W), in ``units``.
+
+    ``ood``: share of held-out fields that are more like the training data than the one asked about, 0 to 1; None: not
+    known, as of a quorum or of what was never trained.
+    """
 
     request_id: str
     domain: str
@@ -123,6 +129,7 @@ class Forecast:
     agreed: tuple[str, ...] = ()
     dissent: tuple[str, ...] = ()
     certificate: Certificate | None = None
+    ood: float | None = None
 
     @property
     def std(self) -> NDArray[np.float32]:
@@ -136,6 +143,11 @@ class Forecast:
     def trained(self) -> bool:
         """False for a trivial forecaster's: made without training, and its uncertainty is not calibrated."""
         return TRIVIAL not in self.models
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the field is so unlike the training data that the uncertainty may promise too much."""
+        return self.ood is not None and self.ood > FOREIGN
 
     @property
     def source(self) -> str:

@@ -34,6 +34,10 @@ class PredictionCompleted(Payload):
     log_var: ArrayRef
     energy: Reading
     assurance: Literal["single"] = "single"
+    ood: float | None = Field(
+        None, ge=0, le=1,
+        description="share of held-out fields that are more like the training data; above 0.95 this one is foreign",
+    )  # fmt: skip
 
 
 class VoteCast(Payload):

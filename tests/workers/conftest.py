@@ -169,7 +169,10 @@ async def bench(system: System, account: str) -> Bench:
 
 @pytest.fixture(scope="session")
 def weights() -> Weights:
-    """``weights(seed)``: a network nobody trained, which is persistence; with ``wrong`` its forecast is noise."""
+    """``weights(seed)``: a network nobody trained, which is persistence; with ``wrong`` its forecast is noise.
+
+    ``novelty``: what it knows of its training data, `model.novelty.Novelty`.
+    """
     from jax.tree_util import tree_map
 
     from nvp_agentkit.model.bundle import ModelBundle, Normalization
@@ -179,11 +182,11 @@ def weights() -> Weights:
 
     config = NVPConfig(latent_dim=8, encoder_features=(8, 8))
 
-    def made(seed: int, *, wrong: bool = False, offset: float = 0.0) -> bytes:
+    def made(seed: int, *, wrong: bool = False, offset: float = 0.0, novelty: Any = None) -> bytes:
         variables, rng = initial_variables(config, seed), np.random.default_rng(seed)
         if wrong:
             variables = tree_map(lambda leaf: np.float32(leaf + rng.normal(size=np.shape(leaf))), variables)
-        return model_bytes(ModelBundle(config, variables, Normalization(offset), domain=DOMAIN))
+        return model_bytes(ModelBundle(config, variables, Normalization(offset), domain=DOMAIN, novelty=novelty))
 
     return made
 

@@ -55,6 +55,7 @@ async def test_a_request_is_answered_with_mean_and_variance_paid_for_and_on_reco
     assert np.abs(mean - field[-1]).max() < 1.0  # nobody trained it: persistence
     assert answer.model_id == record.champion.model_id
     assert answer.mean.units == "J"
+    assert answer.ood is None  # it was told nothing of any training data
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (answer.energy.mj, 0)
     assert 0 < answer.energy.mj < 5000
@@ -64,6 +65,20 @@ async def test_a_request_is_answered_with_mean_and_variance_paid_for_and_on_reco
     facts = fact.payload
     assert isinstance(facts, LineageRecorded)
     assert {edge.type for edge in facts.edges} == {"WAS_ATTRIBUTED_TO", "WAS_DERIVED_FROM", "METERED", "CHARGED_TO"}
+
+
+async def test_an_answer_says_how_unlike_the_training_data_each_field_is(
+    bench, models, weights, request_of, field: np.ndarray
+) -> None:
+    from nvp_agentkit.model.novelty import Novelty, descriptors
+
+    fields = np.stack([field + np.float32(0.001 * n) for n in range(20)]).transpose(0, 2, 3, 1)
+    known = descriptors(fields, np.ones_like(fields))
+    await bench.serve({"voter-0": weights(0, novelty=Novelty.fit(known, known))})
+    flickering = np.random.default_rng(0).random(field.shape, np.float32)
+    asked = [request_of(field=inline_array(shown, "J")) for shown in (field, flickering)]
+    like, unlike = await asyncio.gather(*(completed(bench, models, one) for one in asked))  # in one batch
+    assert like.ood < 0.9 < unlike.ood == 20 / 21
 
 
 async def test_a_quorum_is_not_answered_with_one_models_word(bench, models, weights, request_of) -> None:

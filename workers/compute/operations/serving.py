@@ -8,11 +8,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from nvp_agentkit.errors import ComputeFailed
 from nvp_agentkit.fields.forecasters import Forecaster
 from nvp_agentkit.model import NetworkForecaster, load_model
 from nvp_agentkit.model.foreign import is_foreign, load_foreign
+from nvp_agentkit.model.novelty import novelty_of
 from nvp_agentkit.model.storage import read_bounded
 
 from ..call import Arrays, Call
@@ -40,17 +42,26 @@ def load(call: Call) -> tuple[dict[str, Any], Arrays]:
         frames = np.zeros((size, *call.params["frames"]), np.float32)
         model.predict_next(frames)  # compiles
     warm = Spending(0, 0.0)
-    model.predict_next(frames)
+    _told(model, frames)
     return {"cpu_s": warm.cpu_s, "wall_s": warm.wall_s, "kept": list(_models)}, []
 
 
 def predict(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: model_id; arrays: frames (B, K, H, W), oldest first, and a mask (H, W) where the domain has one."""
+    """``params``: model_id; arrays: frames (B, K, H, W), oldest first, and a mask (H, W) where the domain has one.
+
+    ``ood`` has a number a window (`model.novelty`), or is None where the model cannot tell.
+    """
     model_id = call.params["model_id"]
     if model_id not in _models:  # a fresh child, or room was made: retryable, and loaded by the next attempt
         raise ComputeFailed(f"{model_id} is not loaded in this worker any more; ask again")
     _models.move_to_end(model_id)
     frames, *masks = call.arrays
     mask = np.broadcast_to(masks[0].astype(bool), frames.shape) if masks else None
-    mean, log_var = _models[model_id].predict_next(frames, mask)
-    return {}, [mean, log_var]
+    return _told(_models[model_id], frames, mask)
+
+
+def _told(
+    model: Forecaster, frames: NDArray[np.float32], mask: NDArray[np.bool_] | None = None
+) -> tuple[dict[str, Any], Arrays]:
+    ood = novelty_of(model.bundle, frames, mask) if isinstance(model, NetworkForecaster) else None
+    return {"ood": None if ood is None else ood.tolist()}, list(model.predict_next(frames, mask))
