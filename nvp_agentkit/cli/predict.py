@@ -124,8 +124,8 @@ class Told:
                 f"  missed by {missed} (RMSE), persistence by {score['persistence']:.4g}: skill {score['skill']:+.3f}"
             )
         if forecast.ood is not None:
-            foreign = "; foreign, so sigma may be too small" if forecast.foreign else ""
-            lines.append(f"  more unlike the training data than {100 * forecast.ood:.0f}% of held-out fields{foreign}")
+            doubt = "; unfamiliar, so sigma may be too small" if forecast.unfamiliar else ""
+            lines.append(f"  more unlike the training data than {100 * forecast.ood:.0f}% of held-out fields{doubt}")
         lines.append(f"  request {forecast.request_id}; `nvp lineage` tells where it comes from")
         return [*lines, *(f"  wrote {path}" for path in self.files)]
 

@@ -14,7 +14,7 @@ from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName, Ver
 from nvp_agentkit.messages import TRIVIAL, Reading
 from nvp_agentkit.messages.values import digest_of
 
-FOREIGN = 0.95  # of held-out fields are less unlike the training data
+UNFAMILIAR = 0.95  # of held-out fields are less unlike the training data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,9 +145,9 @@ class Forecast:
         return TRIVIAL not in self.models
 
     @property
-    def foreign(self) -> bool:
+    def unfamiliar(self) -> bool:
         """Whether the field is so unlike the training data that the uncertainty may promise too much."""
-        return self.ood is not None and self.ood > FOREIGN
+        return self.ood is not None and self.ood > UNFAMILIAR
 
     @property
     def source(self) -> str:

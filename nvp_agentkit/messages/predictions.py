@@ -36,7 +36,7 @@ class PredictionCompleted(Payload):
     assurance: Literal["single"] = "single"
     ood: float | None = Field(
         None, ge=0, le=1,
-        description="share of held-out fields that are more like the training data; above 0.95 this one is foreign",
+        description="share of held-out fields that are more like the training data; above 0.95 this one is unfamiliar",
     )  # fmt: skip
 
 

@@ -208,7 +208,7 @@ def test_units_that_the_file_denies_are_refused(nvp, tmp_path: Path) -> None:
     assert nvp(*words, "--units", "kelvin").json["error"] == "stack_not_running"
 
 
-def test_a_field_unlike_the_training_data_is_called_foreign(forecast: Forecast, frames: Frames) -> None:
+def test_a_field_unlike_the_training_data_is_called_unfamiliar(forecast: Forecast, frames: Frames) -> None:
     def said(ood: float | None) -> str:
         told = Told(replace(forecast, ood=ood), frames, [])
         assert told.document()["ood"] == ood
@@ -216,7 +216,7 @@ def test_a_field_unlike_the_training_data_is_called_foreign(forecast: Forecast, 
 
     assert "unlike" not in said(None)
     assert "more unlike the training data than 42% of held-out fields\n" in said(0.42)
-    assert "than 98% of held-out fields; foreign, so sigma may be too small\n" in said(0.98)
+    assert "than 98% of held-out fields; unfamiliar, so sigma may be too small\n" in said(0.98)
 
 
 def test_how_far_off_it_was_is_told_against_persistence(forecast: Forecast, frames: Frames) -> None:

@@ -116,7 +116,7 @@ async def test_a_forecast_is_the_arrays_that_were_named_and_no_others(nvp, desk,
     answer = {"model_id": model, "mean": refs[0], "log_var": refs[1], "energy": READING, "ood": 0.97}
     asked = await desk.reply_to_next(PredictionCompleted, **answer)
     forecast = await asking
-    assert (forecast.ood, forecast.foreign) == (0.97, True)
+    assert (forecast.ood, forecast.unfamiliar) == (0.97, True)
     np.testing.assert_array_equal(forecast.mean, mean)
     np.testing.assert_allclose(forecast.std, np.exp(-1.0), rtol=1e-6)
     assert (forecast.request_id, forecast.units, forecast.assurance) == (asked, "J", "single")
@@ -139,7 +139,7 @@ async def test_a_forecast_that_no_training_is_behind_says_so(nvp, desk, field) -
     await desk.reply_to_next(PredictionCompleted, **answer)
     forecast = await asking
     assert not forecast.trained
-    assert (forecast.ood, forecast.foreign) == (None, False)
+    assert (forecast.ood, forecast.unfamiliar) == (None, False)
     assert "by trivial:advection, not calibrated, 0.01 J modelled" in str(forecast)
 
 
