@@ -28,7 +28,8 @@ class Batch(NamedTuple):
     """Normalised, ready for a step.
 
     ``frames``, ``valid``: (B, h, w, K); ``origin``: (B, h, w, 6), see `flow.origin`; ``target``, ``weight``:
-    (B, h, w).
+    (B, h, w). ``later``, ``later_weight``: (B, h, w, n - 1), the same of the frames after ``target`` where the loss
+    looks n steps ahead.
     """
 
     frames: Floats
@@ -36,14 +37,24 @@ class Batch(NamedTuple):
     origin: Floats
     target: Floats
     weight: Floats
+    later: Floats | None = None
+    later_weight: Floats | None = None
+
+    def ahead(self, steps: int) -> Batch:
+        """With targets for so many steps."""
+        if self.later is None or self.later_weight is None or steps == 1:
+            return self._replace(later=None, later_weight=None)
+        return self._replace(later=self.later[..., : steps - 1], later_weight=self.later_weight[..., : steps - 1])
 
 
 class Examples:
-    """All (context + 1)-frame windows of a set, drawn without replacement epoch by epoch."""
+    """All windows of a set, context and ``ahead`` targets, drawn without replacement epoch by epoch."""
 
-    def __init__(self, data: SequenceSet, config: NVPConfig, units: Normalization, crop: int) -> None:
-        self.context = config.context_frames
-        self.count = windows(data, self.context)
+    def __init__(
+        self, data: SequenceSet, config: NVPConfig, units: Normalization, crop: int, ahead: int = 1
+    ) -> None:
+        self.context, self.ahead = config.context_frames, ahead
+        self.count = windows(data, self.context, ahead)
         self.data, self.units = data, units
         self._rolls = [side == "periodic" for side in config.boundary]
         self._crop = crop
@@ -56,7 +67,8 @@ class Examples:
     @classmethod
     def of(cls, data: SequenceSet, config: MemberConfig) -> Self:
         """As ``config`` wants them, in units fitted to ``data``."""
-        return cls(data, config.model_config, Normalization.fit(data.values, data.mask), config.crop)
+        units = Normalization.fit(data.values, data.mask)
+        return cls(data, config.model_config, units, config.crop, config.rollout_steps)
 
     def novelty(self, held_out: SequenceSet) -> Novelty:
         """What of other data is unlike these, as seen from ``held_out``, trajectories that are none of these."""
@@ -76,17 +88,19 @@ class Examples:
         cut = [self._window(seed, step * size + place) for place in range(size)]
         return Batch(*(np.stack(part) for part in zip(*cut, strict=True)))
 
-    def _window(self, seed: int, place: int) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    def _window(self, seed: int, place: int) -> tuple[Floats, ...]:
         epoch, within = divmod(place, self.count)
         index = int(epoch_order(self.count, seed, epoch)[within])
         rng = np.random.default_rng([seed, 2, place])
         shown, valid = self._normalised(index)
         (shown, valid, origin), weight = self._place([shown, valid, self._origin(index, shown)], rng)
-        return shown[..., :-1], valid[..., :-1], origin, shown[..., -1], valid[..., -1] * weight
+        past, target, later = slice(self.context), self.context, slice(self.context + 1, None)
+        one_step = shown[..., past], valid[..., past], origin, shown[..., target], valid[..., target] * weight
+        return one_step if self.ahead == 1 else (*one_step, shown[..., later], valid[..., later] * weight[..., None])
 
     def _normalised(self, index: int) -> tuple[Floats, Floats]:
-        trajectory, start = divmod(index, self.data.frames - self.context)
-        span = (trajectory, slice(start, start + self.context + 1))
+        trajectory, start = divmod(index, self.data.frames - self.context - self.ahead + 1)
+        span = (trajectory, slice(start, start + self.context + self.ahead))
         values = np.asarray(self.data.values[span])[None]
         mask = np.isfinite(values) if self.data.mask is None else np.asarray(self.data.mask[span], bool)[None]
         shown, valid = normalise(values, mask, self.units)
@@ -97,7 +111,7 @@ class Examples:
         if index not in self._origins:
             if len(self._origins) >= self._room:
                 self._origins.pop(next(iter(self._origins)))
-            self._origins[index] = origins(self._config, shown[None, ..., :-1])[0]
+            self._origins[index] = origins(self._config, shown[None, ..., : self.context])[0]
         return self._origins[index]
 
     def _place(self, arrays: list[Floats], rng: np.random.Generator) -> tuple[list[Floats], Floats]:
@@ -130,11 +144,13 @@ def epoch_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
-def windows(data: SequenceSet, context: int) -> int:
+def windows(data: SequenceSet, context: int, ahead: int = 1) -> int:
     """Number of windows; `InvalidField` where a trajectory is too short for one."""
-    if data.frames <= context:
-        raise InvalidField(f"trajectories of {data.frames} frames; a context of {context} needs at least {context + 1}")
-    return data.trajectories * (data.frames - context)
+    least = context + ahead
+    if data.frames < least:
+        told = f"a context of {context}" if ahead == 1 else f"a context of {context} and {ahead} steps ahead"
+        raise InvalidField(f"trajectories of {data.frames} frames; {told} needs at least {least}")
+    return data.trajectories * (data.frames - least + 1)
 
 
 def all_windows(data: SequenceSet, context: int) -> tuple[Floats, Mask | None, Floats, Mask | None]:

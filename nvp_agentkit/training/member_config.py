@@ -29,6 +29,8 @@ class MemberConfig:
         ema_decay: of the averaged weights, which are the ones kept.
         crop: side of the squares cut from larger fields, cells.
         max_steps: never more, whatever the budget.
+        rollout_steps: the most steps that the loss looks ahead, each from the forecast of the one before; from one they
+            grow in equal parts of the budget, and every length is compiled.
         validations: how often the weights are scored on the validation set over the budget.
 
     Raises:
@@ -46,10 +48,12 @@ class MemberConfig:
     ema_decay: float = 0.98
     crop: int = 128
     max_steps: int = 100_000
+    rollout_steps: int = 1
     validations: int = 3
 
     def __post_init__(self) -> None:
-        for name, low in (("batch_size", 1), ("crop", 16), ("max_steps", 0), ("warmup_steps", 0), ("validations", 1)):
+        least = {"batch_size": 1, "crop": 16, "max_steps": 0, "warmup_steps": 0, "rollout_steps": 1, "validations": 1}
+        for name, low in least.items():
             if getattr(self, name) < low:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; give at least {low}")
         if not self.learning_rate > 0:

@@ -202,7 +202,7 @@ class _Run:
 
     def _advance(self) -> None:
         batch = self.examples.batch(self.config.seed, self.step, self.config.batch_size)
-        batch = over_devices(batch, self.config.batch_size)
+        batch = over_devices(batch.ahead(self._length()), self.config.batch_size)
         self.state, loss = train_step(self.config, self.state, batch, self._rate(), self.examples.step_variance)
         self.step += 1
         # float() waits for the step, so whoever meters it has all of it when told.
@@ -232,6 +232,10 @@ class _Run:
         warm = min(1.0, (self.step + 1) / max(self.config.warmup_steps, 1))
         cooled = 0.5 * (1 + math.cos(math.pi * self._fraction()))
         return self.config.learning_rate * 0.5**self.setbacks * warm * cooled
+
+    def _length(self) -> int:
+        """Steps that the loss looks ahead: one at first, all in the last part of the allowance."""
+        return min(1 + int(self._fraction() * self.config.rollout_steps), self.config.rollout_steps)
 
     def _fraction(self) -> float:
         return self.pacer.fraction_used(self.step)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nvp_agentkit.model.bundle import Floats
 from nvp_agentkit.model.network import run
 from nvp_agentkit.model.state import Variables, pack, unpack
 from nvp_agentkit.training.examples import Batch
 from nvp_agentkit.training.member_config import MemberConfig
 
 LARGEST_GRADIENT = 1.0  # clipped to this global norm
+# What a step does not depend on, or only by its arguments: one program whatever they are.
+ALIKE: dict[str, Any] = {
+    "seed": 0, "features": None, "learning_rate": 1.0, "warmup_steps": 0, "max_steps": 0, "validations": 1,
+    "rollout_steps": 1,
+}  # fmt: skip
 BETA_2 = 0.99  # a run of a few hundred steps is over before 0.999 has a memory
 
 
@@ -56,17 +62,35 @@ def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: np.fl
     """Squared error in units of persistence's (``scale``), plus the likelihood of the log-variance head.
 
     The likelihood sees the error as given (no gradient into the mean): beta-NLL with beta = 1 (Seitzer et al.
-    2022), so an overconfident variance cannot pull the mean away from the data.
+    2022), so an overconfident variance cannot pull the mean away from the data. Later targets of ``batch`` are forecast
+    from forecasts.
     """
-    network = config.model_config
+    network, variables = config.model_config, unpack(config.model_config, weights)
     frames, valid, origin = (jnp.asarray(part) for part in (batch.frames, batch.valid, batch.origin))
     seen = valid if network.masked else None
-    mean, log_var = run(network, unpack(network, weights), frames, seen, origin, dropout=key)
-    error2 = jnp.square(mean - batch.target)
-    likelihood = 0.5 * (log_var + jax.lax.stop_gradient(error2) * jnp.exp(-log_var))
-    cells = jnp.maximum(jnp.sum(batch.weight), 1.0)
-    loss: jax.Array = jnp.sum(batch.weight * (error2 / scale + config.variance_weight * likelihood)) / cells
+    mean, log_var = run(network, variables, frames, seen, origin, dropout=key)
+    loss: jax.Array = _misfit(config, mean, log_var, batch.target, batch.weight, scale)
+    if batch.later is None or batch.later_weight is None:
+        return loss
+    ahead = batch.later.shape[-1]
+    for place in range(ahead):  # a forecast has a value in every cell
+        frames = jnp.concatenate([frames[..., 1:], mean[..., None]], -1)
+        mean, log_var = run(network, variables, frames, dropout=jax.random.fold_in(key, place))
+        # Errors that add up step by step grow with the square of their number.
+        target, weight = batch.later[..., place], batch.later_weight[..., place]
+        loss += _misfit(config, mean, log_var, target, weight, scale) / (place + 2) ** 2
+    loss /= 1 + ahead
     return loss
+
+
+def _misfit(
+    config: MemberConfig, mean: jax.Array, log_var: jax.Array, target: Floats, weight: Floats, scale: np.float32
+) -> jax.Array:
+    error2 = jnp.square(mean - target)
+    likelihood = 0.5 * (log_var + jax.lax.stop_gradient(error2) * jnp.exp(-log_var))
+    cells = jnp.maximum(jnp.sum(weight), 1.0)
+    misfit: jax.Array = jnp.sum(weight * (error2 / scale + config.variance_weight * likelihood)) / cells
+    return misfit
 
 
 def train_step(
@@ -76,11 +100,10 @@ def train_step(
 
     ``state`` is used up.
 
-    Compiled once a network and batch shape: seeds, widths and schedules share it.
+    Compiled once a network, batch shape and number of steps ahead: seeds, widths and schedules share it.
     """
     knobs = Knobs(np.float32(rate), np.float32(scale), np.uint32(config.seed))
-    alike = replace(config, seed=0, features=None, learning_rate=1.0, warmup_steps=0, max_steps=0, validations=1)
-    after, loss = _step(alike, state, batch, knobs)
+    after, loss = _step(replace(config, **ALIKE), state, batch, knobs)
     return after, loss
 
 
