@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,19 +19,21 @@ import numpy as np
 
 from nvp_agentkit.cli.evaluation_pictures import draw
 from nvp_agentkit.cli.evaluation_words import lines, meaning, tables
+from nvp_agentkit.cli.inspect import short
 from nvp_agentkit.cli.screen import console, tabulate
 from nvp_agentkit.domains import get_domain
 from nvp_agentkit.domains.coarse import coarse_rollouts
 from nvp_agentkit.energy.sensors import named_sensor
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.fields.evaluation import AtLead, Judged, Told, Windows, judge, tell
-from nvp_agentkit.fields.forecasters import Forecaster, trivial_forecasters
+from nvp_agentkit.fields.evaluation import TOGETHER, AtLead, Judged, Told, Windows, judge, tell
+from nvp_agentkit.fields.forecasters import Forecaster, TrivialForecaster, trivial_forecasters
 from nvp_agentkit.fields.readers import Meant, take_in
 from nvp_agentkit.fields.scores import Interval
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import split
 from nvp_agentkit.fields.storage import open_sequences
-from nvp_agentkit.model import ModelBundle, NetworkForecaster, model_bytes, model_id
+from nvp_agentkit.model import NetworkForecaster, load_model, model_id
+from nvp_agentkit.model.foreign import is_foreign, load_foreign
 from nvp_agentkit.settings import Settings
 
 from . import local
@@ -62,6 +64,15 @@ class Options:
     as_json: bool
 
 
+class Model(NamedTuple):
+    """Who is judged, by the id of the file."""
+
+    forecaster: Forecaster
+    model_id: str
+    domain: str
+    parameters: int
+
+
 class Material(NamedTuple):
     """What is judged by, what the trivial forecasters learn from, what the coarse solver said, and about all that."""
 
@@ -74,20 +85,18 @@ class Material(NamedTuple):
 def evaluate(options: Options, settings: Settings) -> dict[str, Any]:
     """Print tables and write pictures; what was found, as plain JSON."""
     spending = Spending(0, settings.watts_per_core, sensor=named_sensor(settings))
-    bundles = [read(Path(path)) for path in options.models]
+    models = [_model(read(Path(path))) for path in options.models]
     with tempfile.TemporaryDirectory() as folder:
-        material = _material(options, bundles[0], Path(folder))
-        named = {_name(bundle): bundle for bundle in bundles}
-        windows = Windows.of(
-            material.test, max(2, *(one.config.context_frames for one in bundles)), options.leads
-        )
-        told = _told(named, material, windows)
+        material = _material(options, models[0].domain, Path(folder))
+        context = max(TrivialForecaster.context_frames, *(one.forecaster.context_frames for one in models))
+        windows = Windows.of(material.test, context, options.leads)
+        told = _told([one.forecaster for one in models], material, windows)
         judged = judge(told, windows, periodic=material.test.meta.boundary == ("periodic", "periodic"))
     document = {
         "models": [
-            {"name": name, "called": called, "model_id": model_id(model_bytes(bundle)), "domain": bundle.domain,
-             "parameters": bundle.parameters}
-            for (name, bundle), called in zip(named.items(), options.called, strict=True)
+            {"name": one.forecaster.name, "called": called, "model_id": one.model_id, "domain": one.domain,
+             "parameters": one.parameters}
+            for one, called in zip(models, options.called, strict=True)
         ],
         "data": material.about | {"windows": len(windows.shown), "units": material.test.meta.units},
         "leads": list(windows.leads),
@@ -108,19 +117,25 @@ def evaluate(options: Options, settings: Settings) -> dict[str, Any]:
     return document
 
 
-def _name(bundle: ModelBundle) -> str:
-    return f"model:{model_id(model_bytes(bundle)).rpartition(':')[2][:12]}"
+def _model(data: bytes) -> Model:
+    """The model in a file: one of our networks, or a plug-in's."""
+    name = model_id(data)
+    if is_foreign(data):
+        foreign = load_foreign(data)
+        return Model(replace(foreign, called=short(name)), name, foreign.domain, foreign.parameters)
+    bundle = load_model(data)
+    return Model(NetworkForecaster(bundle, short(name)), name, bundle.domain, bundle.parameters)
 
 
-def _material(options: Options, first: ModelBundle, folder: Path) -> Material:
+def _material(options: Options, domain: str, folder: Path) -> Material:
     if options.data is not None:
         file = folder / "sequences"
-        take_in(Path(options.data), file, Meant(first.domain), array=options.array)
+        take_in(Path(options.data), file, Meant(domain), array=options.array)
         parts = split(open_sequences(file))
         source = Path(options.data).name + (f":{options.array}" if options.array else "")
-        about = {"source": source, "domain": first.domain, "held_out_by": parts.rule}
+        about = {"source": source, "domain": domain, "held_out_by": parts.rule}
         return Material(parts.test, parts.train, None, about | _sides(parts.test, parts.train))
-    return _simulated(options, options.domain or first.domain)
+    return _simulated(options, options.domain or domain)
 
 
 def _simulated(options: Options, domain: str) -> Material:
@@ -153,14 +168,12 @@ def _sides(test: SequenceSet, train: SequenceSet) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _told(named: dict[str, ModelBundle], material: Material, windows: Windows) -> list[Told]:
-    everybody: list[Forecaster] = [NetworkForecaster(bundle, name) for name, bundle in named.items()]
-    everybody += trivial_forecasters(material.train)
+def _told(models: list[Forecaster], material: Material, windows: Windows) -> list[Told]:
     told = []
-    for one in everybody:
+    for one in (*models, *trivial_forecasters(material.train)):
         print(f"  {one.name} forecasts {len(windows.shown)} windows", file=sys.stderr)
         if isinstance(one, NetworkForecaster):
-            one.predict_next(windows.shown[:1])  # compiled, and not counted
+            one.rollout(windows.shown[:TOGETHER], 1)  # compiled, and not counted
         told.append(tell(one, windows, used_cpu_s))
     if material.solved is not None:
         last = windows.start + windows.shown.shape[1] - 1

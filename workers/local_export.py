@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nvp_agentkit.model import ModelBundle, load_model
-from nvp_agentkit.model.export import export_model, import_model, size_of
+from nvp_agentkit.model.export import export_model, exported_bytes, size_of
+from nvp_agentkit.model.storage import read_bounded
 
 from . import local
 
 
-def read(path: Path) -> ModelBundle:
-    """The model in a file, or in a folder that was exported."""
-    return import_model(path) if path.is_dir() else load_model(path)
+def read(path: Path) -> bytes:
+    """The model's file, or that in a folder that was exported."""
+    return exported_bytes(path) if path.is_dir() else read_bounded(path)
 
 
 def export(options: dict[str, Any]) -> dict[str, Any]:

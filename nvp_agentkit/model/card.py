@@ -87,8 +87,8 @@ def _known(bundle: ModelBundle) -> str:
     lines += [f"- {name}: {value:.4g}" for name, value in sorted(bundle.metrics.items())]
     lines.append(f"- intervals that held on validation data, in sigmas: {levels}")
     lines.append(
-        "- nothing is known of fields in another unit, of another process, of frames further apart, or of how sure "
-        "it is several steps ahead"
+        "- nothing is known of fields in another unit, of another process, or of frames further apart; a program "
+        "forecasts one step, and is less sure of a step from its own forecast than it says"
     )
     return "\n".join(lines) + "\n"
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from nvp_agentkit.errors import DigestMismatch, InvalidFile, InvalidInput
-from nvp_agentkit.model.bundle import ModelBundle
+from nvp_agentkit.model.bundle import Calibration, ModelBundle
 from nvp_agentkit.model.card import card
 from nvp_agentkit.model.network import SMALLEST_SIDE, run
 from nvp_agentkit.model.storage import load_model, model_bytes, model_id, read_bounded
@@ -33,11 +33,11 @@ Grid = tuple[int, int]
 Program = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def export_model(bundle: ModelBundle, folder: str | Path, sizes: Iterable[Grid] = ()) -> str:
-    """Write ``bundle`` into ``folder`` whole or not at all; its id.
+def export_model(model: ModelBundle | bytes, folder: str | Path, sizes: Iterable[Grid] = ()) -> str:
+    """Write ``model`` into ``folder`` whole or not at all; its id.
 
     Args:
-        bundle: the trained model.
+        model: the trained model, or its file's bytes, which are kept as they are.
         folder: a new or an empty one.
         sizes: (H, W) of the fields that programs are made for, any batch each; none: weights and description alone.
             Sides are fixed, for padding round a periodic edge is not expressible in symbols (jax 0.10).
@@ -46,11 +46,12 @@ def export_model(bundle: ModelBundle, folder: str | Path, sizes: Iterable[Grid] 
         InvalidInput: the folder holds something, or a size that the network cannot take.
     """
     folder, wanted = Path(folder), tuple(dict.fromkeys(sizes))
+    data = model if isinstance(model, bytes) else model_bytes(model)
+    bundle = load_model(data)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"{folder} is there and not empty; name a new folder")
     for size in wanted:
         _check(bundle, size)
-    data = model_bytes(bundle)
     programs = {size: f"forecast-{size[0]}x{size[1]}.jaxexport" for size in wanted}
     about = _about(bundle, model_id(data), programs)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,15 @@ def import_model(folder: str | Path) -> ModelBundle:
     """The model that `export_model` wrote; its id is the one it had.
 
     Raises:
+        InvalidFile, DigestMismatch: as `exported_bytes`.
+    """
+    return load_model(exported_bytes(folder))
+
+
+def exported_bytes(folder: str | Path) -> bytes:
+    """The model's file in a folder that `export_model` wrote.
+
+    Raises:
         InvalidFile: no such folder, or a file in it that is none of ours.
         DigestMismatch: the weights are not those that the description is of.
     """
@@ -81,7 +91,7 @@ def import_model(folder: str | Path) -> ModelBundle:
         raise InvalidFile(f"{folder / DESCRIPTION} does not say of which model it is ({error})") from error
     if said != model_id(data):
         raise DigestMismatch(f"{folder / WEIGHTS} is {model_id(data)}, {DESCRIPTION} is of {said}; export it anew")
-    return load_model(data)
+    return data
 
 
 def program(bundle: ModelBundle) -> Program:
@@ -135,10 +145,14 @@ def _about(bundle: ModelBundle, name: str, programs: dict[Grid, str]) -> dict[st
         "parameters": bundle.parameters,
         "config": dataclasses.asdict(bundle.config),
         "normalization": dataclasses.asdict(bundle.normalization),
-        "calibration": {"scale": bundle.calibration.scale,
-                        "width": {f"{level:g}": width for level, width in bundle.calibration.width.items()}},
+        "calibration": {str(lead): _plain(bundle.calibration.at(lead)) for lead in (1, *bundle.calibration.later)},
         "recipe": dict(bundle.recipe),
         "metrics": dict(bundle.metrics),
         "programs": {f"{rows}x{columns}": name for (rows, columns), name in programs.items()},
         "jax": jax.__version__,
     }  # fmt: skip
+
+
+def _plain(calibration: Calibration) -> dict[str, Any]:
+    """Of one lead time: the factor of sigma, and the width of each interval in sigmas."""
+    return {"scale": calibration.scale, "width": {f"{level:g}": width for level, width in calibration.width.items()}}

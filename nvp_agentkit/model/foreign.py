@@ -53,6 +53,7 @@ class ForeignModel:
     domain: str
     seed: int
     calibration: Calibration = field(default_factory=Calibration)
+    called: str | None = None
 
     @classmethod
     def fitted(cls, plugin: plugins.Plugin, train: SequenceSet, seed: int) -> Self:
@@ -72,7 +73,7 @@ class ForeignModel:
 
     @property
     def name(self) -> str:
-        return self.plugin.name
+        return self.called or self.plugin.name
 
     @property
     def context_frames(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from nvp_agentkit import plugins
 from nvp_agentkit.errors import InvalidFile, InvalidInput, PluginFailed, UnknownName
 from nvp_agentkit.fields import SequenceSet
+from nvp_agentkit.fields.baselines import NAMES
 from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model import Calibration, model_id
 from nvp_agentkit.model.foreign import ForeignModel, foreign_bytes, is_foreign, load_foreign
 from nvp_agentkit.model.storage import load_model
+from nvp_agentkit.workers import local_evaluation
 
 VALUES = np.random.default_rng(0).random((2, 5, 16, 16), np.float32)
 TRAIN = SequenceSet(VALUES, None, FieldMeta("rain"))
@@ -105,3 +108,17 @@ def test_a_model_of_another_version_and_a_file_that_is_none_are_refused(install)
     elsewhere = dataclasses.replace(fitted("calm"), plugin=plugins.Plugin("calm", "calm 2", None))
     with pytest.raises(InvalidInput, match="the model is of calm 2, installed is calm 1; install that, or train anew"):
         load_foreign(foreign_bytes(elsewhere))
+
+
+def test_it_is_evaluated_beside_the_trivial_forecasters_as_our_models_are(example, tmp_path, capsys) -> None:
+    (tmp_path / "waves.safetensors").write_bytes(foreign_bytes(fitted("damped_waves")))
+    np.save(tmp_path / "rain.npy", np.random.default_rng(4).random((3, 5, 16, 16), np.float32))
+    options = {
+        "models": [str(tmp_path / "waves.safetensors")], "called": ["waves"], "data": str(tmp_path / "rain.npy"),
+        "leads": [1, 2], "as_json": True, "trajectories": 3, "frames": 3, "size": 16, "seed": 0,
+        **dict.fromkeys(("domain", "variant", "array", "pictures")),
+    }  # fmt: skip
+    assert local_evaluation.main([json.dumps(options)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["models"][0]["parameters"] == 2 * 16 * 9 + 16 * 16
+    assert {one["name"] for one in found["scores"]} == {found["models"][0]["name"], *NAMES}
