@@ -22,6 +22,7 @@ BENCHMARKS = (
     "atlas_reference",
     "atlas_search",
     "baselines",
+    "conservation",
     "demo",
     "hostile_files",
     "import_time",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.fields.sequence import Conservation
 
 Array = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
@@ -139,6 +140,17 @@ def budget_error(predicted: Array, truth: Array, mask: Mask | None = None) -> fl
     """Mean over maps of |sum E_pred - sum E| / sum |E|: how wrong the total is, 0 is right."""
     error, real, _ = _checked(predicted, truth, mask)
     return float(np.mean(np.abs(error.sum((-2, -1))) / (np.abs(real).sum((-2, -1)) + TINY)))
+
+
+def budget_violation(predicted: Array, before: Array, conservation: Conservation, mask: Mask | None = None) -> float:
+    """Mean over maps of what the class forbids of sum E_pred - sum E_before, over sum |E_before|: 0 keeps it.
+
+    ``closed`` forbids any change, ``dissipative`` a gain, ``open`` nothing. ``mask`` is that of ``before``.
+    """
+    change, known, _ = _checked(predicted, before, mask)
+    gained = change.sum((-2, -1)) / (np.abs(known).sum((-2, -1)) + TINY)
+    forbidden = {"closed": np.abs(gained), "dissipative": np.maximum(gained, 0.0)}
+    return float(np.mean(forbidden.get(conservation, 0.0)))
 
 
 def correlation(predicted: Array, truth: Array, mask: Mask | None = None) -> Array:

@@ -19,6 +19,10 @@ frames = np.zeros((1, {context}, {rows}, {columns}), np.float32)  # yours: oldes
 mean, log_var = forecast(frames)  # of the next frame: (B, {rows}, {columns}) each
 print(float(mean.mean()), "+-", float(np.exp(log_var / 2).mean()))
 """
+TOTALS = {
+    "closed": "forecasts have the total of the newest frame, over its cells that have a value",
+    "dissipative": "no forecast's total is above that of the newest frame, over its cells that have a value",
+}
 BEYOND = {"periodic": "the other side", "reflecting": "a wall", "open": "nobody knows"}
 
 
@@ -68,6 +72,8 @@ def _what(bundle: ModelBundle, model_id: str) -> str:
     ]
     if config.positive:
         facts.append("- the field cannot be negative: means are cut off at 0")
+    if config.conservation in TOTALS:
+        facts.append(f"- {TOTALS[config.conservation]} (`conservation` {config.conservation})")
     if config.masked:
         facts.append("- trained on frames with missing cells: give NaN there")
     return "\n".join(facts) + "\n"

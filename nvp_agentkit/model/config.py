@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from nvp_agentkit.errors import InvalidInput
+from nvp_agentkit.fields.sequence import Conservation
 
 Boundary = Literal["periodic", "reflecting", "open"]
 BOUNDARIES: tuple[Boundary, ...] = ("periodic", "reflecting", "open")
@@ -36,6 +37,7 @@ class NVPConfig:
         stem: side of the blocks that space-to-depth folds into channels at the door.
         boundary: (y, x), what lies beyond the edge; decides padding and where the warp looks.
         positive: the field cannot be negative; predictions are clipped at zero.
+        conservation: what becomes of the field's total, which every forecast then obeys (`model.conservation`).
         masked: frames have cells without a value; one channel a frame says where values are.
         use_residual: blocks add their input to what they compute.
         norm: what blocks normalise by; ``batch`` keeps running averages, the collection ``batch_stats``, beside the
@@ -57,6 +59,7 @@ class NVPConfig:
     stem: int = 4
     boundary: tuple[Boundary, Boundary] = ("periodic", "periodic")
     positive: bool = True
+    conservation: Conservation = "open"
     masked: bool = False
     use_residual: bool = True
     norm: Norm = "none"
@@ -86,6 +89,9 @@ class NVPConfig:
             raise InvalidInput(f"boundary is {self.boundary}; give (y, x) of {', '.join(BOUNDARIES)}")
         if self.norm not in NORMS:
             raise InvalidInput(f"norm is {self.norm!r}; give one of {', '.join(NORMS)}")
+        if self.conservation not in get_args(Conservation):
+            known = ", ".join(get_args(Conservation))
+            raise InvalidInput(f"conservation is {self.conservation!r}; give one of {known}")
         if self.precision not in PRECISIONS:
             raise InvalidInput(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}")
         if self.document_grid is not None:
@@ -102,6 +108,8 @@ class NVPConfig:
             raise InvalidInput(
                 "the document's network sees one whole frame in float32: context_frames 1, not masked, no pyramid"
             )
+        if self.conservation != "open":
+            raise InvalidInput(f"conservation is {self.conservation!r}; the document's network keeps no total: 'open'")
 
     @classmethod
     def documented(cls, grid: tuple[int, int] = (256, 256), **changes: Any) -> Self:

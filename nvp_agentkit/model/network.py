@@ -22,6 +22,7 @@ from flax import linen as nn
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.conservation import conserve, project, total
 from nvp_agentkit.model.documented import DocumentedNetwork
 from nvp_agentkit.model.flow import carry
 from nvp_agentkit.model.flow import origin as find_origin
@@ -126,8 +127,7 @@ class NVPModel(nn.Module):
         if config.document_grid is not None:
             network = DocumentedNetwork(config, config.document_grid, name="documented")
             return network(frames, grad_x, grad_y, training)
-        drift = self.param("drift", nn.initializers.zeros, ())
-        share = self.param("share", nn.initializers.zeros, ())
+        drift, share = (self.param(name, nn.initializers.zeros, ()) for name in ("drift", "share"))
         paths = [frames, grad_x, grad_y]
         if config.context_frames > 1:
             origin = find_origin(frames, config.boundary) if origin is None else origin
@@ -137,7 +137,10 @@ class NVPModel(nn.Module):
             paths.append(_repeat_oldest(seen, config.context_frames))
         heads = self._trunk(jnp.concatenate(paths, -1), training)
         mean = _base(frames, origin, drift, share, heads, config)[..., 0] + heads.residual
-        return mean[..., None], jnp.clip(heads.log_var, *LOG_VAR_RANGE)[..., None]
+        log_var = jnp.clip(heads.log_var, *LOG_VAR_RANGE)
+        counted = seen[..., -1] if config.masked else None
+        mean, log_var = conserve(config.conservation, mean, log_var, frames[..., -1], counted)
+        return mean[..., None], log_var[..., None]
 
     def predict(
         self,
@@ -149,12 +152,16 @@ class NVPModel(nn.Module):
         """The next frame (B, H, W, 1): the mean, or else one draw of N(mean, exp(log_var)).
 
         A draw needs an rng: ``model.apply(params, energy_t, deterministic=False, method="predict",
-        rngs={"sample": key})``. Cells are drawn each by itself, as the founding document has it.
+        rngs={"sample": key})``. Cells are drawn each by itself, as the founding document has it; unless the domain is
+        open, the draw's total is the mean's.
         """
         mean, log_var = self(energy_t, grad_x, grad_y)
         if deterministic:
             return mean
-        return mean + jnp.exp(log_var / 2) * jax.random.normal(self.make_rng("sample"), mean.shape, mean.dtype)
+        draw = mean + jnp.exp(log_var / 2) * jax.random.normal(self.make_rng("sample"), mean.shape, mean.dtype)
+        if self.config.conservation == "open":
+            return draw
+        return project(draw[..., 0], log_var[..., 0], total(mean[..., 0]))[0][..., None]
 
     def _trunk(self, x: jax.Array, training: bool) -> Heads:
         config = self.config

@@ -12,20 +12,35 @@ import numpy.typing as npt
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.model.bundle import Floats, ModelBundle, Normalization
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.conservation import bounded
 from nvp_agentkit.model.flow import origin
 from nvp_agentkit.model.network import run
 from nvp_agentkit.model.state import Variables
 
 Mask = npt.NDArray[np.bool_]
+UNBOUNDED = np.float32(-np.inf)
 LARGEST_BATCH = 16  # bounds memory, and with powers of two the number of shapes that are ever compiled
 
 
 @partial(jax.jit, static_argnums=0)
 def forward(
-    config: NVPConfig, variables: Variables, frames: jax.Array, valid: jax.Array | None, origin: jax.Array
+    config: NVPConfig,
+    variables: Variables,
+    frames: jax.Array,
+    valid: jax.Array | None,
+    origin: jax.Array,
+    low: np.float32 = UNBOUNDED,
 ) -> jax.Array:
-    """Normalised (B, H, W, K) -> (2, B, H, W): mean and log-variance. Compiled once a shape."""
-    return jnp.stack(run(config, variables, frames, valid, origin))
+    """Normalised (B, H, W, K) -> (2, B, H, W): mean, nowhere below ``low``, and log-variance. Compiled once a shape."""
+    mean, log_var = run(config, variables, frames, valid, origin)
+    counted = None if valid is None else valid[..., -1]
+    return jnp.stack([bounded(config.conservation, mean, log_var, low, jnp.inf, counted), log_var])
+
+
+def lowest(bundle: ModelBundle) -> np.float32:
+    """The normalised value that no cell can be below."""
+    units = bundle.normalization
+    return np.float32(-units.offset / units.scale) if bundle.config.positive else UNBOUNDED
 
 
 _origin = jax.jit(origin, static_argnums=1)
@@ -100,7 +115,8 @@ def _batch(bundle: ModelBundle, frames: Floats, seen: Floats, size: int) -> Floa
     count = len(frames)
     arrays = (frames, seen, origins(bundle.config, frames))
     full, there, known = (np.pad(part, ((0, size - count), (0, 0), (0, 0), (0, 0)), mode="edge") for part in arrays)
-    both = forward(bundle.config, bundle.variables, full, there if bundle.config.masked else None, known)
+    valid = there if bundle.config.masked else None
+    both = forward(bundle.config, bundle.variables, full, valid, known, lowest(bundle))
     return np.asarray(both)[:, :count]
 
 

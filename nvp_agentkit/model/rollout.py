@@ -20,9 +20,10 @@ import numpy.typing as npt
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.model.bundle import MARGIN, Floats, ModelBundle
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.conservation import bounded
 from nvp_agentkit.model.flow import origin
 from nvp_agentkit.model.layers import warp
-from nvp_agentkit.model.predict import Mask, batch_size, forward, in_units, newest, origins
+from nvp_agentkit.model.predict import UNBOUNDED, Mask, batch_size, forward, in_units, lowest, newest, origins
 from nvp_agentkit.model.state import Variables
 
 STEPS_AT_ONCE = 4  # of the one program that is compiled for a shape, however many are asked for
@@ -115,7 +116,7 @@ def _stepped(bundle: ModelBundle, state: Underway, limits: Limits, steps: int) -
     told = []
     for _ in range(steps):
         known = origins(bundle.config, np.asarray(state.frames))
-        both = forward(bundle.config, bundle.variables, state.frames, _where(bundle.config, state), known)
+        both = forward(bundle.config, bundle.variables, state.frames, _where(bundle.config, state), known, lowest(bundle))
         state, one = _advanced(bundle.config, bundle.variables, state, limits, known, both)
         told.append(np.asarray(one)[None])
     return told
@@ -127,7 +128,7 @@ def _scan(config: NVPConfig, variables: Variables, state: Underway, limits: Limi
 
     def step(state: Underway, _: None) -> tuple[Underway, jax.Array]:
         known = origin(state.frames, config.boundary) if config.context_frames > 1 else state.frames[..., :0]
-        both = forward(config, variables, state.frames, _where(config, state), known)
+        both = forward(config, variables, state.frames, _where(config, state), known, UNBOUNDED)
         return _advance(config, variables, state, limits, known, both)
 
     return jax.lax.scan(step, state, length=STEPS_AT_ONCE)
@@ -141,7 +142,8 @@ def _advance(
     config: NVPConfig, variables: Variables, state: Underway, limits: Limits, known: jax.Array, both: jax.Array
 ) -> tuple[Underway, jax.Array]:
     """One step on, after the network has said ``both`` mean and log-variance of the frames of ``state``."""
-    mean = jnp.clip(both[0], limits.low, limits.high)
+    counted = state.seen[..., -1] if config.masked else None
+    mean = bounded(config.conservation, *both, limits.low, limits.high, counted)
     carried = state.variance
     if config.context_frames > 1:
         displacement = variables["params"]["drift"] * known[..., :2]

@@ -10,7 +10,7 @@ import numpy as np
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.baselines import best
-from nvp_agentkit.fields.metrics import skill, vrmse
+from nvp_agentkit.fields.metrics import budget_error, budget_violation, skill, vrmse
 from nvp_agentkit.fields.scores import coverage_by_decile
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import LEVELS, Calibration, Floats, ModelBundle
@@ -24,10 +24,19 @@ LARGEST_LEAD = 8  # that a calibration looks at: dearer than a validation beyond
 
 @dataclass(frozen=True)
 class Score:
-    """One step ahead over every window. ``skill`` = 1 - vrmse / best baseline's; None without baselines."""
+    """One step ahead over every window.
+
+    Attributes:
+        budget_error_true: of the total that came (`fields.metrics.budget_error`).
+        budget_error_own: of what the domain's class says, which the network obeys (`fields.metrics.budget_violation`):
+            rounding, whatever its forecasts are worth. None where they are not of one step, or the domain is open.
+        skill: 1 - vrmse / best baseline's; None without baselines.
+    """
 
     vrmse: float
     coverage: Mapping[float, float]
+    budget_error_true: float
+    budget_error_own: float | None = None
     skill: float | None = None
     baseline: str | None = None
 
@@ -42,16 +51,20 @@ class Forecasts(NamedTuple):
     log_var: Floats
     came: Floats
     there: Mask | None
+    budget_error_own: float | None = None
 
     @classmethod
     def of(cls, bundle: ModelBundle, data: SequenceSet) -> Self:
         """What ``bundle`` says of ``data``."""
         frames, seen, came, there = all_windows(data, bundle.config.context_frames)
-        return cls(*predict_next(bundle, frames, seen), came, there)
+        mean, log_var = predict_next(bundle, frames, seen)
+        kind, known = bundle.config.conservation, None if seen is None else seen[:, -1]
+        own = None if kind == "open" else budget_violation(mean, frames[:, -1], kind, known)
+        return cls(mean, log_var, came, there, own)
 
     def calibration(self) -> Calibration:
         """That of an uncalibrated bundle, which made these."""
-        return calibrate(*self)
+        return calibrate(self.mean, self.log_var, self.came, self.there)
 
     def calibrated(self, found: Calibration) -> Self:
         """What the same bundle would have said with the calibration ``found``: only its doubt is another."""
@@ -66,10 +79,11 @@ class Forecasts(NamedTuple):
         """
         error = vrmse(self.mean, self.came, self.there)
         inside = coverage(self.mean, self.log_var, self.came, calibration, self.there)
+        found = Score(error, inside, budget_error(self.mean, self.came, self.there), self.budget_error_own)
         if not baselines:
-            return Score(error, inside)
+            return found
         strongest = best(baselines)
-        return Score(error, inside, skill(error, baselines[strongest]), strongest)
+        return replace(found, skill=skill(error, baselines[strongest]), baseline=strongest)
 
 
 def evaluate(bundle: ModelBundle, data: SequenceSet, baselines: Mapping[str, float] | None = None) -> Score:

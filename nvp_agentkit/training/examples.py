@@ -6,6 +6,7 @@ Everything is a function of (seed, step), nothing is remembered, so a resumed ru
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple, Self
 
@@ -82,6 +83,12 @@ class Examples:
         return np.concatenate(
             [descriptors(*(part[None, ..., :-1] for part in self._normalised(int(i)))) for i in chosen]
         )
+
+    @property
+    def network(self) -> NVPConfig:
+        """The network as these windows can train it: of a crop no total is known, for things pass its edges."""
+        whole = tuple(self._sides) == self.data.grid
+        return self._config if whole else replace(self._config, conservation="open")
 
     def batch(self, seed: int, step: int, size: int) -> Batch:
         """The ``step``-th batch; a set smaller than ``size`` repeats."""

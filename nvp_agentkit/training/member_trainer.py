@@ -129,7 +129,7 @@ def _begun(config: MemberConfig, examples: Examples, parent: Parent | None) -> C
     if parent is not None:
         return first_checkpoint(config, parent.weights_for(config.model_config, config.features))
     batch = examples.batch(config.seed, 0, LARGEST_BATCH)
-    return first_checkpoint(config, fitted_start(config.model_config, config.first_variables(), batch))
+    return first_checkpoint(config, fitted_start(examples.network, config.first_variables(), batch))
 
 
 class _Seen(NamedTuple):
@@ -157,6 +157,7 @@ class _Run:
         if data.grid != validation.grid:
             raise InvalidField(f"training fields are {data.grid} cells, validation {validation.grid}; give one grid")
         self.config, self.examples, self.validation = config, examples, validation
+        self.learning = replace(config, model_config=examples.network)
         self.pacer, self.tell, self.baselines = pacer, tell, dict(baselines)
         self.state, self.good, self.setbacks = self._own(begun.state), _on_host(begun.good), int(begun.setbacks)
         self.step = int(begun.state.step)
@@ -175,6 +176,9 @@ class _Run:
         kept_step = self.best.step
         metrics = {"validation_vrmse": score.vrmse, "steps": float(self.step), "kept_step": float(kept_step)}
         metrics |= {f"validation_coverage_{100 * level:.0f}": share for level, share in score.coverage.items()}
+        metrics["validation_budget_error_true"] = score.budget_error_true
+        if score.budget_error_own is not None:
+            metrics["validation_budget_error_own"] = score.budget_error_own
         if score.skill is not None:
             metrics["validation_skill"] = score.skill
         # A number that is none (a constant validation field has no VRMSE) is left out: it could not be stored.
@@ -203,7 +207,7 @@ class _Run:
     def _advance(self) -> None:
         batch = self.examples.batch(self.config.seed, self.step, self.config.batch_size)
         batch = over_devices(batch.ahead(self._length()), self.config.batch_size)
-        self.state, loss = train_step(self.config, self.state, batch, self._rate(), self.examples.step_variance)
+        self.state, loss = train_step(self.learning, self.state, batch, self._rate(), self.examples.step_variance)
         self.step += 1
         # float() waits for the step, so whoever meters it has all of it when told.
         found = _finite(float(loss))

@@ -37,8 +37,8 @@ class MemberRecipe:
 
 
 def network_for(meta: FieldMeta, *, masked: bool) -> NVPConfig:
-    """The default network with the domain's boundary and sign."""
-    return NVPConfig(boundary=meta.boundary, positive=meta.positive, masked=masked)
+    """The default network with the domain's boundary, sign and class of conservation."""
+    return NVPConfig(boundary=meta.boundary, positive=meta.positive, conservation=meta.conservation, masked=masked)
 
 
 def ensemble(

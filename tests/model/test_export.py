@@ -23,7 +23,7 @@ from tests.conftest import COMPILED, QUICKLY_COMPILED
 from .conftest import SMALL, scrambled
 
 MADE = dataclasses.replace(
-    scrambled(dataclasses.replace(SMALL, masked=True)),
+    scrambled(dataclasses.replace(SMALL, masked=True, conservation="closed")),
     normalization=Normalization(1.5, 0.25),
     calibration=Calibration(1.25, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}),
     metrics={"vrmse": 0.125},

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields import metrics
+from nvp_agentkit.fields.sequence import Conservation
 
 TRUTH = np.random.default_rng(0).gamma(2.0, size=(3, 16, 18)).astype(np.float32)
 NOISE = np.random.default_rng(1).normal(size=TRUTH.shape).astype(np.float32)
@@ -101,6 +102,16 @@ def test_the_budget_is_judged_map_by_map() -> None:
     up_and_down = np.array([1.1, 0.9, 1.0])[:, None, None] * TRUTH
     assert metrics.budget_error(TRUTH, TRUTH) == 0
     assert metrics.budget_error(up_and_down, TRUTH) == pytest.approx(0.2 / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "forbidden"), [("closed", 0.2 / 3), ("dissipative", 0.1 / 3), ("open", 0.0)])
+def test_a_class_is_broken_by_what_it_forbids(kind: Conservation, forbidden: float) -> None:
+    up_and_down = np.array([1.1, 0.9, 1.0])[:, None, None] * TRUTH
+    assert metrics.budget_violation(up_and_down, TRUTH, kind) == pytest.approx(forbidden, rel=1e-5)
+    assert metrics.budget_violation(TRUTH, TRUTH, kind) == 0
+    mask = np.broadcast_to(np.arange(TRUTH.shape[-1]) < 3, TRUTH.shape)
+    elsewhere = np.where(mask, TRUTH, 100.0)
+    assert metrics.budget_violation(elsewhere, TRUTH, kind, mask) == 0
 
 
 def test_correlation_time_counts_the_steps_before_the_forecast_is_lost() -> None:

@@ -267,7 +267,23 @@ def test_a_model_says_how_it_was_made(train, validation):
     assert bundle.recipe["seed"] == SMALL.seed
     assert bundle.metrics["steps"] == 1
     assert bundle.metrics["validation_coverage_90"] == pytest.approx(0.9, abs=0.01)
+    assert bundle.metrics["validation_budget_error_true"] > 1e-6
+    assert "validation_budget_error_own" not in bundle.metrics  # nothing is known of an open domain's total
     assert pack(bundle.variables).size == bundle.parameters
+
+
+def test_crops_train_a_network_that_keeps_the_total_of_the_whole_field_alone():
+    train, validation = drifting(2, seed=0, side=32), drifting(1, seed=1, side=32)
+    unbound = replace(SMALL, crop=24)
+    config = replace(unbound, model_config=replace(SMALL.model_config, conservation="closed"))
+    begun, trained = (MemberTrainer(config).fit(train, validation, StepPacer(steps)) for steps in (0, 1))
+    examples, first = Examples.of(train, unbound), np.array(begun.state.weights)
+    batch = examples.batch(config.seed, 0, config.batch_size)
+    after, _ = train_step(unbound, begun.state, batch, config.learning_rate / 2, examples.step_variance)
+    np.testing.assert_array_equal(trained.state.weights, after.weights)
+    assert np.abs(after.weights - first).max() > 0
+    assert trained.bundle.metrics["validation_budget_error_own"] < 1e-6
+    assert trained.bundle.metrics["validation_budget_error_true"] < 1e-6  # periodic waves neither gain nor lose
 
 
 def test_fields_of_another_grid_or_too_short_are_refused(train):

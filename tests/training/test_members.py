@@ -33,9 +33,10 @@ def test_ensembles_of_two_seeds_share_no_member():
 
 
 def test_the_network_is_the_domain_s():
-    data = masked(replace(drifting(1, 0), meta=FieldMeta("rain", boundary=("open", "reflecting"), positive=True)), 0.0)
-    network = ensemble(data)[0].config.model_config
-    assert (network.boundary, network.positive, network.masked) == (("open", "reflecting"), True, True)
+    meta = FieldMeta("rain", boundary=("open", "reflecting"), conservation="dissipative", positive=True)
+    network = ensemble(masked(replace(drifting(1, 0), meta=meta), 0.0))[0].config.model_config
+    assert (network.boundary, network.conservation) == (("open", "reflecting"), "dissipative")
+    assert (network.positive, network.masked) == (True, True)
 
 
 @pytest.mark.parametrize("members", [0, 8])
