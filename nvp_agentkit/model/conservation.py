@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import ArrayLike
 
 from nvp_agentkit.fields.sequence import Conservation
 
 TURNS = 8  # Newton's, at most; two or three find which cells lie on the bound
 TINY = 1e-30  # no cell counts, or all lie on the bound: nothing can move
 LARGEST_SHARE = 0.999  # of sum v that one cell may have: nobody is told a single cell's value for certain
-
-Bound = jax.Array | np.float32 | float
 
 
 def project(
@@ -63,8 +61,8 @@ def bounded(
     kind: Conservation,
     mean: jax.Array,
     log_var: jax.Array,
-    low: Bound,
-    high: Bound,
+    low: ArrayLike,
+    high: ArrayLike,
     weight: jax.Array | None = None,
 ) -> jax.Array:
     """``mean`` (B, H, W) with no cell below ``low``, and with the total it had unless the domain is open.

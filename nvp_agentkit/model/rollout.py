@@ -116,7 +116,8 @@ def _stepped(bundle: ModelBundle, state: Underway, limits: Limits, steps: int) -
     told = []
     for _ in range(steps):
         known = origins(bundle.config, np.asarray(state.frames))
-        both = forward(bundle.config, bundle.variables, state.frames, _where(bundle.config, state), known, lowest(bundle))
+        where = _where(bundle.config, state)
+        both = forward(bundle.config, bundle.variables, state.frames, where, known, lowest(bundle))
         state, one = _advanced(bundle.config, bundle.variables, state, limits, known, both)
         told.append(np.asarray(one)[None])
     return told
@@ -143,7 +144,7 @@ def _advance(
 ) -> tuple[Underway, jax.Array]:
     """One step on, after the network has said ``both`` mean and log-variance of the frames of ``state``."""
     counted = state.seen[..., -1] if config.masked else None
-    mean = bounded(config.conservation, *both, limits.low, limits.high, counted)
+    mean = bounded(config.conservation, both[0], both[1], limits.low, limits.high, counted)
     carried = state.variance
     if config.context_frames > 1:
         displacement = variables["params"]["drift"] * known[..., :2]

@@ -13,6 +13,7 @@ from nvp_agentkit.ensemble.agreement import Answer, combine
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.model import ModelBundle, Normalization, NVPConfig, NVPModel, predict_next
 from nvp_agentkit.model.conservation import bounded, conserve, project
+from nvp_agentkit.model.rollout import rollout_by_steps
 
 from .conftest import SMALL, scrambled
 
@@ -151,6 +152,15 @@ def test_a_forecast_of_a_closed_positive_domain_has_both_its_total_and_its_sign(
     mean, _ = predict_next(of_seed(0), frames, mask)
     assert mean.min() == 0  # some cells lie on the bound
     assert missed(mean, frames[:, -1], mask[:, -1]).max() < ROUNDING
+
+
+def test_a_rollout_keeps_the_total_at_every_step(asked):
+    frames, mask = asked
+    mask = np.broadcast_to(mask[:, -1:], mask.shape)
+    means, _ = rollout_by_steps(of_seed(0), frames, 20, mask)
+    assert means.min() == 0
+    for step in range(20):
+        assert missed(means[:, step], frames[:, -1], mask[:, -1]).max() < 20 * ROUNDING
 
 
 def test_what_members_say_together_has_the_total_that_each_of_them_has(asked):
