@@ -97,11 +97,15 @@ def compute_environment(settings: Settings) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if name in COMPUTE_NEEDS or name.startswith(COMPUTE_PREFIXES)
     }
-    cache = str((settings.data_dir / "compile-cache").resolve())
-    return kept | {
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    return kept | {name.upper(): str(value) for name, value in compile_cache(settings).items()}
+
+
+def compile_cache(settings: Settings) -> dict[str, str | int]:
+    """JAX's settings that keep every compiled program in the data folder."""
+    return {
+        "jax_compilation_cache_dir": str((settings.data_dir / "compile-cache").resolve()),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
     }
 
 

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 
+import jax
+
 from nvp_agentkit.cli.options import FAILED, INTERRUPTED, say_json
 from nvp_agentkit.errors import NvpError
+from nvp_agentkit.settings import Settings, compile_cache
 
 
 def answer(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
@@ -17,6 +20,7 @@ def answer(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # whoever follows a log sees each line when it is said
     try:
+        _share_programs(Settings.from_env())
         with redirect_stdout(sys.stderr if as_json else sys.stdout):
             document = work()
     except (NvpError, OSError) as error:
@@ -31,3 +35,10 @@ def answer(work: Callable[[], dict[str, Any]], *, as_json: bool) -> int:
     if as_json:
         say_json(document)
     return 0
+
+
+def _share_programs(settings: Settings) -> None:
+    """Where a stack has its folder, what it or an earlier program compiled is not compiled again."""
+    if settings.data_dir.is_dir():
+        for name, value in compile_cache(settings).items():
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]

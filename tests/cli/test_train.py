@@ -27,7 +27,9 @@ def train(*words: str, folder: Path, status: int = 0) -> subprocess.CompletedPro
 
 @pytest.mark.slow
 def test_it_trains_here_and_says_what_the_document_s_criteria_leave_out(tmp_path: Path) -> None:
+    (tmp_path / ".nvp").mkdir()
     done = train("--epochs", "2", "--json", folder=tmp_path)
+    assert list((tmp_path / ".nvp" / "compile-cache").glob("*-cache"))  # a second run compiles nothing
     document = json.loads(done.stdout)
     said = done.stderr
     assert "making 3 sequences" in said
