@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save
 
-from nvp_agentkit.errors import InvalidFile, ResultNotKept
+from nvp_agentkit.errors import InvalidFile, InvalidInput, ResultNotKept
 from nvp_agentkit.model.state import Variables
 from nvp_agentkit.model.storage import LARGEST_HEADER, parse, read_bounded, write_atomically
 from nvp_agentkit.training.member_config import MemberConfig
@@ -34,11 +35,16 @@ class Checkpoint(NamedTuple):
     setbacks: jax.Array
 
 
-class Saving(NamedTuple):
+@dataclass(frozen=True)
+class Saving:
     """Where a run leaves its checkpoint, and after how many steps the next one takes its place."""
 
-    path: Path
+    path: str | Path
     every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InvalidInput(f"every is {self.every} steps; give at least 1")
 
 
 def first_checkpoint(config: MemberConfig, variables: Variables) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -70,7 +71,7 @@ class TrainingConfig:
         for name in ("batch_size", "num_epochs", "checkpoint_every", "patience"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InvalidInput(f"{name} is {value}; give at least 1")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InvalidInput(f"learning_rate is {self.learning_rate}; give a positive number")
         for name in ("lambda_conservation", "lambda_entropy", "entropy_threshold", "variance_weight"):
             if not getattr(self, name) >= 0:

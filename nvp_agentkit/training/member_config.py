@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +57,7 @@ class MemberConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; give at least {low}")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InvalidInput(f"learning_rate is {self.learning_rate}; give a positive number")
         if not 0 <= self.ema_decay < 1:
             raise InvalidInput(f"ema_decay is {self.ema_decay}; give a number in [0, 1)")

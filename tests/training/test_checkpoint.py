@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nvp_agentkit.errors import InvalidFile, ResultNotKept
+from nvp_agentkit.errors import InvalidFile, InvalidInput, ResultNotKept
 from nvp_agentkit.model import model_bytes
 from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.training import (
@@ -115,6 +115,11 @@ def test_a_truncated_checkpoint_is_refused(path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(InvalidFile):
         load_checkpoint(SMALL, path)
+
+
+def test_checkpoints_every_no_steps_are_refused(path):
+    with pytest.raises(InvalidInput, match="every is 0"):
+        Saving(path, every=0)
 
 
 def test_a_missing_checkpoint_is_refused_and_never_random_weights(path):

@@ -298,6 +298,7 @@ def test_fields_of_another_grid_or_too_short_are_refused(train):
     [
         {"batch_size": 0},
         {"learning_rate": -1.0},
+        {"learning_rate": float("inf")},
         {"ema_decay": 1.0},
         {"weight_decay": -1.0},
         {"crop": 8},
