@@ -51,9 +51,7 @@ class Batch(NamedTuple):
 class Examples:
     """All windows of a set, context and ``ahead`` targets, drawn without replacement epoch by epoch."""
 
-    def __init__(
-        self, data: SequenceSet, config: NVPConfig, units: Normalization, crop: int, ahead: int = 1
-    ) -> None:
+    def __init__(self, data: SequenceSet, config: NVPConfig, units: Normalization, crop: int, ahead: int = 1) -> None:
         self.context, self.ahead = config.context_frames, ahead
         self.count = windows(data, self.context, ahead)
         self.data, self.units = data, units
@@ -81,7 +79,7 @@ class Examples:
         """`model.novelty.descriptors` of at most `COUNTED` windows spread over the set."""
         chosen = np.unique(np.linspace(0, self.count - 1, COUNTED).round().astype(int))
         return np.concatenate(
-            [descriptors(*(part[None, ..., :-1] for part in self._normalised(int(i)))) for i in chosen]
+            [descriptors(*(part[None, ..., : self.context] for part in self._normalised(int(i)))) for i in chosen]
         )
 
     @property

@@ -14,7 +14,7 @@ from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.state import Variables, shapes
 from nvp_agentkit.model.storage import load_model, model_bytes, model_id, read_bounded
 
-OF_THE_DATA = ("boundary", "positive", "precision")  # may differ from a parent's: no weight hangs on them
+NO_WEIGHT_HANGS_ON = ("boundary", "positive", "conservation", "precision")  # so they may differ from a parent's
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,18 @@ class Parent:
         return None if features is None else tuple(features)
 
     def network(self, meta: FieldMeta, *, masked: bool) -> NVPConfig:
-        """Its network with the boundary and sign of other data.
+        """Its network with the boundary, sign and class of conservation of other data.
 
         Raises:
             InvalidInput: they have cells without a value and its own had none, or the other way round.
         """
-        config = self.bundle.config
-        network = dataclasses.replace(config, boundary=meta.boundary, positive=meta.positive, masked=masked)
+        network = dataclasses.replace(
+            self.bundle.config,
+            boundary=meta.boundary,
+            positive=meta.positive,
+            conservation=meta.conservation,
+            masked=masked,
+        )
         self.require(network)
         return network
 
@@ -70,6 +75,6 @@ class Parent:
         if shapes(network) == shapes(self.bundle.config):
             return
         ours, theirs = dataclasses.asdict(network), dataclasses.asdict(self.bundle.config)
-        odd = [name for name in ours if ours[name] != theirs[name] and name not in OF_THE_DATA]
+        odd = [name for name in ours if ours[name] != theirs[name] and name not in NO_WEIGHT_HANGS_ON]
         told = ", ".join(f"{name} {theirs[name]!r} and not {ours[name]!r}" for name in odd)
         raise InvalidInput(f"the parent is another network: {told}; go on with its own, or train without a parent")

@@ -61,6 +61,8 @@ def test_an_ensemble_goes_on_member_by_member_as_narrow_as_each_was(train, paren
     assert [recipe.parent for recipe in recipes] == parents
     assert [recipe.config.features for recipe in recipes] == [None, (6, 5)]
     assert {recipe.config.model_config for recipe in recipes} == {SMALL.model_config}
+    closed = replace(train, meta=replace(train.meta, conservation="closed", boundary=("open", "open")))
+    assert ensemble(closed, members=1, parents=parents)[0].config.model_config.conservation == "closed"
     with pytest.raises(InvalidInput, match=r"3 members, and an ensemble of 2 to go on from; give 2"):
         ensemble(train, members=3, parents=parents)
 
