@@ -201,6 +201,7 @@ def _summary(values: dict[str, Any]) -> dict[str, float | int | str]:
         "units": values["units"],
         "stopped_by": values["stopped_by"] or "done",
         **{f"coverage_{level}": share for level, share in values["members"][0]["coverage"].items()},
+        **values["members"][0]["totals"],
         **{f"error_correlation_{one}_{other}": found for one, other, found in values["error_correlation"]},
     }
 

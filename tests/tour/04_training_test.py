@@ -37,3 +37,5 @@ def test_each_is_judged_on_trajectories_it_has_never_seen_against_the_best_trivi
         # Skill 0 is as good as the best of persistence, extrapolation and advection; 1 is perfect.
         assert abs(member.skill - (1 - member.vrmse / best)) < 1e-6
     assert ensemble.job.summary["held_out_by"] == "by trajectory"
+    assert 0 < ensemble.job.summary["budget_error_true"] < 0.1  # of the sum of E, by the champion
+    assert "budget_error_own" not in ensemble.job.summary  # a plasma's total is open: nothing binds it

@@ -132,7 +132,8 @@ async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: C
     champion = done.members[0]
     console.print(
         f"   held out {done.summary['held_out_by']}: champion's skill over the best trivial forecast ({best}) "
-        f"[bold]{champion.skill:+.3f}[/]; 90% interval covers {100 * float(done.summary['coverage_90']):.0f}%"
+        f"[bold]{champion.skill:+.3f}[/]; 90% interval covers {100 * float(done.summary['coverage_90']):.0f}%, "
+        f"the total is off by {100 * float(done.summary['budget_error_true']):.2g}%"
     )
     if alike := [f"{found:.2f}" for name, found in done.summary.items() if name.startswith("error_correlation_")]:
         console.print(f"   errors of two members correlate by {', '.join(alike)} (1: both make one mistake)")

@@ -153,7 +153,10 @@ def _member(
 def report(score: Score) -> dict[str, Any]:
     """What is told of a member's score."""
     coverage = {f"{100 * level:.0f}": share for level, share in score.coverage.items()}
-    return {"vrmse": score.vrmse, "skill": score.skill, "coverage": coverage}
+    totals = {"budget_error_true": score.budget_error_true}
+    if score.budget_error_own is not None:
+        totals["budget_error_own"] = score.budget_error_own
+    return {"vrmse": score.vrmse, "skill": score.skill, "coverage": coverage, "totals": totals}
 
 
 def _rule(told: list[Forecasts], parts: Split, mask: np.ndarray | None) -> dict[str, Any] | None:
