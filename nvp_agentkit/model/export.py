@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from nvp_agentkit.errors import DigestMismatch, InvalidFile, InvalidInput
 from nvp_agentkit.model.bundle import Calibration, ModelBundle
 from nvp_agentkit.model.card import card
-from nvp_agentkit.model.conservation import bounded
-from nvp_agentkit.model.network import SMALLEST_SIDE, run
-from nvp_agentkit.model.predict import lowest
+from nvp_agentkit.model.flow import origin
+from nvp_agentkit.model.network import SMALLEST_SIDE
+from nvp_agentkit.model.predict import forward, lowest
 from nvp_agentkit.model.storage import load_model, model_bytes, model_id, read_bounded
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
@@ -109,9 +109,8 @@ def program(bundle: ModelBundle) -> Program:
         there = jnp.isfinite(frames)
         normal = jnp.where(there, (frames - units.offset) / units.scale, 0).transpose(0, 2, 3, 1)
         valid = there.transpose(0, 2, 3, 1).astype(jnp.float32) if config.masked else None
-        mean, log_var = run(config, bundle.variables, normal, valid)
-        counted = None if valid is None else valid[..., -1]
-        mean = bounded(config.conservation, mean, log_var, lowest(bundle), jnp.inf, counted)
+        known = origin(normal, config.boundary) if config.context_frames > 1 else normal[..., :0]
+        mean, log_var = forward(config, bundle.variables, normal, valid, known, lowest(bundle))
         mean = units.offset + units.scale * mean
         return jnp.maximum(mean, 0) if config.positive else mean, log_var + widening
 
