@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +14,11 @@ from nvp_agentkit.domains.runs import run
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields import SequenceSet
 from nvp_agentkit.fields.metrics import vrmse
-from nvp_agentkit.fields.sequence import FieldMeta
+from nvp_agentkit.fields.sequence import FieldMeta, Floats
+from nvp_agentkit.model import Normalization, rollout
+from nvp_agentkit.model.novelty import Novelty, Numbers, descriptors
+from nvp_agentkit.model.predict import normalise
+from tests.model.conftest import SMALL, scrambled
 
 SHAPE = (2, 4, 32, 7)  # trajectories, frames, size, seed
 
@@ -21,9 +28,14 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@cache
+def maps_of(name: str) -> SequenceSet:
+    return DOMAINS[name].simulate(*SHAPE)
+
+
 @pytest.fixture(scope="module")
 def made(name: str) -> SequenceSet:
-    return DOMAINS[name].simulate(*SHAPE)
+    return maps_of(name)
 
 
 def test_a_seed_gives_the_same_bytes_and_trajectories_differ(name: str, made: SequenceSet) -> None:
@@ -55,6 +67,33 @@ def test_what_the_meta_declares_holds_for_the_values(name: str, made: SequenceSe
 
 def test_the_next_frame_is_neither_the_last_one_nor_beyond_guessing(made: SequenceSet) -> None:
     assert 0.05 < vrmse(made.values[:, :-1], made.values[:, 1:]) < 0.7
+
+
+def test_a_network_that_knows_nothing_stays_within_range_for_200_steps(made: SequenceSet) -> None:
+    units = Normalization.fit(made.values)
+    assert units.low is not None
+    assert units.high is not None
+    wild = replace(scrambled(SMALL), normalization=units)  # one network for all domains: it is compiled once
+    means, log_vars = rollout(wild, made.values[:1, :2, :16, :16], 200)
+    assert means.shape == (1, 200, 16, 16)
+    span = units.high - units.low
+    assert means.min() >= 0
+    assert means.max() <= units.high + 1e-5 * span
+    assert means[:, -1].std() > 0
+    assert np.isfinite(log_vars).all()
+    assert np.exp(log_vars / 2).max() <= 1.001 * span
+
+
+def test_every_other_domain_is_further_out_than_what_was_held_out(name: str, made: SequenceSet) -> None:
+    units = Normalization.fit(made.values[0])
+
+    def described(maps: Floats) -> Numbers:
+        shown = np.stack([maps[start : start + 2] for start in range(len(maps) - 1)])
+        return descriptors(*normalise(shown, np.isfinite(shown), units))
+
+    novelty = Novelty.fit(described(made.values[0]), described(made.values[1]))
+    for other in DOMAINS.keys() - {name}:
+        assert novelty.distance(described(maps_of(other).values[1])).min() > 1.1 * novelty.distances.max(), other
 
 
 def test_a_run_that_is_not_a_number_any_more_is_never_delivered(name: str) -> None:
