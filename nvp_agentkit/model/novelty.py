@@ -2,7 +2,7 @@
 
 A network says something of any field, and its intervals hold for fields like those it was calibrated on. The distance
 is Mahalanobis' from the training windows, over descriptors that do not depend on where things are or how large the
-grid is; what is reported is its rank among windows held out, so it needs no threshold of anybody's.
+grid is; what is reported is its rank among windows held out (`docs/decisions/027-doubt-beyond-one-step.md`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ BANDS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1.0)  # edges in cycles a cell
 TINY = 1e-6  # of the training data's spread, squared: below, nothing is told apart
 COUNTED = 128  # windows of a set that are described: their neighbours say nothing new
 SHRINKAGE = 0.2  # of correlations towards none: windows are many, trajectories few
+MARGIN = 1.25  # held-out data of a young domain is a few trajectories: a declared allowance for the next one
 SMALLEST_SPREAD = 0.02  # of a descriptor: training data may have one that never changes, and rounding is no novelty
 DESCRIPTORS = 5 + 2 * (len(BANDS) - 1)
 
@@ -36,7 +37,7 @@ class Novelty:
     Attributes:
         centre: (D,), mean of the descriptors.
         whitening: (D, D), takes a departure from it to one whose length is the distance.
-        distances: of windows held out, ascending.
+        distances: of windows held out, times `MARGIN`, ascending.
     """
 
     centre: Numbers
@@ -52,7 +53,7 @@ class Novelty:
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * own + SMALLEST_SPREAD**2 * np.eye(len(centre))
         whitening = np.linalg.inv(np.linalg.cholesky(shrunk))
         found = cls(centre, whitening, np.zeros(0))
-        return cls(centre, whitening, np.sort(found.distance(held_out)))
+        return cls(centre, whitening, np.sort(MARGIN * found.distance(held_out)))
 
     def distance(self, described: Numbers) -> Numbers:
         """(B, D) -> (B,): 0 is the centre."""
@@ -62,7 +63,7 @@ class Novelty:
     def score(self, described: Numbers) -> Numbers:
         """(B, D) -> (B,): the share of held-out windows that are less unusual, in [0, 1).
 
-        One minus the conformal p-value: of fields like those held out, 5% score above 0.95.
+        One minus the conformal p-value, but for the margin: of fields like those held out, at most 5% score above 0.95.
         """
         nearer = np.searchsorted(self.distances, self.distance(described), side="left")
         return nearer / (len(self.distances) + 1)

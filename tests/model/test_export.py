@@ -92,12 +92,15 @@ def test_the_card_is_markdown_with_yaml_in_front(folder):
     assert '"seed": 3' in text
 
 
-def test_the_page_s_python_runs(bundle, tmp_path, monkeypatch):
+def test_the_page_s_python_runs(bundle, frames, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = Path(__file__).parents[2] / "docs" / "models.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    names = {"bundle": bundle}
-    exec(code, names)
+    ahead, exported = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names = {"bundle": bundle, "frames": frames}
+    exec(ahead, names)
+    assert names["means"].shape == (3, 20, 16, 24)
+    assert (names["low"] <= names["high"]).all()
+    exec(exported, names)
     assert names["bundle"] is not bundle
     assert (tmp_path / "exported" / "forecast-64x64.jaxexport").exists()
 

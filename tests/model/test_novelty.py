@@ -42,10 +42,10 @@ def novelty() -> Novelty:
     return Novelty.fit(described(spots(60, 0)), described(spots(40, 1)))
 
 
-def test_fields_of_the_same_kind_rank_evenly_among_those_held_out(novelty):
+def test_fields_of_the_same_kind_rank_among_those_held_out_and_few_far_out(novelty):
     scores = novelty.score(described(spots(200, 2)))
-    assert np.mean(scores) == pytest.approx(0.5, abs=0.12)
-    assert np.mean(scores > 0.9) < 0.25
+    assert 0.1 < np.mean(scores) < 0.5  # below the middle by the margin
+    assert np.mean(scores > 0.95) < 0.05
 
 
 @pytest.mark.parametrize(
