@@ -73,7 +73,7 @@ class Prices:
             step_mj=mj * STEP_CPU_S_PER_CELL * step_cells,
             pass_mj=pass_mj,
             baselines_mj=mj * (BASELINES_CPU_S + BASELINES_CPU_S_PER_CELL * held_out),
-            closing_mj=mj * (SAVING_CPU_S + AHEAD_CPU_S) + ahead_mj,
+            closing_mj=mj * (SAVING_CPU_S + BUSY * AHEAD_CPU_S) + ahead_mj,
             epoch_steps=epoch_steps,
         )
 
