@@ -10,7 +10,14 @@ from nvp_agentkit.model import NVPConfig
 from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.training import MemberConfig
 from nvp_agentkit.training.step import TrainingState, first_state
+from tests.conftest import COMPILED, QUICKLY_COMPILED
 
+COMPILED_IN_CHILDREN = {  # what this process's own settings are, for programs that it starts
+    "XLA_FLAGS": QUICKLY_COMPILED,
+    "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 META = FieldMeta("drift", boundary=("periodic", "periodic"), positive=True)
 SMALL = MemberConfig(NVPConfig(latent_dim=9, encoder_features=(8, 8)), batch_size=4, warmup_steps=2)
 

@@ -27,9 +27,8 @@ from nvp_agentkit.training import (
     save_checkpoint,
 )
 from nvp_agentkit.training.checkpoint import first_checkpoint
-from tests.conftest import COMPILED, QUICKLY_COMPILED
 
-from .conftest import SMALL
+from .conftest import COMPILED_IN_CHILDREN, SMALL
 
 FEW_BYTES = 4096
 
@@ -45,7 +44,7 @@ def before_the_first_step(seed: int = 0) -> Checkpoint:
 
 def test_ten_steps_kill_9_and_ten_more_are_twenty_bit_for_bit(train, validation, path):
     whole = MemberTrainer(SMALL).fit(train, validation, StepPacer(20))
-    environment = os.environ | {"XLA_FLAGS": QUICKLY_COMPILED, "JAX_COMPILATION_CACHE_DIR": str(COMPILED)}
+    environment = os.environ | COMPILED_IN_CHILDREN
     program = [sys.executable, "-m", "tests.training.killed", path]
     killed = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

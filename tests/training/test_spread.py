@@ -9,14 +9,15 @@ import sys
 
 import numpy as np
 
-from tests.conftest import COMPILED, QUICKLY_COMPILED
+from tests.conftest import QUICKLY_COMPILED
 
+from .conftest import COMPILED_IN_CHILDREN
 from .on_devices import losses
 
 
 def test_losses_on_two_devices_are_those_on_one():
     flags = f"{QUICKLY_COMPILED} --xla_force_host_platform_device_count=2"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(COMPILED)}
+    environment = os.environ | COMPILED_IN_CHILDREN | {"XLA_FLAGS": flags}
     program = [sys.executable, "-m", "tests.training.on_devices"]
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
