@@ -24,6 +24,7 @@ BENCHMARKS = (
     "baselines",
     "conservation",
     "demo",
+    "forward",
     "hostile_files",
     "import_time",
     "kill_stack",
