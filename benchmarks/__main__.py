@@ -29,6 +29,8 @@ BENCHMARKS = (
     "import_time",
     "kill_stack",
     "simulators",
+    "size",
+    "train_step",
 )
 RESULTS = HERE / "results"
 

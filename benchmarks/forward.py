@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.clock import Timed, gflop, roofline_gflop_s, side_by_side
+from benchmarks.documented import documented
 from benchmarks.peers import FRAMES, peer
 from benchmarks.verdict import Figure
 from nvp_agentkit.model import ModelBundle, NVPConfig, NVPModel, predict_next
 from nvp_agentkit.model.predict import forward, lowest, origins
-from nvp_agentkit.model.state import initial_variables, shapes, unflatten
+from nvp_agentkit.model.state import initial_variables
 
 SIZE, ROUNDS, QUICK_ROUNDS = 256, 50, 2
 PEERS = ("u_net", "fno")
@@ -37,7 +38,7 @@ def measure(*, quick: bool) -> dict[str, Figure]:
     calls: dict[str, Callable[[], Any]] = {}
     computed: dict[str, float] = {}
     calls["ours"], calls["ours_network"], computed["ours_network"] = _ours(frames)
-    for name, program, weights in [("documented", *_documented()), *map(_peer, PEERS)]:
+    for name, program, weights in [_documented(), *map(_peer, PEERS)]:
         shown = jnp.asarray(
             np.moveaxis(frames, 1, -1)[..., -1:] if name == "documented" else np.moveaxis(frames, 1, -1)
         )
@@ -55,10 +56,9 @@ def _ours(frames: Any) -> tuple[Callable[[], Any], Callable[[], Any], float]:
     return partial(predict_next, bundle, frames), partial(forward, *arguments), gflop(forward, *arguments)
 
 
-def _documented() -> tuple[Any, Any]:
-    config = NVPConfig.documented((SIZE, SIZE))
-    weights = unflatten({path: jnp.full(shape, 1e-3) for path, shape in shapes(config).items()})
-    return jax.jit(NVPModel(config).apply), weights
+def _documented() -> tuple[str, Any, Any]:
+    config, weights = documented(SIZE)
+    return "documented", jax.jit(NVPModel(config).apply), weights
 
 
 def _peer(name: str) -> tuple[str, Any, Any]:
