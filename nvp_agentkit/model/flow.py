@@ -12,8 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from nvp_agentkit.model.config import Boundary
-from nvp_agentkit.model.layers import Edges, gradients, pad, warp
+from nvp_agentkit.model.layers import Edges, blur, gradients, pad, warp
 
 STAGES = ((2.0, 4.0), (0.3, 2.5), (0.3, 2.5))  # smoothing of the frames, window; sigmas in cells
 RIDGE = 0.01  # of the field's mean gradient square: where nothing can be seen, the flow is nought
@@ -75,12 +74,12 @@ def backward_flow(previous: jax.Array, current: jax.Array, boundary: Edges) -> j
 
 def _lucas_kanade(pair: jax.Array, boundary: Edges) -> jax.Array:
     def stage(flow: jax.Array, sigmas: jax.Array) -> tuple[jax.Array, None]:
-        smooth = _blur(pair, sigmas[0], boundary)
+        smooth = blur(pair, sigmas[0], boundary)
         moved = warp(smooth[..., :1], flow, boundary)
         gx, gy = gradients((moved + smooth[..., 1:]) / 2, boundary)
         change = smooth[..., 1:] - moved
         products = jnp.concatenate([gx * gx, gx * gy, gy * gy, gx * change, gy * change], -1)
-        xx, xy, yy, xt, yt = jnp.moveaxis(_blur(products, sigmas[1], boundary), -1, 0)
+        xx, xy, yy, xt, yt = jnp.moveaxis(blur(products, sigmas[1], boundary), -1, 0)
         ridge = RIDGE * jnp.mean(xx + yy, axis=(1, 2), keepdims=True) + 1e-12
         xx, yy = xx + ridge, yy + ridge
         turn = jnp.stack([xx * yt - xy * xt, yy * xt - xy * yt], -1) / (xx * yy - xy * xy)[..., None]
@@ -88,19 +87,3 @@ def _lucas_kanade(pair: jax.Array, boundary: Edges) -> jax.Array:
 
     flow, _ = jax.lax.scan(stage, jnp.zeros_like(pair), jnp.asarray(STAGES, pair.dtype))
     return flow
-
-
-def _blur(x: jax.Array, sigma: jax.Array, boundary: Edges) -> jax.Array:
-    """Gaussian mean of (B, H, W, C): round a periodic axis, over what there is on any other."""
-    rows = _weights(x.shape[1], sigma, boundary[0])
-    columns = _weights(x.shape[2], sigma, boundary[1])
-    return jnp.einsum("hi,wj,bijc->bhwc", rows, columns, x, optimize=True)
-
-
-def _weights(side: int, sigma: jax.Array, boundary: Boundary) -> jax.Array:
-    place = jnp.arange(side, dtype=jnp.float32)
-    apart = jnp.abs(place[:, None] - place)
-    if boundary == "periodic":
-        apart = jnp.minimum(apart, side - apart)
-    weights = jnp.exp(-0.5 * (apart / sigma) ** 2)
-    return weights / weights.sum(1, keepdims=True)

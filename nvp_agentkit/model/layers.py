@@ -94,6 +94,22 @@ Dense = partial(nn.Dense, promote_dtype=as_precise_as_the_first)
 Convolution = partial(nn.Conv, promote_dtype=as_precise_as_the_first)
 
 
+def blur(x: jax.Array, sigma: jax.Array | float, boundary: Edges) -> jax.Array:
+    """Gaussian mean of (B, H, W, C): round a periodic axis, over what there is on any other."""
+    rows = _gaussian(x.shape[1], sigma, boundary[0])
+    columns = _gaussian(x.shape[2], sigma, boundary[1])
+    return jnp.einsum("hi,wj,bijc->bhwc", rows, columns, x, optimize=True)
+
+
+def _gaussian(side: int, sigma: jax.Array | float, boundary: Boundary) -> jax.Array:
+    place = jnp.arange(side, dtype=jnp.float32)
+    apart = jnp.abs(place[:, None] - place)
+    if boundary == "periodic":
+        apart = jnp.minimum(apart, side - apart)
+    weights = jnp.exp(-0.5 * (apart / sigma) ** 2)
+    return weights / weights.sum(1, keepdims=True)
+
+
 class Conv(nn.Module):
     """3x3 convolution that pads by the domain's boundary."""
 

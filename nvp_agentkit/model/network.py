@@ -1,14 +1,15 @@
-"""The network: see two frames, find the flow, carry the field along it, correct what is left.
+"""The network: see two frames, carry the field along the flow, correct what is left.
 
-With n the field, D and D' the displacements of `flow.departure` and d, d', r from the network::
+With n the field, D and D' the displacements of `flow.departure`, and d, d', r and h from the network, cell by cell::
 
-    base = n_t(x + c D + d) + g [n_t(x + c D + d) - n_{t-1}(x + c D' + 2 d + d')]
+    base = n_t(x + c D + d) + (g + h) [n_t(x + c D + d) - n_{t-1}(x + c D' + 2 d + d')]
     mean = base + r
 
-d, d' and r start at zero, so the untrained network is a trivial forecaster: persistence at c = g = 0, which
-is how it is made; advection at c = 1; the Lagrangian increment with some g. `training.start` sets c and g to
-the best of these on the training data, and training can only leave it where the data say so. Source:
-physics.md of the design, "The reference task": a small net that warps beat larger ones that do not.
+d, d', r and h start at zero, so the untrained network is a trivial forecaster: persistence at c = g = 0, as it is made;
+advection at c = 1; the Lagrangian increment with some g. `training.start` sets c and g to the best of these on the
+training data, and training can only leave it where the data say so. What the trunk is shown has its local mean taken
+off and is in units of its local spread, and r comes back in those units: how a structure moves does not depend on how
+high it is. Source: physics.md of the design, "The reference task"; docs/decisions/031 has what was tried.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nvp_agentkit.model.conservation import conserve, project, total
 from nvp_agentkit.model.documented import DocumentedNetwork
 from nvp_agentkit.model.flow import carry
 from nvp_agentkit.model.flow import origin as find_origin
-from nvp_agentkit.model.layers import Dense, ResidualBlock, depth_to_space, gradients, pad, space_to_depth, warp
+from nvp_agentkit.model.layers import Dense, ResidualBlock, blur, depth_to_space, gradients, pad, space_to_depth, warp
 
 SMALLEST_SIDE = 16
 LOG_VAR_RANGE = (-14.0, 6.0)  # of the variance in units of the field's own variance
@@ -35,14 +36,27 @@ FIRST_LOG_VAR = -4.0  # an untrained network's: a step changes roughly an eighth
 FOLDED_IN, FOLDED_OUT = "down_", "up_"
 DOUBT_SHARE = 0.1  # of the likelihood's gradient that reaches the trunk
 LARGEST_STEP = 0.25  # displacement in one frame, as a share of the shorter side
+CONTRAST_SIGMA = 1.5  # blocks: the neighbourhood whose mean and spread are taken off
+TINY_SHARE = 1e-6  # of cells with a value around a block
+SMALLEST_SPREAD = 0.05  # of a neighbourhood, in units of the field's own: a flat one is not blown up
+
+
+class Shown(NamedTuple):
+    """What the trunk sees: frames (B, H, W, K), slopes (B, H, W, 2); `flow.origin` and where values are, if any."""
+
+    frames: jax.Array
+    slopes: jax.Array
+    origin: jax.Array | None
+    seen: jax.Array | None
 
 
 class Heads(NamedTuple):
-    """What the trunk says of each cell: corrections d, d' of the flow (y, x), residual r and log-variance."""
+    """What the trunk says of each cell: corrections d, d' of the flow (y, x), residual r, gain h and log-variance."""
 
     flow: jax.Array
     bend: jax.Array
     residual: jax.Array
+    gain: jax.Array
     log_var: jax.Array
 
 
@@ -128,17 +142,16 @@ class NVPModel(nn.Module):
             network = DocumentedNetwork(config, config.document_grid, name="documented")
             return network(frames, grad_x, grad_y, training)
         drift, share = (self.param(name, nn.initializers.zeros, ()) for name in ("drift", "share"))
-        paths = [frames, grad_x, grad_y]
-        if config.context_frames > 1:
-            origin = find_origin(frames, config.boundary) if origin is None else origin
-            paths += [origin[..., :2], origin[..., 4:]]
+        if config.context_frames > 1 and origin is None:
+            origin = find_origin(frames, config.boundary)
+        seen = None
         if config.masked:
-            seen = jnp.ones_like(energy_t) if valid is None else valid
-            paths.append(_repeat_oldest(seen, config.context_frames))
-        heads = self._trunk(jnp.concatenate(paths, -1), training)
+            seen = _repeat_oldest(jnp.ones_like(energy_t) if valid is None else valid, config.context_frames)
+        slopes = jnp.concatenate([grad_x, grad_y], -1)
+        heads = self._trunk(Shown(frames, slopes, None if config.context_frames == 1 else origin, seen), training)
         mean = _base(frames, origin, drift, share, heads, config)[..., 0] + heads.residual
         log_var = jnp.clip(heads.log_var, *LOG_VAR_RANGE)
-        counted = seen[..., -1] if config.masked else None
+        counted = None if seen is None else seen[..., -1]
         mean, log_var = conserve(config.conservation, mean, log_var, frames[..., -1], counted)
         return mean[..., None], log_var[..., None]
 
@@ -163,34 +176,62 @@ class NVPModel(nn.Module):
             return draw
         return project(draw[..., 0], log_var[..., 0], total(mean[..., 0]))[0][..., None]
 
-    def _trunk(self, x: jax.Array, training: bool) -> Heads:
+    def _trunk(self, shown: Shown, training: bool) -> Heads:
         config = self.config
-        h, w = x.shape[1:3]
+        h, w = shown.frames.shape[1:3]
         unit = config.stem * 2 ** (len(config.encoder_features) - 1)
         extra = [(-side) % unit for side in (h, w)]
         before = [e // 2 for e in extra]
-        x = x.astype(config.precision)
-        inputs = pad(x, before, [e - b for e, b in zip(extra, before, strict=True)], config.boundary)
-        x = Dense(config.encoder_features[0], name="stem")(space_to_depth(inputs, config.stem))
-        levels = Encoder(config, name="encoder")(x, inputs if config.pyramid else None, training)
+        after = [e - b for e, b in zip(extra, before, strict=True)]
+        shown = jax.tree.map(lambda part: pad(part, before, after, config.boundary), shown)
+        x, spread = self._contrast(shown)
+        x = Dense(config.encoder_features[0], name="stem")(x.astype(config.precision))
+        pyramid = jnp.concatenate(shown[:2], -1).astype(config.precision) if config.pyramid else None
+        levels = Encoder(config, name="encoder")(x, pyramid, training)
         latent = Dense(config.latent_dim, name="fusion")(nn.gelu(levels[-1]))
         latent = nn.Dropout(config.dropout_rate, deterministic=not training)(nn.gelu(latent))
         x = nn.gelu(Decoder(config, name="decoder")(latent, levels, training)).astype(jnp.float32)
         cells = config.stem**2  # of a block, each made by weights of its own
-        heads = Dense(5 * cells, kernel_init=nn.initializers.zeros, name="heads")(x)
+        heads = Dense(6 * cells, kernel_init=nn.initializers.zeros, name="heads")(x)
         # The likelihood must not compete for the trunk, but with features nobody trains for it sigma is one number a
         # block (docs/decisions/025).
-        seen = DOUBT_SHARE * x + (1 - DOUBT_SHARE) * jax.lax.stop_gradient(x)
-        doubt = Dense(cells, kernel_init=nn.initializers.zeros, name="doubt_heads")(seen)
+        held = DOUBT_SHARE * x + (1 - DOUBT_SHARE) * jax.lax.stop_gradient(x)
+        doubt = Dense(cells, kernel_init=nn.initializers.zeros, name="doubt_heads")(held)
         reach = LARGEST_STEP * min(h, w)
         turns = reach * jnp.tanh(heads[..., : 4 * cells] / reach)
+        residual, gain = jnp.split(heads[..., 4 * cells :], 2, -1)
         # Each output by itself: channels that stay together through this transpose cost a tenth of a training step.
-        flow_y, flow_x, bend_y, bend_x, residual, log_var = (
+        flow_y, flow_x, bend_y, bend_x, residual, gain, log_var = (
             depth_to_space(part, config.stem)[:, before[0] : before[0] + h, before[1] : before[1] + w, 0]
-            for part in (*jnp.split(turns, 4, -1), heads[..., 4 * cells :], doubt)
+            for part in (*jnp.split(turns, 4, -1), spread * residual, gain, doubt + 2 * jnp.log(spread))
         )
         flow, bend = jnp.stack([flow_y, flow_x], -1), jnp.stack([bend_y, bend_x], -1)
-        return Heads(flow, bend, residual, log_var + FIRST_LOG_VAR)
+        return Heads(flow, bend, residual, gain, log_var + FIRST_LOG_VAR)
+
+    def _contrast(self, shown: Shown) -> tuple[jax.Array, jax.Array]:
+        """What is seen of each block, (B, h, w, C), in units of the spread around it, and that spread, (B, h, w, 1).
+
+        Both mean and spread are the newest frame's, of cells that have a value.
+        """
+        stem = self.config.stem
+        newest = space_to_depth(shown.frames[..., -1:], stem)
+        there = jnp.ones_like(newest) if shown.seen is None else space_to_depth(shown.seen[..., -1:], stem)
+        moments = jnp.stack([(there * part).mean(-1) for part in (newest, newest**2, jnp.ones_like(newest))], -1)
+        around = blur(jax.lax.stop_gradient(moments), CONTRAST_SIGMA, self.config.boundary)
+        mean, square = jnp.split(around[..., :2] / jnp.maximum(around[..., 2:], TINY_SHARE), 2, -1)
+        spread = jnp.sqrt(jnp.maximum(square - mean**2, 0) + SMALLEST_SPREAD**2)
+        levels, changes, plain = [shown.frames], [shown.slopes], []
+        if shown.origin is not None:
+            places, moved, gained = jnp.split(shown.origin, (4, 5), -1)
+            levels, changes, plain = [*levels, moved], [*changes, gained], [places[..., :2]]
+        off = space_to_depth(jnp.concatenate(levels, -1), stem) - mean
+        if shown.seen is not None:
+            plain.append(shown.seen)
+            known = jnp.ones((*shown.seen.shape[:3], len(levels) - 1), shown.seen.dtype)
+            off = off * space_to_depth(jnp.concatenate([shown.seen, known], -1), stem)
+        parts = [off / spread, space_to_depth(jnp.concatenate(changes, -1), stem) / spread]
+        parts += [space_to_depth(part, stem) for part in plain]
+        return jnp.concatenate([*parts, jnp.log(spread)], -1), spread
 
 
 def run(
@@ -214,12 +255,12 @@ def run(
 def _base(
     frames: jax.Array, origin: jax.Array | None, drift: jax.Array, share: jax.Array, heads: Heads, config: NVPConfig
 ) -> jax.Array:
-    """(B, H, W, 1): the field carried on, plus ``share`` of what it gained on its way."""
+    """(B, H, W, 1): the field carried on, plus a share of what it gained on its way."""
     if origin is None or config.context_frames == 1:
         return warp(frames, heads.flow, config.boundary)
     once, twice = drift * origin[..., :2], drift * origin[..., 2:4]
     now, before = carry(frames, once + heads.flow, twice + 2 * heads.flow + heads.bend, config.boundary)
-    return now + share * (now - before)
+    return now + (share + heads.gain[..., None]) * (now - before)
 
 
 def _block(config: NVPConfig, features: int) -> ResidualBlock:

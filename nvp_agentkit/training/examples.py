@@ -22,6 +22,7 @@ from nvp_agentkit.model.predict import Mask, normalise, origins
 from nvp_agentkit.training.member_config import MemberConfig
 
 ORIGIN_BYTES = 2**28  # of origins kept: 682 windows of 128x128
+SHELF = 64  # windows that crops are cut from at a time: finding a window's origin costs as much as a crop's training
 HALO = 8  # cells inside a crop's edge that carry no loss: what flows in there cannot be known
 
 
@@ -60,7 +61,9 @@ class Examples:
         self._sides = [min(crop, side) for side in data.grid]
         self._config = config
         self._origins: dict[int, Floats] = {}
-        self._room = ORIGIN_BYTES // (24 * math.prod(data.grid))
+        self._room = max(1, ORIGIN_BYTES // (24 * math.prod(data.grid)))
+        self._shelf = min(SHELF, self._room, self.count)
+        self._visits = math.prod(full // side for full, side in zip(data.grid, self._sides, strict=True))
         self.step_variance = self._step_variance()
 
     @classmethod
@@ -94,14 +97,19 @@ class Examples:
         return Batch(*(np.stack(part) for part in zip(*cut, strict=True)))
 
     def _window(self, seed: int, place: int) -> tuple[Floats, ...]:
-        epoch, within = divmod(place, self.count)
-        index = int(epoch_order(self.count, seed, epoch)[within])
+        index = self._number(seed, place)
         rng = np.random.default_rng([seed, 2, place])
         shown, valid = self._normalised(index)
         (shown, valid, origin), weight = self._place([shown, valid, self._origin(index, shown)], rng)
         past, target, later = slice(self.context), self.context, slice(self.context + 1, None)
         one_step = shown[..., past], valid[..., past], origin, shown[..., target], valid[..., target] * weight
         return one_step if self.ahead == 1 else (*one_step, shown[..., later], valid[..., later] * weight[..., None])
+
+    def _number(self, seed: int, place: int) -> int:
+        """Which window: a shelf of them is gone through once for each crop that fits into one, then the next shelf."""
+        shelf, within = divmod(place, self._shelf * self._visits)
+        epoch, position = divmod(shelf * self._shelf + within % self._shelf, self.count)
+        return int(epoch_order(self.count, seed, epoch)[position])
 
     def _normalised(self, index: int) -> tuple[Floats, Floats]:
         trajectory, start = divmod(index, self.data.frames - self.context - self.ahead + 1)
@@ -124,10 +132,8 @@ class Examples:
         weight = np.ones(self._sides, np.float32)
         for axis, (full, side) in enumerate(zip(self.data.grid, self._sides, strict=True)):
             first = int(rng.integers(full if self._rolls[axis] else full - side + 1))
-            if self._rolls[axis]:
-                arrays = [np.roll(array, -first, axis) for array in arrays]
-                first = 0
-            arrays = [array.take(range(first, first + side), axis) for array in arrays]
+            taken = (first + np.arange(side)) % full
+            arrays = [array.take(taken, axis) for array in arrays]
             if side < full:
                 edge = np.arange(side)
                 inside = ((edge >= HALO) & (edge < side - HALO)).astype(np.float32)

@@ -41,8 +41,8 @@ class MemberConfig:
     model_config: NVPConfig = field(default_factory=NVPConfig)
     features: tuple[int, ...] | None = None
     seed: int = 0
-    batch_size: int = 8
-    learning_rate: float = 3e-3
+    batch_size: int = 2
+    learning_rate: float = 4e-3
     warmup_steps: int = 20
     weight_decay: float = 1e-4
     variance_weight: float = 0.1

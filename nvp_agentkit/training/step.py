@@ -1,4 +1,4 @@
-"""One update, compiled once: loss, gradients, AdamW, averaged weights."""
+"""One update, compiled once: loss, gradients, Muon and AdamW, averaged weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from nvp_agentkit.model.network import run
 from nvp_agentkit.model.state import Variables, pack, unpack
 from nvp_agentkit.training.examples import Batch
 from nvp_agentkit.training.member_config import MemberConfig
+from nvp_agentkit.training.optimiser import optimiser
 
-LARGEST_GRADIENT = 1.0  # clipped to this global norm
 # What a step does not depend on, or only by its arguments: one program whatever they are.
 ALIKE: dict[str, Any] = {
     "seed": 0, "features": None, "learning_rate": 1.0, "warmup_steps": 0, "max_steps": 0, "validations": 1,
     "rollout_steps": 1,
 }  # fmt: skip
-BETA_2 = 0.99  # a run of a few hundred steps is over before 0.999 has a memory
 
 
 class TrainingState(NamedTuple):
@@ -37,15 +36,6 @@ class TrainingState(NamedTuple):
     weights: jax.Array
     average: jax.Array
     opt_state: optax.OptState
-
-
-def optimiser(config: MemberConfig) -> optax.GradientTransformation:
-    """AdamW without its learning rate, which the pacer decides from step to step."""
-    return optax.chain(
-        optax.clip_by_global_norm(LARGEST_GRADIENT),
-        optax.scale_by_adam(b2=BETA_2),
-        optax.add_decayed_weights(config.weight_decay),
-    )
 
 
 def first_state(config: MemberConfig, variables: Variables) -> TrainingState:

@@ -22,7 +22,7 @@ def test_the_trunk_computes_in_bfloat16_and_the_rest_in_float32(frames):
     program = jax.make_jaxpr(NVPModel(HALF).apply)(variables, shown)
     layers = [one for one in program.eqns if one.primitive.name in ("conv_general_dilated", "dot_general")]
     kinds = [{str(array.aval.dtype) for array in one.invars} for one in layers]
-    assert kinds == [{"bfloat16"}] * 15 + [{"float32"}] * 2  # the heads
+    assert kinds == [{"float32"}] * 2 + [{"bfloat16"}] * 15 + [{"float32"}] * 2  # contrast and heads
 
 
 def test_it_forecasts_as_float32_does_within_what_eight_bits_hold(frames):

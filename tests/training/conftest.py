@@ -19,7 +19,7 @@ COMPILED_IN_CHILDREN = {  # what this process's own settings are, for programs t
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 META = FieldMeta("drift", boundary=("periodic", "periodic"), positive=True)
-SMALL = MemberConfig(NVPConfig(latent_dim=9, encoder_features=(8, 8)), batch_size=4, warmup_steps=2)
+SMALL = MemberConfig(NVPConfig(latent_dim=9, encoder_features=(8, 8)), batch_size=4, learning_rate=1e-2, warmup_steps=2)
 
 
 def drifting(trajectories: int, seed: int, frames: int = 8, side: int = 16) -> SequenceSet:

@@ -22,6 +22,17 @@ def test_every_window_is_seen_once_an_epoch():
     assert sorted(seen) == [2, 3, 4, 7, 8, 9, 12, 13, 14]
 
 
+def test_as_many_crops_are_cut_from_a_window_as_fit_into_it_before_others_come(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nvp_agentkit.training.examples.SHELF", 3)
+    values = np.arange(2 * 8, dtype=np.float32)[:, None, None] * np.ones((16, 32, 32), np.float32)
+    data = SequenceSet(values.reshape(2, 8, 32, 32), None, FieldMeta("counting", boundary=("periodic", "periodic")))
+    examples = Examples(data, CONFIG, Normalization(), crop=16)
+    seen = [float(examples.batch(0, step, 1).target[0, 0, 0]) for step in range(48)]
+    shelves = [set(seen[start : start + 12]) for start in range(0, 48, 12)]
+    assert [len(shelf) for shelf in shelves] == [3] * 4
+    assert all(seen.count(one) == 4 for one in seen)
+
+
 def test_a_batch_is_a_function_of_seed_and_step():
     examples = Examples(drifting(2, 0), CONFIG, Normalization(), crop=128)
     later, again = examples.batch(0, 7, 4), examples.batch(0, 7, 4)

