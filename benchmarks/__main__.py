@@ -1,4 +1,4 @@
-"""``python -m benchmarks --list``, ``python -m benchmarks NAME [--quick]``.
+"""``python -m benchmarks --list``, ``python -m benchmarks NAME [--quick] [--cpu-s N] [--data FOLDER]``.
 
 Prints a table and, as its last line, one JSON object. Exit status: 0 every floor is met, 1 one is not or the
 benchmark broke, 2 wrong usage. A full run's JSON is written to ``results/NAME.json``.
@@ -10,10 +10,13 @@ import argparse
 import ast
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
-from benchmarks.verdict import BrokenError, Verdict
+from benchmarks.verdict import BrokenError, Figure, Verdict
 
 HERE = Path(__file__).parent
 BENCHMARKS = (
@@ -22,6 +25,7 @@ BENCHMARKS = (
     "atlas_reference",
     "atlas_search",
     "baselines",
+    "calibration",
     "conservation",
     "demo",
     "forward",
@@ -30,9 +34,11 @@ BENCHMARKS = (
     "kill_stack",
     "simulators",
     "size",
+    "skill_all",
     "train_step",
 )
 RESULTS = HERE / "results"
+OPTIONS = ("cpu_s", "data")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="which benchmark")
     parser.add_argument("--quick", action="store_true", help="a smaller run, under a minute; says so in its JSON")
     parser.add_argument("--list", action="store_true", help="name them all")
+    parser.add_argument("--cpu-s", type=float, help="CPU-seconds of training, where it trains")
+    parser.add_argument("--data", type=Path, help="an artifacts folder, where it reads the reference task")
     asked = parser.parse_args(arguments)
     if asked.list:
         for name in BENCHMARKS:
@@ -48,13 +56,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if asked.name is None:
         parser.error("which one? --list names them")
-    return _run(asked.name, quick=asked.quick)
+    measure = import_module(f"benchmarks.{asked.name}").measure
+    options = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
+    if unknown := options.keys() - signature(measure).parameters:
+        parser.error(f"{asked.name} takes no {', '.join(sorted(unknown))}")
+    return _run(asked.name, partial(measure, **options), quick=asked.quick)
 
 
-def _run(name: str, *, quick: bool) -> int:
+def _run(name: str, measure: Callable[..., dict[str, Figure]], *, quick: bool) -> int:
     verdict = Verdict(name, quick=quick)
     try:
-        verdict.figures = import_module(f"benchmarks.{name}").measure(quick=quick)
+        verdict.figures = measure(quick=quick)
     except BrokenError as broken:
         verdict.error = str(broken)
     print(verdict.table())

@@ -1,0 +1,158 @@
+"""An ensemble trained in every simulator and judged on trajectories it has not seen: for `skill_all` and `calibration`.
+
+Frames are as far apart as makes persistence err by 0.30 to 0.40. The allowance is one ensemble's, as `nvp train` spends
+it: its champion, which answers `predict`, gets 1.5 of 3.5 parts. What is compiled is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.cells import Numbers, cell
+from benchmarks.clock import CpuPacer
+from benchmarks.one_core import pin
+from nvp_agentkit.domains import (
+    DOMAINS,
+    hasegawa_wakatani,
+    heat_diffusion,
+    magnetohydrodynamics,
+    reaction_diffusion,
+    shallow_water,
+    shear_flow,
+    turbulence_2d,
+)
+from nvp_agentkit.ensemble import Answer
+from nvp_agentkit.ensemble.agreement import combine
+from nvp_agentkit.fields.forecasters import rollout, trivial_forecasters
+from nvp_agentkit.fields.metrics import skill, vrmse
+from nvp_agentkit.fields.scores import coverage, spread_skill, width
+from nvp_agentkit.fields.sequence import Floats, SequenceSet
+from nvp_agentkit.model import NetworkForecaster, intervals
+from nvp_agentkit.training import StepPacer, TrainedModel, ensemble, train_members
+from nvp_agentkit.training.evaluate import coverage_by_activity
+
+SPACING = (0.30, 0.40)
+SPACING_TRIES = 6
+LEADS = (1, 2, 5, 10)
+PARAMETERS: dict[str, Callable[[int], Any]] = {
+    "plasma_physics": hasegawa_wakatani.Parameters.for_size,
+    "turbulence_2d": turbulence_2d.decaying,
+    "shear_flow": shear_flow.default,
+    "magnetohydrodynamics": magnetohydrodynamics.Plasma.for_size,
+    "shallow_water": shallow_water.Layer.for_size,
+    "heat_diffusion": heat_diffusion.Furnace.for_size,
+    "reaction_diffusion": reaction_diffusion.Reaction.for_size,
+}
+
+
+class Plan(NamedTuple):
+    """How much of everything; by default what is committed."""
+
+    cpu_s: float
+    domains: tuple[str, ...] = tuple(DOMAINS)
+    size: int = 64
+    frames: int = 41
+    trajectories: tuple[int, int, int] = (12, 4, 4)  # to train on, to choose and calibrate on, to judge
+    members: int = 3
+
+
+QUICK = Plan(3.0, ("turbulence_2d",), 32, 17, (4, 2, 2), 2)
+FULL_CPU_S = 300.0
+
+
+def measured(*, quick: bool, cpu_s: float | None) -> tuple[Plan, dict[str, Numbers]]:
+    """Numbers of each domain."""
+    pin()
+    plan = QUICK if quick else Plan(FULL_CPU_S)
+    if cpu_s is not None:
+        plan = plan._replace(cpu_s=cpu_s)
+    settings = plan._replace(domains=())
+    return plan, {name: cell("every_domain", name, settings, partial(judged, name, plan)) for name in plan.domains}
+
+
+def judged(domain: str, plan: Plan) -> Numbers:
+    """Train in ``domain`` and tell how good the forecasts are and how honest their doubt."""
+    train, validation, test = _data(domain, plan)
+    recipes = ensemble(train, members=plan.members)
+    train_members(recipes, train, validation, StepPacer(plan.members))  # compiles
+    pacer = CpuPacer(plan.cpu_s)
+    trained = train_members(recipes, train, validation, pacer)
+    found = {"cpu_s": pacer.used_s, "steps": float(trained[0].steps)}
+    shown, came = _windows(test, trained[0].bundle.config.context_frames)
+    return found | dict(_scores(trained, train, test, shown, came))
+
+
+def _scores(
+    trained: list[TrainedModel], train: SequenceSet, test: SequenceSet, shown: Floats, came: Floats
+) -> Iterator[tuple[str, float]]:
+    champion = trained[0].bundle
+    mean, log_var = rollout(NetworkForecaster(champion), shown, max(LEADS))
+    trivial = {one.name: rollout(one, shown, max(LEADS))[0] for one in trivial_forecasters(train)}
+    for lead in LEADS:
+        said, doubt, truth = mean[:, lead - 1], log_var[:, lead - 1], came[:, lead - 1]
+        best = min(vrmse(told[:, lead - 1], truth) for told in trivial.values())
+        error = vrmse(said, truth)
+        yield f"persistence_{lead}", vrmse(trivial["persistence"][:, lead - 1], truth)
+        yield f"best_trivial_{lead}", best
+        yield f"vrmse_{lead}", error
+        yield f"skill_{lead}", skill(error, best)
+        yield f"spread_skill_{lead}", spread_skill(said, doubt, truth)
+        for level, (low, high) in intervals(said, doubt, champion.calibration, lead).items():
+            yield f"coverage_{100 * level:.0f}_{lead}", coverage(low, high, truth)
+            if level == 0.9:
+                yield f"width_90_{lead}", width(low, high, truth) / float(truth.std())
+    for place, inside in enumerate(coverage_by_activity(champion, test)[0.9]):
+        yield f"decile_{place + 1}", inside
+    told = [NetworkForecaster(one.bundle).predict_next(shown) for one in trained]
+    said, doubt = _together(told)
+    yield "ensemble_spread_skill", spread_skill(said, doubt, came[:, 0])
+    yield "ensemble_vrmse", vrmse(said, came[:, 0])
+
+
+def _together(told: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """What a quorum would answer, its variance corrected for the number of members."""
+    answers = [
+        combine({str(place): Answer(mean[at], log_var[at]) for place, (mean, log_var) in enumerate(told)})
+        for at in range(len(told[0][0]))
+    ]
+    return np.stack([one.mean for one in answers]), np.stack([one.log_var for one in answers])
+
+
+def _windows(test: SequenceSet, context: int) -> tuple[Floats, Floats]:
+    """Frames shown (N, K, H, W) and those that came (N, leads, H, W), every fourth start."""
+    ends = context + max(LEADS)
+    starts = range(0, test.frames - ends + 1, 4)
+    values = np.concatenate([test.values[:, start : start + ends] for start in starts])
+    return values[:, :context], values[:, context:]
+
+
+def _data(domain: str, plan: Plan) -> tuple[SequenceSet, SequenceSet, SequenceSet]:
+    chosen = _spaced(domain, plan)
+    parts = [
+        DOMAINS[domain].simulate(count, plan.frames, plan.size, seed, parameters=chosen)
+        for seed, count in zip((1, 2, 3), plan.trajectories, strict=True)
+    ]
+    return parts[0], parts[1], parts[2]
+
+
+def _spaced(domain: str, plan: Plan) -> Any:
+    """The domain's parameters with frames so many steps apart that persistence errs as `SPACING` says."""
+    parameters, least, most = PARAMETERS[domain](plan.size), *SPACING
+    for _ in range(SPACING_TRIES):
+        seen = DOMAINS[domain].simulate(2, plan.frames, plan.size, 2, parameters=parameters).values
+        error = vrmse(seen[:, :-1], seen[:, 1:])
+        if least <= error <= most:
+            break
+        steps = max(1, round(parameters.frame_steps * (least + most) / 2 / error))
+        parameters = replace(parameters, frame_steps=steps)
+    return parameters
+
+
+def medians(cells: Mapping[str, Numbers], name: str) -> float:
+    """Over the domains."""
+    return float(np.median([numbers[name] for numbers in cells.values()]))
