@@ -1,4 +1,4 @@
-"""``python -m benchmarks --list``, ``python -m benchmarks NAME [--quick] [--cpu-s N] [--data FOLDER]``.
+"""``python -m benchmarks --list``, ``python -m benchmarks NAME [--quick] `` and what else a benchmark takes (--help).
 
 Prints a table and, as its last line, one JSON object. Exit status: 0 every floor is met, 1 one is not or the
 benchmark broke, 2 wrong usage. A full run's JSON is written to ``results/NAME.json``.
@@ -35,10 +35,11 @@ BENCHMARKS = (
     "simulators",
     "size",
     "skill_all",
+    "skill_reference",
     "train_step",
 )
 RESULTS = HERE / "results"
-OPTIONS = ("cpu_s", "data")
+OPTIONS = ("cpu_s", "data", "rates", "seeds")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name them all")
     parser.add_argument("--cpu-s", type=float, help="CPU-seconds of training, where it trains")
     parser.add_argument("--data", type=Path, help="an artifacts folder, where it reads the reference task")
+    parser.add_argument("--rates", type=int, help="learning rates tried of each, where they are")
+    parser.add_argument("--seeds", type=int, help="seeds at the best of them")
     asked = parser.parse_args(arguments)
     if asked.list:
         for name in BENCHMARKS:
