@@ -29,6 +29,7 @@ BENCHMARKS = (
     "conservation",
     "demo",
     "forward",
+    "gpu",
     "hostile_files",
     "import_time",
     "kill_stack",
