@@ -87,3 +87,12 @@ def pss_kb(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def available_kb() -> int:
+    """What the machine could still give without swapping; more than it has where the kernel does not tell."""
+    try:
+        lines = (PROC / "meminfo").read_text().splitlines()
+    except OSError:
+        return 2**62
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

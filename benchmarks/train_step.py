@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.clock import side_by_side
 from benchmarks.documented import documented
-from benchmarks.process_tree import environment, pss_kb
+from benchmarks.process_tree import available_kb, environment, pss_kb
 from benchmarks.verdict import BrokenError, Figure
 from nvp_agentkit.model import NVPModel
 from nvp_agentkit.model.predict import origins
@@ -36,6 +36,7 @@ SIDE, QUICK_SIDE = 256, 32
 BATCH, QUICK_BATCH = 16, 2
 ROUNDS, QUICK_ROUNDS = 5, 2
 LIMIT_GB = 14.0  # the protocol allows 20, which a machine of 24 GB that does other work does not have
+LEFT_FOR_OTHERS_GB = 2.0
 LOOK_EVERY_S = 0.1
 LIMIT_S = 900
 FLOOR_TIMES, GOAL_TIMES = 10.0, 20.0
@@ -64,7 +65,8 @@ def measure(*, quick: bool) -> dict[str, Figure]:
         figures["documented/peak"] = Figure(held, "GB PSS")
         tried *= 2
     if "documented/per_sample" not in figures:
-        raise BrokenError(f"the document's step does not fit {LIMIT_GB} GB at batch 1; free memory or raise the limit")
+        raise BrokenError(f"the document's step held {held:.1f} GB at batch 1, limit {LIMIT_GB} and "
+                          f"{LEFT_FOR_OTHERS_GB} left to others; free memory")  # fmt: skip
     ratio = (figures["documented/per_sample"].value or 0) / (ours / batch)
     floor, goal = (None, None) if quick else (FLOOR_TIMES, GOAL_TIMES)
     return figures | {"documented/over_ours": Figure(ratio, "x", floor, goal, higher_is_better=True)}
@@ -77,7 +79,7 @@ def _run(whose: str, side: int, batch: int, rounds: int) -> tuple[float | None, 
         guard = _Guard(process)
         told, _ = process.communicate(timeout=LIMIT_S)
         peak_gb = guard.over()
-    if peak_gb > LIMIT_GB:
+    if guard.ended:
         return None, peak_gb
     if process.returncode:
         raise BrokenError(f"a step of {whose} at batch {batch} ended with status {process.returncode}")
@@ -85,18 +87,20 @@ def _run(whose: str, side: int, batch: int, rounds: int) -> tuple[float | None, 
 
 
 class _Guard(threading.Thread):
-    """Ends a process that holds more than `LIMIT_GB`; not after the fact, for others live here too."""
+    """Ends a process that holds more than `LIMIT_GB`, or leaves others too little."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         super().__init__(daemon=True)
-        self._process, self._peak_kb, self._done = process, 0, threading.Event()
+        self._process, self._peak_kb, self._done, self.ended = process, 0, threading.Event(), False
         self.start()
 
     def run(self) -> None:
         while not self._done.wait(LOOK_EVERY_S):
             self._peak_kb = max(self._peak_kb, pss_kb(self._process.pid))
-            if self._peak_kb > LIMIT_GB * 2**20:
+            self.ended = self._peak_kb > LIMIT_GB * 2**20 or available_kb() < LEFT_FOR_OTHERS_GB * 2**20
+            if self.ended:
                 self._process.kill()
+                return
 
     def over(self) -> float:
         self._done.set()
