@@ -27,7 +27,7 @@ from nvp_agentkit.workers.forecasting import BATCH_SIZES
 
 SIDE, QUICK_SIDE = 256, 64
 BATCH, STEPS = 16, 3
-TRAIN_FRAMES = 18  # of each of two trajectories: 32 windows, and as many to validate on
+FRAMES = 18  # 16 windows, as many as are ever forecast at once, to train on and to validate on
 LIMIT_S = 900
 MILLION, GB = 1e6, 2**20
 
@@ -60,9 +60,9 @@ def _training_gb(side: int, crop: int) -> float | None:
 def train(side: int, crop: int) -> None:
     """Some steps at batch `BATCH`; what is trained on does not matter to memory."""
     rng = np.random.default_rng(0)
-    fields = [rng.random((2, TRAIN_FRAMES, side, side), np.float32) for _ in range(2)]
+    fields = [rng.random((1, FRAMES, side, side), np.float32) for _ in range(2)]
     data, held_out = (SequenceSet(values, None, FieldMeta("noise", positive=True)) for values in fields)
-    MemberTrainer(MemberConfig(batch_size=BATCH, crop=crop)).fit(data, held_out, StepPacer(STEPS))
+    MemberTrainer(MemberConfig(batch_size=BATCH, crop=crop, validations=1)).fit(data, held_out, StepPacer(STEPS))
 
 
 async def _child_gb(config: NVPConfig, side: int) -> tuple[float, float | None]:
