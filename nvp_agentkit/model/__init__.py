@@ -15,6 +15,7 @@ from nvp_agentkit.model.losses import (
 from nvp_agentkit.model.network import Decoder, Encoder, NVPModel
 from nvp_agentkit.model.predict import predict_next
 from nvp_agentkit.model.rollout import rollout
+from nvp_agentkit.model.samples import sample_next
 from nvp_agentkit.model.state import TrainState, count_parameters, create_train_state
 from nvp_agentkit.model.storage import load_model, model_bytes, model_id, save_model
 
@@ -44,5 +45,6 @@ __all__ = [
     "model_id",
     "predict_next",
     "rollout",
+    "sample_next",
     "save_model",
 ]

@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float32]
 LEVELS = (0.5, 0.9, 0.95)
 NORMAL_QUANTILE = {0.5: 0.674490, 0.9: 1.644854, 0.95: 1.959964}  # of |z|, z ~ N(0, 1)
 MARGIN = 0.5  # of the range of the training data, on either side: what a rollout may reach
+WAVENUMBERS = np.geomspace(1 / 256, np.sqrt(0.5), 24)  # cycles a cell, up to the finest that a grid has
 SLOWEST_GROWTH = -0.5  # of log scale over log lead: the summed variances' own growth, undone
 
 
@@ -89,8 +90,26 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Coherence:
+    """How errors hang together, and what sigma is worth, fitted on validation cells (`model.samples`).
+
+    Attributes:
+        gain, stretch: a sample's standard deviation is gain * sigma^stretch, both in units of `Normalization.scale`.
+        spectrum: power of errors over sigma at each of `WAVENUMBERS`; only ratios matter.
+    """
+
+    gain: float
+    stretch: float
+    spectrum: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class ModelBundle:
-    """What is stored, shipped and voted with. ``recipe`` and ``metrics`` are plain JSON values."""
+    """What is stored, shipped and voted with. ``recipe`` and ``metrics`` are plain JSON values.
+
+    Attributes:
+        coherence: None: it cannot be sampled.
+    """
 
     config: NVPConfig
     variables: Variables
@@ -100,6 +119,7 @@ class ModelBundle:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     novelty: Novelty | None = None
+    coherence: Coherence | None = None
 
     @property
     def parameters(self) -> int:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from nvp_agentkit.errors import InvalidFile, InvalidInput
-from nvp_agentkit.model.bundle import LEVELS, Calibration, ModelBundle, Normalization
+from nvp_agentkit.model.bundle import LEVELS, WAVENUMBERS, Calibration, Coherence, ModelBundle, Normalization
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.novelty import DESCRIPTORS, Novelty
 from nvp_agentkit.model.state import flatten, shapes, unflatten
@@ -41,6 +41,7 @@ def model_bytes(bundle: ModelBundle) -> bytes:
         "calibration": _plain(bundle.calibration),
         "later": [[lead, *_plain(one)] for lead, one in sorted(bundle.calibration.later.items())],
         "novelty": None if bundle.novelty is None else [part.tolist() for part in astuple(bundle.novelty)],
+        "coherence": None if bundle.coherence is None else list(astuple(bundle.coherence)),
         "domain": bundle.domain,
         "recipe": dict(bundle.recipe),
         "metrics": dict(bundle.metrics),
@@ -85,6 +86,7 @@ def load_model(source: bytes | str | Path) -> ModelBundle:
                 later={_lead(lead): _calibration(*one) for lead, *one in about.get("later", [])},
             ),
             novelty=_novelty(about.get("novelty")),
+            coherence=_coherence(about.get("coherence")),
             domain=str(about["domain"]),
             recipe=dict(about["recipe"]),
             metrics={str(name): float(value) for name, value in about["metrics"].items()},
@@ -174,6 +176,18 @@ def _novelty(stored: Any) -> Novelty | None:
     if not shapes_fit or not all(np.isfinite(part).all() for part in (centre, whitening, distances)):
         raise InvalidFile(f"not a usable model file: novelty is not of {DESCRIPTORS} descriptors, or not finite")
     return Novelty(centre, whitening, np.sort(distances))
+
+
+def _coherence(stored: Any) -> Coherence | None:
+    """Models of before it was stored have none."""
+    if stored is None:
+        return None
+    gain, stretch, powers = stored
+    found = Coherence(_finite(gain), _finite(stretch), tuple(_finite(power) for power in powers))
+    right = len(found.spectrum) == len(WAVENUMBERS) and min(found.spectrum) >= 0 < max(found.spectrum)
+    if not right or found.gain <= 0:
+        raise InvalidFile(f"not a usable model file: coherence is not of {len(WAVENUMBERS)} powers, or not positive")
+    return found
 
 
 def _finite(value: Any) -> float:

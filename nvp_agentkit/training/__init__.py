@@ -3,7 +3,7 @@
 from nvp_agentkit.training.checkpoint import Checkpoint, Saving, load_checkpoint, save_checkpoint
 from nvp_agentkit.training.config import TrainingConfig, TrainingMetrics
 from nvp_agentkit.training.data import TrainingData, prepare_training_data
-from nvp_agentkit.training.evaluate import Score, evaluate
+from nvp_agentkit.training.evaluate import Score, evaluate, with_coherence
 from nvp_agentkit.training.member_config import MemberConfig
 from nvp_agentkit.training.member_trainer import MemberTrainer, Progress, TrainedModel
 from nvp_agentkit.training.members import MemberRecipe, ensemble, error_correlation, train_members
@@ -35,4 +35,5 @@ __all__ = [
     "prepare_training_data",
     "save_checkpoint",
     "train_members",
+    "with_coherence",
 ]

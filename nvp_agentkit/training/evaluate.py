@@ -13,10 +13,11 @@ from nvp_agentkit.fields.baselines import best
 from nvp_agentkit.fields.metrics import budget_error, budget_violation, skill, vrmse
 from nvp_agentkit.fields.scores import coverage_by_decile
 from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model.bundle import LEVELS, Calibration, Floats, ModelBundle
+from nvp_agentkit.model.bundle import LEVELS, Calibration, Coherence, Floats, ModelBundle
 from nvp_agentkit.model.calibration import calibrate, coverage, intervals
 from nvp_agentkit.model.predict import LARGEST_BATCH, Mask, predict_next
 from nvp_agentkit.model.rollout import rollout_by_steps
+from nvp_agentkit.model.samples import fit_coherence
 from nvp_agentkit.training.examples import all_windows, windows
 
 LARGEST_LEAD = 8  # that a calibration looks at: dearer than a validation beyond
@@ -66,6 +67,11 @@ class Forecasts(NamedTuple):
         """That of an uncalibrated bundle, which made these."""
         return calibrate(self.mean, self.log_var, self.came, self.there)
 
+    def coherence(self, bundle: ModelBundle) -> Coherence:
+        """How the errors of ``bundle``, which made these, hang together."""
+        scale, boundary = bundle.normalization.scale, bundle.config.boundary
+        return fit_coherence(self.mean, self.log_var, self.came, self.there, scale=scale, boundary=boundary)
+
     def calibrated(self, found: Calibration) -> Self:
         """What the same bundle would have said with the calibration ``found``: only its doubt is another."""
         return self._replace(log_var=self.log_var + 2 * np.float32(np.log(found.scale)))
@@ -89,6 +95,11 @@ class Forecasts(NamedTuple):
 def evaluate(bundle: ModelBundle, data: SequenceSet, baselines: Mapping[str, float] | None = None) -> Score:
     """Score ``bundle`` on ``data``, trajectories it was not trained on; see `Forecasts.score`."""
     return Forecasts.of(bundle, data).score(bundle.calibration, baselines)
+
+
+def with_coherence(bundle: ModelBundle, data: SequenceSet) -> ModelBundle:
+    """``bundle``, which `model.sample_next` can sample then; ``data``: trajectories it was not trained on."""
+    return replace(bundle, coherence=Forecasts.of(bundle, data).coherence(bundle))
 
 
 def ahead(

@@ -185,7 +185,8 @@ class _Run:
         kept = {name: value for name, value in metrics.items() if math.isfinite(value)}
         calibration = calibrated_ahead(self.best.bundle, self.validation, calibration)
         novelty = self.examples.novelty(self.validation)
-        bundle = replace(self.best.bundle, calibration=calibration, metrics=kept, novelty=novelty)
+        coherence = forecasts.coherence(self.best.bundle)
+        bundle = replace(self.best.bundle, calibration=calibration, metrics=kept, novelty=novelty, coherence=coherence)
         run = self._checkpoint()
         return TrainedModel(bundle, forecasts, self.step, kept_step, stopped_by, tuple(self.history), run)
 

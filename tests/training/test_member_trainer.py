@@ -9,14 +9,15 @@ import pytest
 
 from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.baselines import score_baselines
+from nvp_agentkit.fields.scores import spread_skill
 from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model import model_bytes, predict_next, rollout
+from nvp_agentkit.model import model_bytes, predict_next, rollout, sample_next
 from nvp_agentkit.model.novelty import novelty_of
 from nvp_agentkit.model.state import initial_variables, pack, unpack
 from nvp_agentkit.training import MemberConfig, MemberTrainer, Progress, StepPacer, TrainedModel, evaluate
 from nvp_agentkit.training.checkpoint import first_checkpoint
 from nvp_agentkit.training.evaluate import Forecasts, coverage_by_activity, coverage_by_lead
-from nvp_agentkit.training.examples import Batch, Examples
+from nvp_agentkit.training.examples import Batch, Examples, all_windows
 from nvp_agentkit.training.member_trainer import LARGEST_SETBACKS
 from nvp_agentkit.training.step import train_step
 
@@ -308,3 +309,15 @@ def test_fields_of_another_grid_or_too_short_are_refused(train):
 def test_a_recipe_out_of_range_is_named(wrong):
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
         MemberConfig(**wrong)
+
+
+def test_a_trained_member_is_sampled_with_the_spread_that_its_errors_have(trained, unseen):
+    frames, _, came, _ = all_windows(unseen, 2)
+    drawn = sample_next(trained.bundle, frames, 10, seed=0)
+    mean, log_var = predict_next(trained.bundle, frames)
+    by_cell = mean + np.exp(log_var / 2) * np.random.default_rng(0).standard_normal(drawn.shape, np.float32)
+    errors = came - mean
+    together, apart = (np.mean(one * np.roll(one, 1, -1)) / np.mean(one**2) for one in (drawn - mean, by_cell - mean))
+    assert together == pytest.approx(np.mean(errors * np.roll(errors, 1, -1)) / np.mean(errors**2), abs=0.15)
+    assert abs(apart) < 0.05 < together
+    assert spread_skill(mean, np.log(drawn.var(0)), came) == pytest.approx(1, abs=0.3)
