@@ -17,6 +17,7 @@ import yaml
 
 from nvp_agentkit.errors import DigestMismatch, InvalidFile, InvalidInput
 from nvp_agentkit.model import Calibration, Normalization, load_model, model_bytes, model_id, predict_next
+from nvp_agentkit.model.bundle import WAVENUMBERS, Coherence
 from nvp_agentkit.model.export import export_model, import_model, program
 from tests.conftest import COMPILED, QUICKLY_COMPILED
 
@@ -29,6 +30,7 @@ MADE = dataclasses.replace(
     metrics={"vrmse": 0.125},
     recipe={"seed": 3},
 )
+FLAT = Coherence(1.0, 1.0, (1.0,) * len(WAVENUMBERS))
 # Of a process in which this package cannot be imported: the snippet as it stands, then other frames.
 OUTSIDE = """
 import sys
@@ -95,11 +97,13 @@ def test_the_card_is_markdown_with_yaml_in_front(folder):
 def test_the_page_s_python_runs(bundle, frames, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = Path(__file__).parents[2] / "docs" / "models.md"
-    ahead, exported = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    names = {"bundle": bundle, "frames": frames}
+    ahead, samples, exported = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names = {"bundle": dataclasses.replace(bundle, coherence=FLAT), "frames": frames}
     exec(ahead, names)
     assert names["means"].shape == (3, 20, 16, 24)
     assert (names["low"] <= names["high"]).all()
+    exec(samples, names)
+    assert names["fields"].shape == (20, 3, 16, 24)
     exec(exported, names)
     assert names["bundle"] is not bundle
     assert (tmp_path / "exported" / "forecast-64x64.jaxexport").exists()
