@@ -37,6 +37,7 @@ BENCHMARKS = (
     "size",
     "skill_all",
     "skill_reference",
+    "starter",
     "train_step",
 )
 RESULTS = HERE / "results"

@@ -16,7 +16,15 @@ import structlog
 
 from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, KeyRing, Member
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable
-from nvp_agentkit.messages import JobCompleted, JobProgressed, JobRequested, MemberReport, ObjectRef, TrainSpec
+from nvp_agentkit.messages import (
+    STARTER,
+    JobCompleted,
+    JobProgressed,
+    JobRequested,
+    MemberReport,
+    ObjectRef,
+    TrainSpec,
+)
 from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
@@ -83,6 +91,8 @@ async def _parents(account: str, spec: TrainSpec, system: System) -> list[str]:
         return []
     if spec.model is not None:
         raise InvalidInput(f"model {spec.model!r} is a plug-in's, which goes on from nothing: leave `parent` away")
+    if spec.parent == STARTER:
+        return [STARTER] * spec.members
     record = await registry.to_go_on_from(system.redis, account, spec.parent)
     return [str((await system.artifacts.local_path(one.weights)).resolve()) for one in record.members]
 

@@ -31,7 +31,9 @@ def command(
     seed: Annotated[int, typer.Option(help="Of simulation, first weights and order.", min=0)] = 0,
     parent: Annotated[
         Path | None,
-        typer.Option(help="A model file to go on from.", metavar="FILE", show_default="fresh weights"),
+        typer.Option(
+            help="A model to go on from: its file, or `starter`.", metavar="FILE", show_default="fresh weights"
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option(help="For checkpoints, metrics and model.", metavar="FOLDER")

@@ -3,6 +3,7 @@
 from nvp_agentkit.messages.envelope import TYPES, Event, decode, new_event, reply_id
 from nvp_agentkit.messages.facts import EdgeFact, LineageRecorded, NodeFact
 from nvp_agentkit.messages.jobs import (
+    STARTER,
     CheckSpec,
     DatasetSpec,
     EvaluateSpec,
@@ -41,8 +42,8 @@ from nvp_agentkit.messages.values import (
 )
 
 __all__ = [
-    "TRIVIAL", "TYPES", "AccountName", "ArrayRef", "CheckSpec", "DatasetSpec", "Digest", "DomainName", "EdgeFact",
-    "EvaluateSpec", "Event", "ForecasterScore", "ImportSpec", "JobCompleted", "JobFailed", "JobProgressed",
+    "STARTER", "TRIVIAL", "TYPES", "AccountName", "ArrayRef", "CheckSpec", "DatasetSpec", "Digest", "DomainName",
+    "EdgeFact", "EvaluateSpec", "Event", "ForecasterScore", "ImportSpec", "JobCompleted", "JobFailed", "JobProgressed",
     "JobRefused", "JobRequested", "JobSpec", "JobSuspended", "JoinSpec", "LineageRecorded", "MemberReport",
     "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained", "PredictionCertified",
     "PredictionCompleted", "PredictionRefused", "PredictionRequested", "Reading", "SimulateSpec", "TrainSpec",

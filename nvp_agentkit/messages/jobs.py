@@ -8,6 +8,7 @@ from pydantic import Field
 
 from nvp_agentkit.messages.values import ArrayRef, DomainName, ObjectRef, Payload, Reading
 
+STARTER = "starter"  # the parent that is nobody's and needs no training
 MAX_PARTS = 512  # datasets joined at once; their digests stand in one text of the graph
 
 
@@ -39,7 +40,8 @@ class ImportSpec(Payload):
 class TrainSpec(Payload):
     """Train an ensemble (champion and members) on ``data`` until the budget is used or it is done.
 
-    With a ``parent`` each member goes on from that ensemble's member of the same voter instead of fresh weights.
+    With a ``parent`` each member goes on from that ensemble's member of the same voter instead of fresh weights, or all
+    from the one model that is called `STARTER`.
     """
 
     kind: Literal["train"] = "train"
@@ -48,7 +50,10 @@ class TrainSpec(Payload):
     members: int = Field(3, ge=1, le=7)
     seed: int = Field(0, ge=0, lt=2**31)
     parent: str | None = Field(
-        None, min_length=1, max_length=128, description="of this account: an ensemble's digest or its champion's id"
+        None,
+        min_length=1,
+        max_length=128,
+        description="of this account: an ensemble's digest or its champion's id; or 'starter', which workers bring",
     )
     model: str | None = Field(
         None, min_length=1, max_length=64, description="a plug-in of the workers' (docs/extending.md); default: ours"

@@ -16,6 +16,7 @@ from nvp_agentkit.model.network import Decoder, Encoder, NVPModel
 from nvp_agentkit.model.predict import predict_next
 from nvp_agentkit.model.rollout import rollout
 from nvp_agentkit.model.samples import sample_next
+from nvp_agentkit.model.starter import starter
 from nvp_agentkit.model.state import TrainState, count_parameters, create_train_state
 from nvp_agentkit.model.storage import load_model, model_bytes, model_id, save_model
 
@@ -47,4 +48,5 @@ __all__ = [
     "rollout",
     "sample_next",
     "save_model",
+    "starter",
 ]

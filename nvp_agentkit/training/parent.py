@@ -11,6 +11,7 @@ from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model.bundle import ModelBundle
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.starter import FILE, STARTER
 from nvp_agentkit.model.state import Variables, shapes
 from nvp_agentkit.model.storage import load_model, model_bytes, model_id, read_bounded
 
@@ -33,8 +34,8 @@ class Parent:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """From a model file. Raises `InvalidFile` as `load_model` does."""
-        data = read_bounded(Path(path))
+        """From a model file, or ``starter``: the one of this package. Raises `InvalidFile` as `load_model` does."""
+        data = read_bounded(FILE if str(path) == STARTER else Path(path))
         return cls(load_model(data), model_id(data))
 
     @property

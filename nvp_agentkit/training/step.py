@@ -24,6 +24,8 @@ ALIKE: dict[str, Any] = {
     "rollout_steps": 1,
 }  # fmt: skip
 
+Scale = np.float32 | Floats
+
 
 class TrainingState(NamedTuple):
     """All that a run is between two steps: resumed from it, the numbers are the same.
@@ -48,7 +50,7 @@ def first_state(config: MemberConfig, variables: Variables) -> TrainingState:
     return TrainingState(jnp.array(np.int32(0)), jnp.array(weights), jnp.array(weights), opt_state)
 
 
-def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: np.float32, key: jax.Array) -> jax.Array:
+def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: Scale, key: jax.Array) -> jax.Array:
     """Squared error in units of persistence's (``scale``), plus the likelihood of the log-variance head.
 
     The likelihood sees the error as given (no gradient into the mean): beta-NLL with beta = 1 (Seitzer et al.
@@ -74,7 +76,7 @@ def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: np.fl
 
 
 def _misfit(
-    config: MemberConfig, mean: jax.Array, log_var: jax.Array, target: Floats, weight: Floats, scale: np.float32
+    config: MemberConfig, mean: jax.Array, log_var: jax.Array, target: Floats, weight: Floats, scale: Scale
 ) -> jax.Array:
     error2 = jnp.square(mean - target)
     likelihood = 0.5 * (log_var + jax.lax.stop_gradient(error2) * jnp.exp(-log_var))
@@ -84,15 +86,15 @@ def _misfit(
 
 
 def train_step(
-    config: MemberConfig, state: TrainingState, batch: Batch, rate: float, scale: float
+    config: MemberConfig, state: TrainingState, batch: Batch, rate: float, scale: float | Floats
 ) -> tuple[TrainingState, jax.Array]:
     """The state after one batch at learning rate ``rate``, and its loss, NaN where weights were left as they are.
 
-    ``state`` is used up.
+    ``state`` is used up. ``scale``: of persistence's squared error, one for all windows or (B, 1, 1), one for each.
 
     Compiled once a network, batch shape and number of steps ahead: seeds, widths and schedules share it.
     """
-    knobs = Knobs(np.float32(rate), np.float32(scale), np.uint32(config.seed))
+    knobs = Knobs(np.float32(rate), np.asarray(scale, np.float32), np.uint32(config.seed))
     after, loss = _step(replace(config, **ALIKE), state, batch, knobs)
     return after, loss
 
@@ -101,7 +103,7 @@ class Knobs(NamedTuple):
     """What may change from step to step, or from run to run, without a new compile."""
 
     rate: np.float32
-    scale: np.float32
+    scale: Scale
     seed: np.uint32
 
 

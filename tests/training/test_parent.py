@@ -94,3 +94,13 @@ def test_a_parent_is_named_after_its_file(parents, tmp_path):
     assert save_model(parents[0].bundle, path) == Parent.read(path).model_id == parents[0].model_id
     with pytest.raises(InvalidFile, match=r"none\.safetensors"):
         Parent.read(tmp_path / "none.safetensors")
+
+
+def test_the_model_of_the_package_is_a_parent_by_its_name(train):
+    parent = Parent.read("starter")
+    (recipe,) = ensemble(train, members=1, parents=[parent])
+    assert recipe.parent is parent
+    assert recipe.config.model_config.boundary == train.meta.boundary
+    assert parent.weights_for(recipe.config.model_config, recipe.config.features)
+    with pytest.raises(InvalidInput, match="masked False and not True"):
+        ensemble(masked(train, 0.0), members=1, parents=[parent])

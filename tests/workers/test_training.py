@@ -114,6 +114,12 @@ async def test_a_parent_that_cannot_be_gone_on_from_is_refused_and_costs_nothing
     assert (await bench.balance()).spent_mj == before
 
 
+async def test_the_starter_is_a_parent_of_every_account_and_the_child_knows_its_file(bench, dataset) -> None:
+    refused = await told(bench, asked(bench, dataset, 2000, "starter"))
+    assert isinstance(refused, JobRefused)
+    assert refused.code == "budget_too_small", "after the parent was read"
+
+
 async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serves_what_it_learnt(
     bench, dataset
 ) -> None:
