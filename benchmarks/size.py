@@ -50,7 +50,7 @@ def measure(*, quick: bool) -> dict[str, Figure]:
 def _training_gb(side: int, crop: int) -> float | None:
     """The most that a training held."""
     program = [sys.executable, "-m", "benchmarks.size", str(side), str(crop)]
-    with subprocess.Popen(program, env=environment()) as process, PeakPss(process.pid, every_s=0.05) as memory:
+    with subprocess.Popen(program, env=environment()) as process, PeakPss(process.pid, every_s=0.2) as memory:
         status = process.wait(LIMIT_S)
     if status:
         raise BrokenError(f"training on {side}x{side} in crops of {crop} ended with status {status}")
@@ -77,7 +77,7 @@ async def _child_gb(config: NVPConfig, side: int) -> tuple[float, float | None]:
             shape = (config.context_frames, side, side)
             asked = {"model_id": model, "path": str(path), "frames": shape, "batches": BATCH_SIZES, "keep": 1}
             frames = np.ones((1, *shape), np.float32)
-            with PeakPss(child.pid, every_s=0.05) as memory:
+            with PeakPss(child.pid, every_s=0.2) as memory:
                 await child.call("load", asked | {"fresh": False})
                 await child.call("predict", {"model_id": model}, [frames])
             return pss_kb(child.pid) / GB, memory.peak_gb
