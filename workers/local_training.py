@@ -179,12 +179,14 @@ def _to_judge_mj(prices: Prices) -> float:
 
 def _calibrated(trainer: Trainer, parts: Split) -> ModelBundle:
     bundle = trainer.bundle(parts.train.meta.domain)
-    first = Forecasts.of(bundle, parts.validation).calibration()
+    told = Forecasts.of(bundle, parts.validation)
+    first = told.calibration()
     known = Examples(parts.train, bundle.config, bundle.normalization, max(parts.train.grid))
     return replace(
         bundle,
         calibration=calibrated_ahead(bundle, parts.validation, first),
         novelty=known.novelty(parts.validation),
+        coherence=told.calibrated(first).coherence(bundle),
     )
 
 
