@@ -200,7 +200,7 @@ class AgentClient:
 
         ``parent``, an ensemble's digest (a training's `summary["ensemble"]`) or its champion's model id, of any domain:
         each member goes on from that ensemble's instead of fresh weights. ``starter``: all from the model that ships
-        with the workers, sooner good and more alike (docs/starter.md).
+        with the workers (docs/starter.md).
         ``model``: of a plug-in's forecaster of that name, which the workers must have; None: of our networks.
 
         Raises (from the job's `result`):

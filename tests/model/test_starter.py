@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from nvp_agentkit.model import NVPConfig, intervals, predict_next, starter
 from nvp_agentkit.model.starter import FILE, starter_weights
 from nvp_agentkit.model.state import shapes
 
+CARD = Path(__file__).parents[2] / "docs" / "starter.md"
 DRIFT = FieldMeta("drift", boundary=("periodic", "periodic"))
 
 
@@ -54,11 +57,18 @@ def test_with_three_frames_its_doubt_is_what_it_would_have_missed(simulated) -> 
     assert np.mean((low <= values[2]) & (values[2] <= high)) == pytest.approx(0.9, abs=0.01)
 
 
-def test_what_is_no_weight_comes_from_the_data(simulated) -> None:
-    values, _ = simulated
+def test_what_is_no_weight_comes_from_the_data() -> None:
+    values = np.ones((2, 16, 16), np.float32)
     meta = FieldMeta("plate", boundary=("reflecting", "open"), conservation="closed", positive=True)
-    config = starter(values[:2], meta).config
+    config = starter(values, meta).config
     assert (config.boundary, config.conservation, config.positive) == (meta.boundary, "closed", True)
+
+
+def test_the_python_of_its_card_runs(simulated) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", CARD.read_text(), re.DOTALL)
+    names = {"frames": simulated[0]}
+    exec(code, names)
+    assert names["mean"].shape == names["log_var"].shape == (1, 32, 32)
 
 
 def test_cells_without_a_value_are_refused_by_name() -> None:

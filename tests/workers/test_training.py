@@ -115,7 +115,7 @@ async def test_a_parent_that_cannot_be_gone_on_from_is_refused_and_costs_nothing
 
 
 async def test_the_starter_is_a_parent_of_every_account_and_the_child_knows_its_file(bench, dataset) -> None:
-    refused = await told(bench, asked(bench, dataset, 2000, "starter"))
+    refused = await told(bench, asked(bench, dataset, 10_000, "starter"))
     assert isinstance(refused, JobRefused)
     assert refused.code == "budget_too_small", "after the parent was read"
 
