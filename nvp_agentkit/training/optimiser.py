@@ -61,9 +61,12 @@ def orthogonal(matrices: jax.Array) -> jax.Array:
     x = matrices if wide else matrices.mT
     x = x / (jnp.linalg.norm(x, axis=(1, 2), keepdims=True) + 1e-12)
     a, b, c = SCHULZ
-    for _ in range(SCHULZ_TURNS):
+
+    def turn(_: int, x: jax.Array) -> jax.Array:
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        return a * x + (b * square + c * square @ square) @ x
+
+    x = jax.lax.fori_loop(0, SCHULZ_TURNS, turn, x)  # unrolled it takes longer to compile
     found: jax.Array = x if wide else x.mT
     return found
 
