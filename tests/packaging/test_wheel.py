@@ -16,7 +16,7 @@ import pytest
 import nvp_agentkit
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = {".lua", ".cypher", ".json", ".typed"}
+DATA = {".lua", ".cypher", ".json", ".typed", ".safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sources(folder: str) -> set[str]:
     """Files of ``folder`` that belong into a wheel, relative to the repository."""
     paths = (ROOT / folder).rglob("*")
-    return {str(path.relative_to(ROOT)) for path in paths if path.suffix in TEXT | {".py"} and _ours(path)}
+    return {str(path.relative_to(ROOT)) for path in paths if path.suffix in DATA | {".py"} and _ours(path)}
 
 
 def _ours(path: Path) -> bool:
@@ -64,7 +64,7 @@ def test_the_library_is_whole(shipped: set[str]) -> None:
 
 def test_nothing_else_is_shipped(shipped: set[str]) -> None:
     files = {name for name in shipped if name.startswith("nvp_agentkit/")}
-    assert {Path(name).suffix for name in files} == TEXT | {".py"}
+    assert {Path(name).suffix for name in files} == DATA | {".py"}
     assert not [name for name in files if {"tests", "benchmarks", "examples"} & set(Path(name).parts)]
 
 
