@@ -1,7 +1,7 @@
 """Many steps ahead: each forecast is the newest frame of the next, and doubt is carried along with what it is about.
 
-A parcel's variance is the sum of what each step added on its way, v_k(x) = s_k^2(x) + v_{k-1}(x + D(x)), with D of
-`flow.departure`; calibration scales it by lead (`docs/decisions/027-doubt-beyond-one-step.md`). Forecasts stay within
+A parcel's variance is the sum of what each step added on its way, v_k(x) = s_k^2(x) + v_{k-1}(x + c D(x)), with c and D
+as in `network`; calibration scales it by lead (`docs/decisions/027-doubt-beyond-one-step.md`). Forecasts stay within
 `Normalization.low` and ``high``, or the range of the frames shown with the same margin where that is wider: a network
 fed with its own errors may leave any range, and what it says there is nothing it has learnt.
 """

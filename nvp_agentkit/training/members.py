@@ -7,6 +7,7 @@ trained and served in the champion's shape (`model.width`): one program is compi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from nvp_agentkit.training.pacing import Pacer, WindowPacer
 from nvp_agentkit.training.parent import Parent
 
 WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
+STEP_CELLS, MOST_WINDOWS = 2 * 128**2, 8  # a step of fewer cells costs nearly as much: half of it depends on none
 CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
 
 
@@ -39,6 +41,12 @@ class MemberRecipe:
 def network_for(meta: FieldMeta, *, masked: bool) -> NVPConfig:
     """The default network with the domain's boundary, sign and class of conservation."""
     return NVPConfig(boundary=meta.boundary, positive=meta.positive, conservation=meta.conservation, masked=masked)
+
+
+def windows_a_step(data: SequenceSet) -> int:
+    """Two crops where fields are large, more of small ones."""
+    cells = math.prod(min(MemberConfig.crop, side) for side in data.grid)
+    return min(max(STEP_CELLS // cells, 2), MOST_WINDOWS)
 
 
 def ensemble(
@@ -67,7 +75,7 @@ def ensemble(
         parent = parents[place] if parents else None
         features = parent.features if parent else WIDTHS[place]
         share = (1.0 if place else CHAMPION_WEIGHT) / total
-        config = MemberConfig(network, features, seed=1000 * seed + place)
+        config = MemberConfig(network, features, seed=1000 * seed + place, batch_size=windows_a_step(data))
         recipes.append(MemberRecipe(f"voter-{place}", config, share, parent))
     return tuple(recipes)
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 DEMO = [sys.executable, "-m", "nvp_agentkit.cli", "demo"]
-SMALL = ["--size", "32", "--budget-j", "130"]
+SMALL = ["--size", "32", "--budget-j", "160"]
 ENDED_S = 10.0
 
 
@@ -113,7 +113,7 @@ def test_on_the_folder_of_an_interrupted_one_it_plays_all_acts_with_a_field_of_t
     data_dir: Path, field: Path
 ) -> None:
     done = subprocess.run(
-        [*DEMO, "--data", f"{field}:waves", "--units", "J", "--budget-j", "130", "--json"],
+        [*DEMO, "--data", f"{field}:waves", "--units", "J", "--budget-j", "160", "--json"],
         env=environment(data_dir) | {"PATH": path_without_nvp()},
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
@@ -127,7 +127,7 @@ def test_on_the_folder_of_an_interrupted_one_it_plays_all_acts_with_a_field_of_t
                      "answers: 1; ", "(attempt 2)", "certified, asked by ace:demo", "bin/activate ",
                      "Whole demo:"):  # fmt: skip
         assert expected in said
-    assert 0 < told["training_mj"] <= min(130_000, told["charged_mj"])
+    assert 0 < told["training_mj"] <= min(160_000, told["charged_mj"])
     assert f"{told['skill']:+.3f}" in said
     with Image.open(data_dir / "demo" / "forecast.png") as picture:
         colours = {colour: number for number, colour in picture.convert("RGB").getcolors(1 << 20) or ()}

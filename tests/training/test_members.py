@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.fields.sequence import FieldMeta
+from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
 from nvp_agentkit.model.state import pack
 from nvp_agentkit.training import MemberRecipe, StepPacer, WindowPacer, ensemble, error_correlation, train_members
 from nvp_agentkit.training.evaluate import Forecasts
@@ -25,6 +25,12 @@ def test_members_differ_in_seed_and_width_and_share_the_whole():
     assert len({recipe.config.model_config for recipe in recipes}) == 1  # so that its programs are compiled once
     assert sum(recipe.share for recipe in recipes) == pytest.approx(1)
     assert recipes[0].share == max(recipe.share for recipe in recipes)
+
+
+@pytest.mark.parametrize(("side", "windows"), [(16, 8), (64, 8), (96, 3), (128, 2), (256, 2)])
+def test_a_step_takes_more_windows_of_small_fields(side: int, windows: int):
+    data = SequenceSet(np.zeros((1, 3, side, side), np.float32), None, FieldMeta("still"))
+    assert {recipe.config.batch_size for recipe in ensemble(data)} == {windows}
 
 
 def test_ensembles_of_two_seeds_share_no_member():

@@ -18,7 +18,7 @@ from nvp_agentkit.training.examples import windows
 OPENING_CPU_S = 3.5  # the forward pass compiled, with the first member
 COMPILE_CPU_S = 9.0  # the first step of all
 BEGIN_CPU_S = 0.5  # of a member: weights, the best trivial forecast it can be
-STEP_CPU_S_PER_CELL = 1.6e-6
+STEP_CPU_S, STEP_CPU_S_PER_CELL = 0.012, 1.2e-6
 PASS_CPU_S_PER_CELL = 1.0e-6  # one forecast of every window of a held-out set
 BASELINES_CPU_S, BASELINES_CPU_S_PER_CELL = 0.5, 6.0e-6
 CLOSING_PASSES = 2  # of a member: the last validation, the score on the test set
@@ -70,7 +70,7 @@ class Prices:
             opening_mj=mj * OPENING_CPU_S,
             compile_mj=mj * COMPILE_CPU_S,
             begin_mj=mj * BEGIN_CPU_S + pass_mj + ahead_mj,  # rollouts calibrate the member before
-            step_mj=mj * STEP_CPU_S_PER_CELL * step_cells,
+            step_mj=mj * (STEP_CPU_S + STEP_CPU_S_PER_CELL * step_cells),
             pass_mj=pass_mj,
             baselines_mj=mj * (BASELINES_CPU_S + BASELINES_CPU_S_PER_CELL * held_out),
             closing_mj=mj * (SAVING_CPU_S + BUSY * AHEAD_CPU_S) + ahead_mj,
