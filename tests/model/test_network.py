@@ -41,6 +41,29 @@ def test_each_head_makes_its_own_output_in_every_cell(layer: str, makes: int):
     assert changed[1 - makes] == 0
 
 
+def test_a_field_ten_times_as_high_is_forecast_ten_times_as_high():
+    params = scrambled(SMALL).variables["params"]
+    kernel = np.array(params["stem"]["kernel"])
+    kernel[-1] = 0  # the spread itself is shown, too
+    variables = {"params": params | {"stem": params["stem"] | {"kernel": kernel}}}
+    low = 30 * np.random.default_rng(0).random((1, 16, 16, 2), np.float32)
+    (mean, log_var), (higher, wider) = (forward(SMALL)(variables, frames) for frames in (low, 10 * low + 500))
+    moved = np.abs(mean[..., 0] - low[..., -1]).mean()
+    assert np.abs(10 * mean + 500 - higher).mean() < 0.01 * 10 * moved
+    inside = (log_var > -13.9) & (wider < 5.9)  # of the range that a variance is kept to
+    np.testing.assert_allclose((log_var + 2 * np.log(10))[inside], wider[inside], atol=0.05)
+
+
+def test_each_cell_has_a_gain_of_its_own():
+    variables, frames = initial_variables(SMALL, 0), np.random.default_rng(0).random((1, 16, 16, 2), np.float32)
+    bias = variables["params"]["heads"]["bias"].reshape(6, SMALL.stem**2)  # the gain's is the last
+    bias[-1] = np.linspace(0, 1, SMALL.stem**2)
+    mean, _ = forward(SMALL)(variables, frames)
+    gained = frames[..., 1] - frames[..., 0]
+    gain = np.tile(bias[-1].reshape(SMALL.stem, SMALL.stem), (16 // SMALL.stem, 16 // SMALL.stem))
+    np.testing.assert_allclose(mean[..., 0], frames[..., 1] + gain * gained, atol=1e-5)
+
+
 def test_one_frame_given_is_that_frame_repeated():
     frame = np.random.default_rng(0).random((1, 16, 16, 1), np.float32)
     variables = scrambled(SMALL).variables
