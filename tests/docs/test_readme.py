@@ -175,8 +175,8 @@ def test_the_page_on_extending_runs_as_it_stands_and_a_broken_package_ends_no_wo
     assert "damped-waves 0.1" in nvp("lineage", trained.members[0].model_id, "--json", folder=stack)
     with SyncAgentClient.connect("plug") as client:
         with pytest.raises(PluginFailed, match=r"broken 1\.0 cannot be imported: ImportError: half installed"):
-            client.train("heat_diffusion", data=made.dataset, model="broken", budget_j=20).result()
+            client.train("heat_diffusion", data=made.dataset, model="broken", budget_j=40).result()
         with pytest.raises(UnknownName, match=r"brings 'nobodys' .* there are: broken, damped_waves"):
-            client.train("heat_diffusion", data=made.dataset, model="nobodys", budget_j=20).result()
-        again = client.train("heat_diffusion", data=made.dataset, model="damped_waves", budget_j=20).result()
+            client.train("heat_diffusion", data=made.dataset, model="nobodys", budget_j=40).result()
+        again = client.train("heat_diffusion", data=made.dataset, model="damped_waves", budget_j=40).result()
     assert [one.model_id for one in again.members] == [one.model_id for one in trained.members]
