@@ -27,6 +27,7 @@ BENCHMARKS = (
     "baselines",
     "calibration",
     "conservation",
+    "consumer",
     "demo",
     "forward",
     "gpu",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +15,10 @@ from redis.asyncio import Redis
 from nvp_agentkit.messages import Event
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import names
-from nvp_agentkit.streams.scripts import call, call_many
+from nvp_agentkit.streams.scripts import Call, call_many
 
 REPLY_TTL_S = 3600
+AT_ONCE = 100  # entries a call: the server does nothing else meanwhile
 
 
 @dataclass(frozen=True)
@@ -67,30 +69,53 @@ async def complete(
         False when the entry is not pending for this consumer: the lease was lost (or the entry is done
         already), and nothing has happened.
     """
-    keys, args = _call(settlement, group, consumer, reply_ttl_s)
-    return bool(await call(redis, "complete", keys, args))
+    (result,) = await settle(redis, group, consumer, [settlement], reply_ttl_s=reply_ttl_s)
+    if isinstance(result, Exception):
+        raise result
+    return bool(result)
 
 
 async def settle(
     redis: Redis, group: str, consumer: str, settlements: Sequence[Settlement], *, reply_ttl_s: int = REPLY_TTL_S
 ) -> list[Any]:
     """`complete` for many entries in one round trip. Each result is 1, 0 or an exception."""
-    return await call_many(redis, "complete", [_call(s, group, consumer, reply_ttl_s) for s in settlements])
+    together: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for place, one in enumerate(settlements):
+        together[one.stream, one.fenced].append(place)
+    calls = [places[start : start + AT_ONCE] for places in together.values() for start in range(0, len(places), AT_ONCE)]
+    answers = await call_many(redis, "complete", [
+        _call([settlements[place] for place in places], group, consumer, reply_ttl_s) for places in calls
+    ])  # fmt: skip
+    results: list[Any] = [None] * len(settlements)
+    for places, answer in zip(calls, answers, strict=True):
+        each = [answer] * len(places) if isinstance(answer, Exception) else answer
+        for place, result in zip(places, each, strict=True):
+            results[place] = result
+    return results
 
 
 async def emit(redis: Redis, account: str, completion: Completion, *, reply_ttl_s: int = REPLY_TTL_S) -> None:
     """The effects of ``completion`` with no entry behind them, such as a decision that a deadline forces."""
     effects = Settlement(account, names.replies(account), "0-0", completion, fenced=False)
-    keys, args = _call(effects, "", "", reply_ttl_s)
-    await call(redis, "complete", keys, args)
+    await complete(redis, effects, group="", consumer="", reply_ttl_s=reply_ttl_s)
 
 
-def _call(done: Settlement, group: str, consumer: str, ttl_s: int) -> tuple[list[str], list[str | bytes | int]]:
+def _call(done: Sequence[Settlement], group: str, consumer: str, ttl_s: int) -> Call:
+    """One call for settlements of one stream, all of them fenced or none."""
+    stream, fenced = done[0].stream, done[0].fenced
+    keys: list[str] = [stream, names.dead(stream)]
+    args: list[str | bytes | int] = [group, consumer if fenced else "", ttl_s, time.time_ns() // 1_000_000]
+    for one in done:
+        of_keys, of_args = _effects(one, ttl_s)
+        keys += of_keys
+        args += [one.entry_id, len(of_keys), len(of_args), *of_args]
+    return keys, args
+
+
+def _effects(done: Settlement, ttl_s: int) -> tuple[list[str], list[str | bytes | int]]:
     account, completion = done.account, done.completion
-    keys = [done.stream, names.dead(done.stream)]
-    args: list[str | bytes | int] = [
-        group, consumer if done.fenced else "", done.entry_id, ttl_s, time.time_ns() // 1_000_000
-    ]
+    keys: list[str] = []
+    args: list[str | bytes | int] = []
     if done.dead:
         args += ["dead", done.dead]
     if completion.once:

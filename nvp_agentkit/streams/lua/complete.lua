@@ -1,8 +1,10 @@
--- One entry done, all at once: fence, effects, acknowledge, forget. Returns 1, or 0 when the entry is not
--- (any more) this consumer's: then nothing at all has happened.
+-- Entries of one stream done, each all at once: fence, effects, acknowledge, forget. Returns for each 1, or 0 when it
+-- is not (any more) this consumer's: then nothing at all has happened. An error stands in the place of the entry that
+-- it stopped, which stays pending; its neighbours are not touched by it.
 --
--- KEYS  stream, its dead letters, then the keys of the effects in their order
--- ARGV  group, consumer ('' = no entry, effects only), entry id, TTL in s, now in ms, then the effects:
+-- KEYS  stream, its dead letters, then the keys of all effects in their order
+-- ARGV  group, consumer ('' = no entries, effects only), TTL in s, now in ms, then for each entry its id, how many keys
+--       and arguments its effects have, and the effects:
 --       'once'   TTL in s             marker key: where it exists, the effects after it are left out
 --       'dead'   reason               the entry's raw fields and the reason go to the dead letters
 --       'reply'  request type event   keys answers, replies: once per request and type
@@ -13,10 +15,12 @@ local REPLIES_KEPT = 1000   -- readers look into the answers as well, so this bo
 local DEAD_KEPT = 1000
 local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it: these letters stay
 local BACKLOG = 10000       -- a group further behind than this forfeits its place
+local HELD = 1000           -- a consumer holds fewer entries than this; beyond it they are asked for one by one
 
 local stream, dead = KEYS[1], KEYS[2]
-local group, consumer, id, ttl, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local keys_used, args_used = 2, 5
+local group, consumer, ttl, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local keys_used, args_used = 2, 4
+local id                    -- of the entry at hand
 
 local function key() keys_used = keys_used + 1; return KEYS[keys_used] end
 local function arg() args_used = args_used + 1; return ARGV[args_used] end
@@ -88,9 +92,9 @@ local function needs(info)
   return ms .. '-' .. string.format('%.0f', tonumber(seq) + 1)
 end
 
-local function forget()
+local function forget(done)
   local groups = redis.call('XINFO', 'GROUPS', stream)
-  if #groups == 1 then return redis.call('XDEL', stream, id) end
+  if #groups == 1 then return redis.call('XDEL', stream, unpack(done)) end
   local lowest, last
   for _, flat in ipairs(groups) do
     local info = {}
@@ -106,15 +110,40 @@ local function forget()
   end
 end
 
-if consumer ~= '' then
-  local mine = redis.pcall('XPENDING', stream, group, id, id, 1, consumer)
-  if mine.err or #mine == 0 then return 0 end
+local function pending(from, to, count)
+  local found = redis.pcall('XPENDING', stream, group, from, to, count, consumer)
+  return found.err and {} or found  -- the group, or the stream, is gone
 end
+
+local held
+local function mine(entry)
+  if consumer == '' then return true end
+  if not held then
+    local all = pending('-', '+', HELD)
+    held = {complete = #all < HELD}
+    for _, one in ipairs(all) do held[one[1]] = true end
+  end
+  return held[entry] or (not held.complete and #pending(entry, entry, 1) == 1)
+end
+
+local results, done = {}, {}
 while args_used < #ARGV do
-  if not effects[arg()]() then break end
+  id = arg()
+  local n_keys, n_args = tonumber(arg()), tonumber(arg())
+  local last_key, last_arg = keys_used + n_keys, args_used + n_args
+  if mine(id) then
+    local ok, why = pcall(function()
+      while args_used < last_arg and effects[arg()]() do end
+    end)
+    if ok then done[#done + 1] = id end
+    results[#results + 1] = ok and 1 or {err = type(why) == 'table' and why.err or tostring(why)}
+  else
+    results[#results + 1] = 0
+  end
+  keys_used, args_used = last_key, last_arg
 end
-if consumer ~= '' then
-  redis.call('XACK', stream, group, id)
-  forget()
+if consumer ~= '' and #done > 0 then
+  redis.call('XACK', stream, group, unpack(done))
+  forget(done)
 end
-return 1
+return results

@@ -1,0 +1,179 @@
+"""How fast the consumer is, beside the loops that one would write by hand over the same client.
+
+20,000 requests of real size wait in one stream of an embedded server (its log flushed every second); a no-op handler
+works on them in batches of 100. ``raw``: read, the same validation, acknowledge. ``raw_effects``: the same, and each
+message's reply and fact in a pipelined transaction. Contestants take turns; ratios are of neighbours, medians of the
+rounds. What ours does beside: leases, fence, one claim for an id, retries, dead letters, fair turns, trimming.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from benchmarks.verdict import BrokenError, Figure
+from nvp_agentkit.embedded import children, valkey
+from nvp_agentkit.errors import NvpError
+from nvp_agentkit.messages import (
+    ArrayRef,
+    Event,
+    LineageRecorded,
+    NodeFact,
+    PredictionAbstained,
+    PredictionRequested,
+    decode,
+    new_event,
+)
+from nvp_agentkit.streams import Completion, Consumer, Delivery, names, register
+
+EVENTS, QUICK_EVENTS, ROUNDS = 20_000, 2_000, 5
+BATCH = 100
+ACCOUNT, GROUP = "bench", "inference"
+STREAM = names.key(ACCOUNT, "predict")
+RAW = bytes(4 * 16)
+FIELD = ArrayRef(
+    shape=(4, 4), digest=f"sha256:{hashlib.sha256(RAW).hexdigest()}", inline=base64.b64encode(RAW).decode()
+)
+Work = Callable[[Redis, int], Awaitable[None]]
+
+
+def measure(*, quick: bool) -> dict[str, Figure]:
+    """Quick: a tenth of the messages, two rounds."""
+    with tempfile.TemporaryDirectory(prefix="nvp-consumer-") as folder:
+        events, rounds = (QUICK_EVENTS, 2) if quick else (EVENTS, ROUNDS)
+        rates = asyncio.run(_rounds(Path(folder), events, rounds))
+
+    def ratio(ours: str, theirs: str) -> float:
+        return round(statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True)), 3)
+
+    told = {name: Figure(round(statistics.median(each)), "msg/s", higher_is_better=True) for name, each in rates.items()}
+    return told | {
+        "ours_over_raw": Figure(ratio("ours", "raw"), "times", None if quick else 0.8, 0.95, True),
+        "effects_over_raw_effects": Figure(
+            ratio("ours_effects", "raw_effects"), "times", None if quick else 1.0, 1.3, True
+        ),
+    }
+
+
+async def _rounds(folder: Path, events: int, rounds: int) -> dict[str, list[float]]:
+    """Messages a second of each contestant, round by round."""
+    rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    server = await valkey.start(folder, appendfsync="everysec")
+    try:
+        async with Redis.from_url(valkey.url(server), socket_timeout=None) as redis:
+            await register(redis, ACCOUNT, owner="benchmarks")
+            for _ in range(rounds):
+                for name, work in CONTESTANTS.items():
+                    rates[name].append(await _rate(redis, work, events))
+    finally:
+        await children.end(server.process, grace_s=0)
+    return rates
+
+
+async def _rate(redis: Redis, work: Work, events: int) -> float:
+    """Fill the stream, time how long ``work`` takes to empty it, and leave nothing behind."""
+    await redis.delete(*[key async for key in redis.scan_iter(match=names.key(ACCOUNT, "*"), count=1000)])
+    await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    pipe = redis.pipeline(transaction=False)
+    for _ in range(events):
+        pipe.xadd(STREAM, {"event": _request().encode()})
+    await pipe.execute()
+    began = time.perf_counter()
+    await work(redis, events)
+    rate = events / (time.perf_counter() - began)
+    if left := (await redis.xpending(STREAM, GROUP))["pending"]:
+        raise BrokenError(f"{left} messages were left pending")
+    return rate
+
+
+def _request() -> Event:
+    payload = PredictionRequested(domain="plasma_physics", field=FIELD)
+    deadline = datetime.now(UTC) + timedelta(hours=1)
+    return new_event(payload, source="nvp:client:bench", deadline=deadline, budget_mj=5000)
+
+
+def _reply(event: Event) -> Event:
+    return new_event(PredictionAbstained(request_id=event.id, reason="done"), source="worker", replyto=event.id)
+
+
+def _fact(event: Event) -> Event:
+    facts = LineageRecorded(nodes=(NodeFact(label="Prediction", id=event.id, properties={"status": "done"}),))
+    return new_event(facts, source="worker", subject=event.subject)
+
+
+async def _raw(redis: Redis, events: int) -> None:
+    while events:
+        read = await _read_valid(redis)
+        await redis.xack(STREAM, GROUP, *read)
+        events -= len(read)
+
+
+async def _raw_effects(redis: Redis, events: int) -> None:
+    while events:
+        read = await _read_valid(redis)
+        pipe = redis.pipeline(transaction=True)
+        for event in read.values():
+            pipe.xadd(names.replies(ACCOUNT), {"event": _reply(event).encode(), "replyto": event.id})
+            pipe.xadd(names.key(ACCOUNT, "lineage"), {"event": _fact(event).encode()})
+        pipe.xack(STREAM, GROUP, *read)
+        await pipe.execute()
+        events -= len(read)
+
+
+async def _read_valid(redis: Redis) -> dict[bytes, Event]:
+    """A batch by its entries' ids, envelope and body of each validated."""
+    ((_, entries),) = await redis.xreadgroup(GROUP, "raw", {STREAM: ">"}, count=BATCH, block=1000)
+    read = {entry_id: decode(fields[b"event"]) for entry_id, fields in entries}
+    for event in read.values():
+        assert isinstance(event.payload, PredictionRequested)
+    return read
+
+
+async def _ours(redis: Redis, events: int) -> None:
+    await _consume(redis, events, lambda delivery: Completion())
+
+
+async def _ours_effects(redis: Redis, events: int) -> None:
+    await _consume(
+        redis,
+        events,
+        lambda delivery: Completion(replies=(_reply(delivery.event),), facts=(_fact(delivery.event),)),
+    )
+
+
+async def _consume(redis: Redis, events: int, answer: Callable[[Delivery], Completion]) -> None:
+    stop = asyncio.Event()
+
+    async def handle(deliveries: list[Delivery]) -> Sequence[Completion]:
+        nonlocal events
+        events -= len(deliveries)
+        if events <= 0:
+            stop.set()
+        return [answer(delivery) for delivery in deliveries]
+
+    consumer = Consumer(
+        redis, kind="predict", group=GROUP, name="ours", handle=handle, refuse=_no_refusal,
+        accepts=(PredictionRequested,), batch=BATCH,
+    )  # fmt: skip
+    await consumer.run(stop)
+
+
+def _no_refusal(delivery: Delivery, error: NvpError) -> Completion:
+    raise BrokenError(f"{delivery.request_id} was refused: {error}")
+
+
+CONTESTANTS: dict[str, Work] = {
+    "raw": _raw,
+    "ours": _ours,
+    "raw_effects": _raw_effects,
+    "ours_effects": _ours_effects,
+}
