@@ -1,9 +1,10 @@
 """How fast the consumer is, beside the loops that one would write by hand over the same client.
 
 20,000 requests of real size wait in one stream of an embedded server (its log flushed every second); a no-op handler
-works on them in batches of 100. ``raw``: read, the same validation, acknowledge. ``raw_effects``: the same, and each
-message's reply and fact in a pipelined transaction. Contestants take turns; ratios are of neighbours, medians of the
-rounds. What ours does beside: leases, fence, one claim for an id, retries, dead letters, fair turns, trimming.
+works on them in batches of 100. ``raw``, over redis-py as it comes: read, the same validation, acknowledge.
+``raw_effects``: the same, and each message's reply and fact in a pipelined transaction. Contestants take turns; ratios
+are of neighbours, medians of the rounds. What ours does beside: leases, fence, one claim for an id, retries, dead
+letters, fair turns, trimming.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -33,7 +35,8 @@ from nvp_agentkit.messages import (
     decode,
     new_event,
 )
-from nvp_agentkit.streams import Completion, Consumer, Delivery, names, register
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import Completion, Consumer, Delivery, connect, names, register
 
 EVENTS, QUICK_EVENTS, ROUNDS = 20_000, 2_000, 5
 BATCH = 100
@@ -55,7 +58,9 @@ def measure(*, quick: bool) -> dict[str, Figure]:
     def ratio(ours: str, theirs: str) -> float:
         return round(statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True)), 3)
 
-    told = {name: Figure(round(statistics.median(each)), "msg/s", higher_is_better=True) for name, each in rates.items()}
+    told = {
+        name: Figure(round(statistics.median(each)), "msg/s", higher_is_better=True) for name, each in rates.items()
+    }
     return told | {
         "ours_over_raw": Figure(ratio("ours", "raw"), "times", None if quick else 0.8, 0.95, True),
         "effects_over_raw_effects": Figure(
@@ -69,11 +74,15 @@ async def _rounds(folder: Path, events: int, rounds: int) -> dict[str, list[floa
     rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     server = await valkey.start(folder, appendfsync="everysec")
     try:
-        async with Redis.from_url(valkey.url(server), socket_timeout=None) as redis:
-            await register(redis, ACCOUNT, owner="benchmarks")
+        url = valkey.url(server)
+        async with (
+            Redis.from_url(url, socket_timeout=None) as plain,  # redis-py as it comes
+            await connect(Settings(redis_url=url)) as product,
+        ):
+            await register(plain, ACCOUNT, owner="benchmarks")
             for _ in range(rounds):
                 for name, work in CONTESTANTS.items():
-                    rates[name].append(await _rate(redis, work, events))
+                    rates[name].append(await _rate(product if name.startswith("ours") else plain, work, events))
     finally:
         await children.end(server.process, grace_s=0)
     return rates
@@ -131,7 +140,8 @@ async def _raw_effects(redis: Redis, events: int) -> None:
 
 async def _read_valid(redis: Redis) -> dict[bytes, Event]:
     """A batch by its entries' ids, envelope and body of each validated."""
-    ((_, entries),) = await redis.xreadgroup(GROUP, "raw", {STREAM: ">"}, count=BATCH, block=1000)
+    found: Any = await redis.xreadgroup(GROUP, "raw", {STREAM: ">"}, count=BATCH, block=1000)
+    ((_, entries),) = found
     read = {entry_id: decode(fields[b"event"]) for entry_id, fields in entries}
     for event in read.values():
         assert isinstance(event.payload, PredictionRequested)

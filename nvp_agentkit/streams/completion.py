@@ -82,7 +82,7 @@ async def settle(
     together: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for place, one in enumerate(settlements):
         together[one.stream, one.fenced].append(place)
-    calls = [places[start : start + AT_ONCE] for places in together.values() for start in range(0, len(places), AT_ONCE)]
+    calls = [places[i : i + AT_ONCE] for places in together.values() for i in range(0, len(places), AT_ONCE)]
     answers = await call_many(redis, "complete", [
         _call([settlements[place] for place in places], group, consumer, reply_ttl_s) for places in calls
     ])  # fmt: skip

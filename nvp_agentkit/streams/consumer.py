@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -84,6 +85,7 @@ class Consumer:
         self._intake = Intake(redis, kind=kind, group=group, consumer=self.name, lease_s=lease_s)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s, longest_s=longest_s)
         self._patience_over = asyncio.Event()
+        self._settling: asyncio.Task[None] | None = None
         self._state, self.detail = "starting", ""
         self._draining = False
         self.counts: Counter[str] = Counter()
@@ -110,6 +112,8 @@ class Consumer:
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             await self._leave()
         finally:
+            if self._settling is not None:
+                background.append(self._settling)
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -130,6 +134,7 @@ class Consumer:
 
     async def _leave(self) -> None:
         try:
+            await self._settled()
             await self._intake.leave()
         except RedisError as error:
             log.warning("%s stays in its group: %s", self.name, error)
@@ -145,26 +150,41 @@ class Consumer:
         return entries[: self._batch]
 
     async def _work(self, entries: list[Entry], stop: asyncio.Event) -> None:
+        """Handle a batch. What comes of it is settled while the next one is read, and before that is handled."""
         if stop.is_set():
             await self._leases.release(entries, wait_s=0, counted=False)
             return
         received = [self._rules.receive(entry) for entry in entries]
+        await self._settled()
         await self._settle([refused for refused in received if isinstance(refused, Settlement)])
         deliveries = await self._firsts([delivery for delivery in received if isinstance(delivery, Delivery)])
-        with self._leases.holding(deliveries):
+        with ExitStack() as held:
+            held.enter_context(self._leases.holding(deliveries))
             outcomes = await self._outcomes(deliveries)
             if outcomes is None:
                 await self._leases.release(deliveries, wait_s=0, counted=False)
                 return
+            self._settling = asyncio.create_task(self._conclude(deliveries, outcomes, held.pop_all()))
+
+    async def _conclude(self, deliveries: list[Delivery], outcomes: Sequence[Outcome], held: ExitStack) -> None:
+        with held:
             concluded = [self._rules.conclude(*pair) for pair in zip(deliveries, outcomes, strict=True)]
             await self._settle([done for done in concluded if isinstance(done, Settlement)])
             await self._retry([again for again in concluded if isinstance(again, Again)])
+
+    async def _settled(self) -> None:
+        """Wait until what came of the batch before is settled; its error, if any, is raised here."""
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            await settling
 
     async def _firsts(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Without what only repeats an earlier entry: that is answered, or will be, as the earlier one."""
         if not self._unique:
             return deliveries
         repeated = await repeats(self._redis, deliveries)
+        if not repeated:
+            return deliveries
         for one in repeated:
             log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
         await self._settle([Settlement(one.account, one.stream, one.entry_id, Completion()) for one in repeated])

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from typing import NamedTuple
 
 from nvp_agentkit.errors import InvalidMessage
 from nvp_agentkit.messages import Event, Payload, decode
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What the server handed over, not yet looked at. ``fields`` is None where the payload is gone."""
 
     account: str
@@ -24,7 +24,7 @@ class Entry:
     attempt: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Delivery:
     """One message under a lease. Delivered at least once: `attempt` counts from 1.
 
@@ -37,13 +37,20 @@ class Delivery:
     entry_id: str
     event: Event
     attempt: int
-    received_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000, compare=False)
-    lost: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
+    received_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    lost: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    ends: float = field(init=False, repr=False)
+    _payload: Payload | None = field(default=None, init=False, repr=False)
 
-    @cached_property
+    def __post_init__(self) -> None:
+        self.ends = math.inf if self.event.deadline is None else self.event.deadline.timestamp()
+
+    @property
     def payload(self) -> Payload:
-        """The message body; a handler only ever sees deliveries in which it is valid."""
-        return self.event.payload
+        """The message body, read once; a handler only ever sees deliveries in which it is valid."""
+        if self._payload is None:
+            self._payload = self.event.payload
+        return self._payload
 
     @property
     def request_id(self) -> str:
@@ -56,7 +63,7 @@ class Delivery:
     @property
     def remaining_s(self) -> float:
         """Seconds until the deadline, negative after it, infinite without one."""
-        return float("inf") if self.deadline is None else self.deadline.timestamp() - time.time()
+        return self.ends - time.time()
 
 
 def open_entry(entry: Entry) -> Delivery:

@@ -33,9 +33,9 @@ class Leases:
         Not for ever: until a message's deadline, or ``longest_s`` where it has none, so that a wedged handler
         does not keep its work from everybody else.
         """
-        now = time.monotonic()
+        now, clock = time.monotonic(), time.time()
         for delivery in deliveries:
-            until = now + min(delivery.remaining_s, self._longest_s)
+            until = now + min(delivery.ends - clock, self._longest_s)
             self._held[delivery.stream, delivery.entry_id] = (delivery, until)
         try:
             yield

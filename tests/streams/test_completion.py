@@ -9,7 +9,7 @@ import pytest
 from nvp_agentkit.messages import LineageRecorded, decode, new_event
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import Completion, emit, names
-from nvp_agentkit.streams.completion import Settlement, complete
+from nvp_agentkit.streams.completion import Settlement, complete, settle
 
 
 async def deliver(bench, stream: str, group: str, consumer: str = "me") -> list[str]:
@@ -60,6 +60,35 @@ async def test_that_something_was_said_is_remembered_beyond_its_deadline_and_wha
     await emit(bench.redis, bench.account, Completion(once="decided:2", until=datetime.max.replace(tzinfo=UTC)))
     assert await bench.redis.ttl(names.key(bench.account, "decided:2")) <= MAX_DEADLINE_S + 3600
     assert await bench.redis.zrange(waiting, 0, -1) == [b"2"]
+
+
+async def test_an_entry_whose_effect_fails_stays_pending_and_its_neighbours_are_done(bench):
+    await bench.redis.set(names.key(bench.account, "case:1"), "a string, where a hash should be")
+    for _ in range(3):
+        await bench.ask()
+    ids = await deliver(bench, bench.stream, "inference")
+    good, bad = Completion(), Completion(fields=(("case:1", "field", "value"),))
+    pairs = zip((*ids, "1-1"), (good, bad, good, good), strict=True)
+    wanted = [Settlement(bench.account, bench.stream, entry_id, done) for entry_id, done in pairs]
+    first, failed, last, nobodys = await settle(bench.redis, "inference", "me", wanted)
+    assert (first, last, nobodys) == (1, 1, 0)
+    assert "WRONGTYPE" in str(failed)
+    (left,) = await bench.redis.xpending_range(bench.stream, "inference", "-", "+", 10)
+    assert left["message_id"].decode() == ids[1]
+    assert await bench.redis.xlen(bench.stream) == 1
+    await bench.redis.delete(names.key(bench.account, "case:1"))
+    assert await settle(bench.redis, "inference", "me", wanted) == [0, 1, 0, 0]
+
+
+async def test_who_holds_more_than_is_looked_at_in_one_go_completes_all_the_same(bench):
+    pipe = bench.redis.pipeline(transaction=False)
+    for _ in range(1_100):
+        pipe.xadd(bench.stream, {"event": b"x"})
+    await pipe.execute()
+    ids = await deliver(bench, bench.stream, "inference")
+    wanted = [Settlement(bench.account, bench.stream, one, Completion()) for one in (ids[0], ids[-1])]
+    assert await settle(bench.redis, "inference", "me", wanted) == [1, 1]
+    assert await settle(bench.redis, "inference", "somebody", wanted) == [0, 0]
 
 
 async def test_a_reply_that_answers_nothing_is_refused(bench):
