@@ -63,7 +63,7 @@ class Cases:
         return Case(account, request_id, asked, tuple(vote for vote in votes if isinstance(vote, VoteCast)))
 
     async def is_decided(self, account: str, request_id: str) -> bool:
-        return bool(await self._redis.exists(names.key(account, refusals.decided(request_id))))
+        return bool(await self._redis.exists(names.key(account, names.decided(request_id))))
 
     async def due(self, account: str) -> list[str]:
         """Request ids whose deadline, and a moment more, is over."""

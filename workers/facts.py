@@ -41,7 +41,7 @@ def _run(
         nodes.run(
             delivery.account,
             delivery.request_id,
-            attempt=delivery.attempt,
+            attempt=delivery.earlier + delivery.attempt,
             kind=kind,
             started_ms=delivery.received_ms,
             ended_ms=now_ms(),
@@ -146,6 +146,7 @@ def single_answer(
         nodes.decision(
             delivery.account,
             delivery.request_id,
+            again=delivery.earlier,
             outcome="single",
             at_ms=now_ms(),
             domain=domain,
@@ -244,7 +245,13 @@ def refused(delivery: Delivery, *, domain: str | None, reason: str, energy: Read
     facts = edges.Facts()
     decision = facts.add(
         nodes.decision(
-            delivery.account, delivery.request_id, outcome="refused", at_ms=now_ms(), reason=reason, domain=domain
+            delivery.account,
+            delivery.request_id,
+            again=delivery.earlier,
+            outcome="refused",
+            at_ms=now_ms(),
+            reason=reason,
+            domain=domain,
         )
     )
     facts.link(edges.was_attributed_to(decision, facts.add(asker(delivery.account))))

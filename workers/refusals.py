@@ -18,6 +18,7 @@ from nvp_agentkit.messages import (
     PredictionRequested,
     Reading,
 )
+from nvp_agentkit.streams import names
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
@@ -30,17 +31,12 @@ log = structlog.get_logger()
 DEADLINES = "deadlines"  # sorted set of the quorum requests that still wait for votes
 
 
-def decided(request_id: str) -> str:
-    """The marker of a request's one final answer: whoever sets it first has spoken, the others only acknowledge."""
-    return f"decided:{request_id}"
-
-
 def final(request_id: str, deadline: datetime | None, reply: Event, fact: Event) -> Completion:
     """The last word on a prediction: nothing else is said of it later, and no deadline is waited for any more."""
     return Completion(
         replies=(reply,),
         facts=(fact,),
-        once=decided(request_id),
+        once=names.decided(request_id),
         until=deadline,
         removals=((DEADLINES, request_id),),
     )

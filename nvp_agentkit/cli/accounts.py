@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.options import AsJson, DataDir, say_json
+from nvp_agentkit.cli.owner import at_stack
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from nvp_agentkit.energy.accounts import Balance
     from nvp_agentkit.settings import Settings
 
-T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9 and '-'.", metavar="NAME")]
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,7 +49,7 @@ def create(
     async def opening(redis: Redis, at: Settings) -> deployment.Opened:
         return await deployment.open_account(redis, at, name, limit_mj=limit_mj, owner=owner)
 
-    opened = _at_stack(deployment.settings_for(data_dir), opening)
+    opened = at_stack(deployment.settings_for(data_dir), opening)
     balance = opened.balance
     if as_json:
         say_json(_plain(balance) | {"kept": opened.kept})
@@ -86,7 +84,7 @@ def list_accounts(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     async def look(redis: Redis, _: Settings) -> list[Balance]:
         return [await balance(Ledger(redis), account) for account in await known(redis)]
 
-    balances = _at_stack(deployment.settings_for(data_dir), look)
+    balances = at_stack(deployment.settings_for(data_dir), look)
     if as_json:
         say_json([_plain(balance) for balance in balances])
     elif balances:
@@ -117,7 +115,7 @@ def top_up(
         await require(redis, name)
         return await Ledger(redis).top_up(name, mj)
 
-    balance = _at_stack(deployment.settings_for(data_dir), add)
+    balance = at_stack(deployment.settings_for(data_dir), add)
     if as_json:
         say_json(_plain(balance))
         return
@@ -139,29 +137,6 @@ def url(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None:
         say_json({"account": name, "url": url})
         return
     typer.echo(url)
-
-
-def _at_stack(settings: Settings, work: Callable[[Redis, Settings], Awaitable[T]]) -> T:
-    """Run ``work`` with the owner's own connection to the running stack."""
-    from redis.exceptions import ResponseError
-
-    from nvp_agentkit.client.place import find_as_owner
-    from nvp_agentkit.errors import StoreUnavailable
-    from nvp_agentkit.streams.connect import connect, store_errors
-
-    place = find_as_owner(settings)
-
-    async def run() -> T:
-        redis = await connect(place.settings)
-        try:
-            return await work(redis, place.settings)
-        except ResponseError as error:
-            raise StoreUnavailable(f"stream server refused: {error}; `nvp doctor` tells more") from error
-        finally:
-            await redis.aclose()
-
-    with store_errors():
-        return asyncio.run(run())
 
 
 def _show(balances: list[Balance]) -> None:

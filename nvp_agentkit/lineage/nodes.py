@@ -187,6 +187,7 @@ def decision(
     *,
     outcome: Literal["single", "certified", "abstained", "refused"],
     at_ms: int,
+    again: int = 0,
     quorum: int | None = None,
     rule: str | None = None,
     reason: str | None = None,
@@ -195,16 +196,19 @@ def decision(
     value_digest: str | None = None,
     certificate: ObjectRef | None = None,
 ) -> NodeFact:
-    """How a request of ``account`` was answered. ``quorum`` is how many votes had to agree."""
-    return node("Decision", decision_id(account, request_id), request_id=request_id, outcome=outcome, at_ms=at_ms,
-                quorum=quorum, rule=rule, reason=reason, domain=domain, field_digest=field_digest,
+    """How a request of ``account`` was answered. ``quorum`` is how many votes had to agree.
+
+    A request that was answered and then replayed after ``again`` attempts has a decision for each answer.
+    """
+    return node("Decision", decision_id(account, request_id, again), request_id=request_id, outcome=outcome,
+                at_ms=at_ms, quorum=quorum, rule=rule, reason=reason, domain=domain, field_digest=field_digest,
                 value_digest=value_digest, certificate=certificate and certificate.digest,
                 certificate_uri=certificate and certificate.uri)
 
 
-def decision_id(account: str, request_id: str) -> str:
+def decision_id(account: str, request_id: str, again: int = 0) -> str:
     """A request id is the client's choice, so it is unique within its account only."""
-    return content_id("decision", [account, request_id])
+    return content_id("decision", [account, request_id, again] if again else [account, request_id])
 
 
 def vote(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from nvp_agentkit.errors import InvalidInput, UnknownAccount, UnknownDomain, UnknownModel, UnknownName
 from nvp_agentkit.lineage.answers import Ballot, Best, Decided, Joules, Recipe, Statement
 from nvp_agentkit.lineage.graph import Graph
-from nvp_agentkit.lineage.nodes import decision_id, label_of
+from nvp_agentkit.lineage.nodes import label_of
 from nvp_agentkit.lineage.transaction import Row, Transaction
 from nvp_agentkit.lineage.walk import ORIGIN, Lineage, Thing, walk
 
@@ -170,15 +170,15 @@ async def _status(
 
 
 async def _decided(transaction: Transaction, request_id: str, account: str | None) -> Decided:
-    wanted = None if account is None else decision_id(account, request_id)
-    rows = [row for row in await transaction.rows(
-        "MATCH (d:Decision {request_id: $request_id}) RETURN d.id AS id, properties(d) AS properties",
-        request_id=request_id) if wanted in (None, row["id"])]
+    rows = await transaction.rows(
+        "MATCH (d:Decision {request_id: $request_id})-[:WAS_ATTRIBUTED_TO]->(a:Agent) "
+        "RETURN d.id AS id, properties(d) AS properties, a.id AS asker ORDER BY d.at_ms DESC", request_id=request_id)
+    rows = [row for row in rows if account is None or row["asker"] == f"ace:{account}"]
     if not rows:
         raise UnknownName(f"the graph knows no decision on request {request_id!r}; "
                           "if it was answered just now, the recorder may not be there yet")
-    if len(rows) > 1:
-        raise InvalidInput(f"{len(rows)} accounts used the request id {request_id!r}; name the account")
+    if (askers := len({row["asker"] for row in rows})) > 1:
+        raise InvalidInput(f"{askers} accounts used the request id {request_id!r}; name the account")
     found = Thing("Decision", rows[0]["id"], rows[0]["properties"])
     around = await transaction.rows(
         "MATCH (d:Decision {id: $id})-[r:WAS_ATTRIBUTED_TO|WAS_ASSOCIATED_WITH|WAS_DERIVED_FROM]->(y) "

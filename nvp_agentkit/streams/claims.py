@@ -21,7 +21,8 @@ async def repeats(redis: Redis, deliveries: Sequence[Delivery]) -> list[Delivery
     """Those whose id belongs to another entry: the first that anybody claimed, in any stream and group.
 
     Clients publish twice when the answer to their XADD is lost, and an agent may do so to have work done that is
-    charged once. A claim outlives its request's deadline by as long as replies are kept.
+    charged once. A claim outlives its request's deadline by as long as replies are kept. What is replayed from the dead
+    letters claims for the entry it first came as.
     """
     by_stream: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in deliveries:
@@ -43,5 +44,5 @@ def _call(deliveries: Sequence[Delivery]) -> Call:
     for one in deliveries:
         left_s = one.ends - now if one.ends < math.inf else WITHOUT_DEADLINE_S
         keys.append(names.claim(first.account, one.request_id))
-        args += [one.entry_id, math.ceil(max(left_s, 0)) + REPLY_TTL_S]
+        args += [one.origin or one.entry_id, math.ceil(max(left_s, 0)) + REPLY_TTL_S]
     return keys, args

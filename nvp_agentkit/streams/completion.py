@@ -47,7 +47,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Settlement:
-    """A completion of one entry; with ``dead`` the entry goes to the dead letters for that reason.
+    """A completion of one entry; with ``dead`` the entry goes to the dead letters for that reason, after ``attempts``.
 
     Not ``fenced``: the entry is no longer anybody's, there is only something to say about it.
     """
@@ -58,6 +58,7 @@ class Settlement:
     completion: Completion
     dead: str = ""
     fenced: bool = True
+    attempts: int = 1
 
 
 async def complete(
@@ -117,7 +118,7 @@ def _effects(done: Settlement, ttl_s: int) -> tuple[list[str], list[str | bytes 
     keys: list[str] = []
     args: list[str | bytes | int] = []
     if done.dead:
-        args += ["dead", done.dead]
+        args += ["dead", done.dead, done.attempts]
     if completion.once:
         keys.append(names.key(account, completion.once))
         left_s = 0 if completion.until is None else math.ceil(completion.until.timestamp() - time.time())

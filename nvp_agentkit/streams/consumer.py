@@ -79,7 +79,7 @@ class Consumer:
     ) -> None:
         self._redis, self._group = redis, group
         self.name = f"{name}.{secrets.token_hex(4)}"
-        self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries)
+        self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries, group)
         self._unique, self._batch, self._batch_wait_s = unique, batch, batch_wait_s
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         self._intake = Intake(redis, kind=kind, group=group, consumer=self.name, lease_s=lease_s)

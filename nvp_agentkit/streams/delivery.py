@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -12,6 +13,18 @@ from typing import NamedTuple
 
 from nvp_agentkit.errors import InvalidMessage
 from nvp_agentkit.messages import Event, Payload, decode
+
+REPLAYED = b"replayed"  # field beside the event where the message comes from the dead letters
+HISTORY = re.compile(rb"([\w-]{1,64}) (\d{1,9}) (\d{1,20}-\d{1,20})")
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A message's earlier life: the one group that gave it up, after how many attempts, and its first entry."""
+
+    group: str
+    attempts: int
+    origin: str
 
 
 class Entry(NamedTuple):
@@ -23,11 +36,19 @@ class Entry(NamedTuple):
     fields: dict[bytes, bytes] | None
     attempt: int
 
+    @property
+    def replayed(self) -> Replayed | None:
+        """None for a message that is here for the first time, and where the field says nothing that we write."""
+        raw = self.fields and self.fields.get(REPLAYED)
+        said = HISTORY.fullmatch(raw) if raw else None
+        return said and Replayed(said[1].decode(), int(said[2]), said[3].decode())
+
 
 @dataclass(slots=True, eq=False)
 class Delivery:
     """One message under a lease. Delivered at least once: `attempt` counts from 1.
 
+    `earlier` are the attempts before it was replayed from the dead letters, `origin` the entry it first came as.
     `lost` is set when the lease went to another worker: what is done from then on completes nothing,
     so long work does well to look at it between steps.
     """
@@ -37,6 +58,8 @@ class Delivery:
     entry_id: str
     event: Event
     attempt: int
+    earlier: int = 0
+    origin: str = ""
     received_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     lost: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     ends: float = field(init=False, repr=False)
@@ -72,11 +95,16 @@ def open_entry(entry: Entry) -> Delivery:
     Raises:
         InvalidMessage: there is none; the text says what is there instead.
     """
-    raw = (entry.fields or {}).get(b"event")
+    if entry.fields is None:
+        raise InvalidMessage(f"payload deleted while pending, after {entry.attempt} deliveries")
+    raw = entry.fields.get(b"event")
     if raw is None:
-        there = ", ".join(sorted(repr(name[:32]) for name in entry.fields or {})) or "nothing"
+        there = ", ".join(sorted(repr(name[:32]) for name in entry.fields)) or "nothing"
         raise InvalidMessage(f"entry has no field b'event', only {there[:200]}")
-    return Delivery(entry.account, entry.stream, entry.entry_id, decode(raw), entry.attempt)
+    event, before = decode(raw), entry.replayed or Replayed("", 0, entry.entry_id)
+    return Delivery(
+        entry.account, entry.stream, entry.entry_id, event, entry.attempt, before.attempts, before.origin
+    )
 
 
 def check_payload(delivery: Delivery, accepts: Collection[type[Payload]]) -> None:

@@ -46,6 +46,11 @@ def claim(account: str, request_id: str) -> str:
     return key(account, f"asked:{request_id}")
 
 
+def decided(request_id: str) -> str:
+    """Marks a request's one final answer (a suffix): who sets it first has spoken, the others only acknowledge."""
+    return f"decided:{request_id}"
+
+
 def job(account: str, job_id: str) -> str:
     """The stream of one job's progress."""
     return key(account, f"job:{job_id}")
@@ -53,6 +58,11 @@ def job(account: str, job_id: str) -> str:
 
 def dead(stream: str) -> str:
     return f"{stream}:dead"
+
+
+def handled(account: str) -> str:
+    """What became of the account's dead letters."""
+    return key(account, "dead:handled")
 
 
 def worker(name: str, instance: str) -> str:

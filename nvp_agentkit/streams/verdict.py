@@ -36,16 +36,16 @@ class Rules:
     refuse: Refuse
     accepts: Collection[type[Payload]]
     max_deliveries: float
+    group: str
 
     def receive(self, entry: Entry) -> Delivery | Settlement:
         """Look at one entry alone, so that a bad one leaves its neighbours unharmed."""
-        if entry.fields is None:
-            reason = f"payload deleted while pending, after {entry.attempt} deliveries"
-            return Settlement(entry.account, entry.stream, entry.entry_id, Completion(), reason, fenced=False)
+        if entry.replayed and entry.replayed.group != self.group:
+            return _end(entry)  # another group's; this one was done with it before
         try:
             delivery = open_entry(entry)
         except InvalidMessage as error:
-            return Settlement(entry.account, entry.stream, entry.entry_id, Completion(), str(error))
+            return _end(entry, str(error), fenced=entry.fields is not None)
         try:
             check_payload(delivery, self.accepts)
         except InvalidMessage as error:
@@ -74,7 +74,14 @@ class Rules:
             # Of a body that cannot be read there may be nothing to answer; the dead letter has it.
             log.exception("no refusal for %s on %s (%s)", delivery.entry_id, delivery.stream, error)
             completion, dead = Completion(), dead or f"refused, but the refusal failed: {error}"
-        return Settlement(delivery.account, delivery.stream, delivery.entry_id, completion, dead)
+        attempts = delivery.earlier + int(min(delivery.attempt, self.max_deliveries))
+        return Settlement(delivery.account, delivery.stream, delivery.entry_id, completion, dead, attempts=attempts)
+
+
+def _end(entry: Entry, dead: str = "", *, fenced: bool = True) -> Settlement:
+    """The end of an entry of which there is no delivery to speak of."""
+    attempts = entry.attempt + (entry.replayed.attempts if entry.replayed else 0)
+    return Settlement(entry.account, entry.stream, entry.entry_id, Completion(), dead, fenced, attempts)
 
 
 def _untimely(delivery: Delivery) -> NvpError | None:

@@ -79,12 +79,24 @@ async def test_a_decision_tells_who_asked_who_voted_what_and_who_paid(lineage, t
 
 async def test_a_request_id_that_two_accounts_used_needs_the_account(lineage, told):
     facts = edges.Facts()
-    facts.add(nodes.decision("ace-2", told.request_id, outcome="abstained", at_ms=1, reason="two of three differed"))
+    other = nodes.decision("ace-2", told.request_id, outcome="abstained", at_ms=1, reason="two of three differed")
+    facts.link(edges.was_attributed_to(facts.add(other), facts.add(nodes.agent("ace-2", "ace"))))
     await lineage.write([facts.bundle()])
     with pytest.raises(InvalidInput, match="2 accounts used the request id"):
         await queries.decision(lineage, told.request_id)
     answer = await queries.decision(lineage, told.request_id, account="ace-2")
     assert (answer.decision["outcome"], answer.ballots, answer.paid_by) == ("abstained", (), ())
+
+
+async def test_of_a_request_that_was_replayed_the_newest_answer_counts(lineage, told):
+    """Facts never change: the refusal of its first life stays beside it."""
+    facts = edges.Facts()
+    for again, outcome in ((0, "refused"), (2, "single")):
+        answer = facts.add(nodes.decision("ace-3", "twice", again=again, outcome=outcome, at_ms=1 + again))
+        facts.link(edges.was_attributed_to(answer, facts.add(nodes.agent("ace-3", "ace"))))
+    await lineage.write([facts.bundle()])
+    assert (await queries.decision(lineage, "twice", account="ace-3")).decision["outcome"] == "single"
+    assert (await queries.decision(lineage, "twice")).decision["at_ms"] == 3
 
 
 async def test_an_unanswered_request_is_unknown(lineage, told):

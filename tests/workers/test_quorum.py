@@ -17,7 +17,7 @@ from nvp_agentkit.messages import (
     PredictionRefused,
 )
 from nvp_agentkit.streams import Completion, names
-from nvp_agentkit.workers import refusals, registry, shadow, tally
+from nvp_agentkit.workers import registry, shadow, tally
 
 VOTERS = ("voter-0", "voter-1", "voter-2")
 
@@ -192,7 +192,7 @@ async def test_a_decision_outlives_a_deadline_that_is_far_away_and_nothing_waits
     assert await waits(court) == [asked.request_id.encode()]
     await court.count(*map(court.cast, await court.votes(asked, VOTERS[:2])))
     assert await waits(court) == []
-    decided = names.key(court.bench.account, refusals.decided(asked.request_id))
+    decided = names.key(court.bench.account, names.decided(asked.request_id))
     assert await court.system.redis.ttl(decided) > 7200
 
 
@@ -275,7 +275,7 @@ async def test_an_ensemble_of_two_has_nothing_to_outvote_with_and_says_so(court,
 async def test_a_voters_own_trouble_is_its_silence_and_no_refusal(court, request_of) -> None:
     asked = court.asked(request_of())
     assert shadow.refuse(court.system, asked, NvpError("mine alone")) == Completion()
-    assert refusals.decided(asked.request_id) == f"decided:{asked.request_id}"
+    assert names.decided(asked.request_id) == f"decided:{asked.request_id}"
 
 
 async def test_a_voter_the_ensemble_has_no_place_for_keeps_silent(court, seated, bench, weights, request_of) -> None:

@@ -6,7 +6,7 @@
 -- ARGV  group, consumer ('' = no entries, effects only), TTL in s, now in ms, then for each entry its id, how many keys
 --       and arguments its effects have, and the effects:
 --       'once'   TTL in s             marker key: where it exists, the effects after it are left out
---       'dead'   reason               the entry's raw fields and the reason go to the dead letters
+--       'dead'   reason attempts      the entry's raw fields, the reason and what was replied go to the dead letters
 --       'reply'  request type event   keys answers, replies: once per request and type
 --       'append' keep event           key of a stream; keep '0' gives it the TTL
 --       'set'    keep field value     key of a hash
@@ -25,9 +25,11 @@ local id                    -- of the entry at hand
 local function key() keys_used = keys_used + 1; return KEYS[keys_used] end
 local function arg() args_used = args_used + 1; return ARGV[args_used] end
 
-local function bury(reason, raw)
-  local letter = {'reason', reason, 'id', id, 'group', group, 'worker', consumer, 'at_ms', now}
-  local room = RAW_BYTES
+local function bury(reason, attempts, told, raw)
+  local room, size = RAW_BYTES, 0
+  for _, part in ipairs(raw) do size = size + #part end
+  local letter = {'reason', reason, 'id', id, 'group', group, 'worker', consumer, 'at_ms', now,
+                  'attempts', attempts, 'told', table.concat(told, ' '), 'size', size}
   for i = 1, math.min(#raw, 2 * RAW_FIELDS), 2 do
     if room == 0 then break end
     local name = string.sub(raw[i], 1, room)
@@ -39,14 +41,14 @@ local function bury(reason, raw)
 end
 
 local effects = {}
+local told, last_words     -- what was replied to the entry at hand, and why it dies, if it does
 
 function effects.once()
   return redis.call('SET', key(), id, 'NX', 'EX', arg())
 end
 
 function effects.dead()
-  local found = redis.call('XRANGE', stream, id, id)
-  bury(arg(), found[1] and found[1][2] or {})
+  last_words = {arg(), arg()}
   return true
 end
 
@@ -54,6 +56,7 @@ function effects.reply()
   local answers, replies, request, kind, event = key(), key(), arg(), arg(), arg()
   if redis.call('HSETNX', answers, kind, event) == 1 then
     redis.call('EXPIRE', answers, ttl)
+    told[#told + 1] = kind
     redis.call('XADD', replies, 'MAXLEN', '~', REPLIES_KEPT, '*', 'event', event, 'replyto', request, 'type', kind)
   end
   return true
@@ -106,7 +109,7 @@ local function forget(done)
   if redis.call('XLEN', stream) > BACKLOG then
     redis.call('XGROUP', 'DESTROY', stream, last)
     redis.call('XGROUP', 'CREATE', stream, last, '$')
-    bury('group ' .. last .. ' fell ' .. BACKLOG .. ' entries behind and forfeits them', {})
+    bury('group ' .. last .. ' fell ' .. BACKLOG .. ' entries behind and forfeits them', 0, {}, {})
   end
 end
 
@@ -132,8 +135,13 @@ while args_used < #ARGV do
   local n_keys, n_args = tonumber(arg()), tonumber(arg())
   local last_key, last_arg = keys_used + n_keys, args_used + n_args
   if mine(id) then
+    told, last_words = {}, nil
     local ok, why = pcall(function()
       while args_used < last_arg and effects[arg()]() do end
+      if last_words then
+        local found = redis.call('XRANGE', stream, id, id)
+        bury(last_words[1], last_words[2], told, found[1] and found[1][2] or {})
+      end
     end)
     if ok then done[#done + 1] = id end
     results[#results + 1] = ok and 1 or {err = type(why) == 'table' and why.err or tostring(why)}
