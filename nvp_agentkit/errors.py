@@ -15,6 +15,7 @@
     |  |- BudgetTooSmall                the budget buys no useful result
     |  `- BudgetExhausted               spent while working
     |- DeadlineExceeded (TimeoutError)
+    |- Cancelled                        whoever asked for it wants it no more, or another worker has it
     |- QuorumAbstained                  the voters did not agree; there is no answer to believe
     |- VerificationFailed               a signature, key or rule does not hold
     |- ConflictingFact                  one id, two digests
@@ -105,6 +106,10 @@ class BudgetExhausted(BudgetError):
 
 class DeadlineExceeded(NvpError, TimeoutError):
     code = "deadline_exceeded"
+
+
+class Cancelled(NvpError):
+    code = "cancelled"
 
 
 class QuorumAbstained(NvpError):

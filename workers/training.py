@@ -6,8 +6,9 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nvp_agentkit.messages import (
     JobCompleted,
     JobProgressed,
     JobRequested,
+    JobSpec,
     MemberReport,
     ObjectRef,
     TrainSpec,
@@ -28,7 +30,7 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
-from . import datasets, facts, joules, keeping, refusals, registry
+from . import checkpoints, datasets, facts, joules, keeping, refusals, registry
 from .compute.front import Answer
 from .process import Role, run_roles
 from .requests import body
@@ -43,13 +45,11 @@ async def answer(delivery: Delivery, system: System) -> Completion:
     spec = body(delivery, JobRequested).spec
     log.info("job begins", kind=spec.kind, domain=spec.domain, attempt=delivery.attempt)
     with _scratch() as scratch:
-        async with joules.window(system, delivery, part=PART, parts=1) as energy:
-            if isinstance(spec, TrainSpec):
-                params = await _parameters(delivery.account, spec, scratch, system)
-            else:
-                params = await datasets.parameters(spec, scratch, system)
-            foreign = isinstance(spec, TrainSpec) and spec.model is not None
-            done = await _run(delivery, "train_foreign" if foreign else spec.kind, params, energy, system)
+        async with (
+            joules.window(system, delivery, part=PART, parts=1) as energy,
+            checkpoints.attempt(delivery, system) as attempt,
+        ):
+            done = await _done(delivery, spec, scratch, energy, attempt, system)
             reading = energy.charge(done.cost)
             run = facts.RunFacts(delivery, system.name, spec.kind, reading, done.values["environment"])
             seconds = (facts.now_ms() - delivery.received_ms) / 1000
@@ -59,7 +59,24 @@ async def answer(delivery: Delivery, system: System) -> Completion:
             else:
                 kept = await datasets.keep(delivery, spec, done, run, told, scratch / datasets.OUT, system)
             log.info("job done", kind=spec.kind, mj=reading.mj, seconds=round(seconds, 1))
-            return kept
+            return replace(kept, fence=(delivery.request_id, attempt.fence))
+
+
+async def _done(
+    delivery: Delivery,
+    spec: JobSpec,
+    scratch: Path,
+    energy: joules.Window,
+    attempt: checkpoints.Attempt,
+    system: System,
+) -> Answer:
+    if not isinstance(spec, TrainSpec):
+        return await _run(delivery, spec.kind, await datasets.parameters(spec, scratch, system), energy, system)
+    params = await _parameters(delivery.account, spec, scratch, system)
+    if spec.model is not None:
+        return await _run(delivery, "train_foreign", params, energy, system)
+    params |= {"left": await attempt.found(), "attempt": f"{delivery.request_id} {attempt.fence}"}
+    return await _run(delivery, "train", params, energy, system, attempt.left)
 
 
 @contextmanager
@@ -80,7 +97,7 @@ def _scratch() -> Iterator[Path]:
 async def _parameters(account: str, spec: TrainSpec, scratch: Path, system: System) -> dict[str, Any]:
     _require_voters(spec.members, system)
     path = (await system.artifacts.local_path(spec.data)).resolve()
-    asked = {"members": spec.members, "seed": spec.seed, "domain": spec.domain, "model": spec.model}
+    asked = {name: getattr(spec, name) for name in ("members", "seed", "steps", "domain", "model")}
     parents = await _parents(account, spec, system)
     return asked | {"path": str(path), "parents": parents, "out": str(scratch)}
 
@@ -109,13 +126,23 @@ def _require_voters(members: int, system: System) -> None:
         )
 
 
-async def _run(delivery: Delivery, kind: str, params: dict[str, Any], energy: joules.Window, system: System) -> Answer:
+async def _run(
+    delivery: Delivery,
+    kind: str,
+    params: dict[str, Any],
+    energy: joules.Window,
+    system: System,
+    on_left: Callable[[dict[str, Any]], None] = lambda left: None,
+) -> Answer:
     """The computation in the child, its progress on the job's stream, stopped when the lease goes to another."""
     lines: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def progressed(line: dict[str, Any]) -> None:
         energy.progressed(line["used_mj"])
-        lines.put_nowait(line)
+        if "left" in line:
+            on_left(line["left"])
+        else:
+            lines.put_nowait(line)
 
     telling = asyncio.create_task(_tell(delivery, lines, energy, system))
     watching = asyncio.create_task(_stop_when_lost(delivery, system))

@@ -62,6 +62,18 @@ class Bucket:
         except BaseError as error:
             raise self._unavailable(error) from error
 
+    def remove(self, name: str) -> None:
+        """Forget the object, if it is there."""
+        from obstore import delete
+        from obstore.exceptions import BaseError
+
+        try:
+            delete(self._store, name)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise self._unavailable(error) from error
+
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         first_line = str(error).strip().partition("\n")[0]
         return StoreUnavailable(f"artifact store {self._url}: {first_line}; check its address and credentials")

@@ -77,6 +77,13 @@ class Folder:
             self._place(file, self.path(content.name_of(named)))
         return named, size
 
+    def remove(self, name: str) -> None:
+        """Forget the object, if it is there. Raises `StoreUnavailable` where the folder does not let it go."""
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot remove {self.path(name)}: {error.strerror}; check that folder") from error
+
     @contextmanager
     def _writing(self, size: int) -> Iterator[None]:
         try:

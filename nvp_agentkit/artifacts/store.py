@@ -54,6 +54,13 @@ class Artifacts:
         """`put` for an open file. Into a folder it is copied in pieces; a bucket is given it whole."""
         return await asyncio.to_thread(self._put_file, source, media_type)
 
+    async def remove(self, ref: ObjectRef) -> None:
+        """Forget an object that nobody else can have put: equal bytes are one object. One that is not here is fine."""
+        name = content.name_in(ref.uri, ref.digest)
+        await asyncio.to_thread(self._backend.remove, name)
+        if self._cache is not None:
+            await asyncio.to_thread(self._cache.remove, name)
+
     async def get(self, ref: ObjectRef, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """The bytes that ``ref`` names.
 

@@ -192,6 +192,7 @@ class AgentClient:
         budget_j: float | None = None,
         members: int = 3,
         seed: int = 0,
+        steps: int | None = None,
         parent: str | None = None,
         model: str | None = None,
         deadline_s: float = JOB_DEADLINE_S,
@@ -201,13 +202,14 @@ class AgentClient:
         ``parent``, an ensemble's digest (a training's `summary["ensemble"]`) or its champion's model id, of any domain:
         each member goes on from that ensemble's instead of fresh weights. ``starter``: all from the model that ships
         with the workers (docs/starter.md).
+        ``steps``: so many of all members in all, within the budget; with enough of it the numbers do not depend on it.
         ``model``: of a plug-in's forecaster of that name, which the workers must have; None: of our networks.
 
         Raises (from the job's `result`):
             InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
         """
-        spec = said(TrainSpec, domain=domain, data=data, members=members, seed=seed, parent=parent, model=model)
-        return await self.submit(spec, budget_j, deadline_s)
+        more = {"members": members, "seed": seed, "steps": steps, "parent": parent, "model": model}
+        return await self.submit(said(TrainSpec, domain=domain, data=data, **more), budget_j, deadline_s)
 
     async def evaluate(
         self, domain: str, *, data: ObjectRef, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S
@@ -277,9 +279,7 @@ class AgentClient:
                 break
         return job_id
 
-    def _event(
-        self, payload: Payload, subject: str, budget_mj: int, until: float, *, id: str | None = None
-    ) -> Event:
+    def _event(self, payload: Payload, subject: str, budget_mj: int, until: float, *, id: str | None = None) -> Event:
         return new_event(
             payload,
             id=id,

@@ -49,6 +49,10 @@ class TrainSpec(Payload):
     data: ObjectRef
     members: int = Field(3, ge=1, le=7)
     seed: int = Field(0, ge=0, lt=2**31)
+    steps: int | None = Field(
+        None, ge=1, le=1_000_000, description="of all members in all, so that the budget changes no number; default: "
+        "as many as it buys",
+    )  # fmt: skip
     parent: str | None = Field(
         None,
         min_length=1,

@@ -5,6 +5,7 @@
     consumer    the loop of every worker, made of
                 intake (fair reading, take-over), claims (one entry a request), leases,
                 verdict (what becomes of a message), handling
+    fences      a long job's attempts, of which the newest alone moves its checkpoint
     completion  the atomic end of a message
     dead        what nobody could use
     replies, progress                being answered

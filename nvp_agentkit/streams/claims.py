@@ -36,13 +36,18 @@ async def repeats(redis: Redis, deliveries: Sequence[Delivery]) -> list[Delivery
     return found
 
 
+def outlives_s(delivery: Delivery, now: float) -> int:
+    """How long what is remembered of a request is kept: its deadline, and as long as replies are after it."""
+    left_s = delivery.ends - now if delivery.ends < math.inf else WITHOUT_DEADLINE_S
+    return math.ceil(max(left_s, 0)) + REPLY_TTL_S
+
+
 def _call(deliveries: Sequence[Delivery]) -> Call:
     """One call for deliveries of one stream."""
     first, now = deliveries[0], time.time()
     keys: list[str] = []
     args: list[str | bytes | int] = [first.stream]
     for one in deliveries:
-        left_s = one.ends - now if one.ends < math.inf else WITHOUT_DEADLINE_S
         keys.append(names.claim(first.account, one.request_id))
-        args += [one.origin or one.entry_id, math.ceil(max(left_s, 0)) + REPLY_TTL_S]
+        args += [one.origin or one.entry_id, outlives_s(one, now)]
     return keys, args

@@ -34,6 +34,7 @@ class Completion:
             effects, the others only acknowledge. Remembered as long as replies are kept, counted from ``until``
             where that is later.
         removals: (suffix of a sorted set, member) that is done with.
+        fence: (request id, the attempt's fence): while it is not the newest (`fences.begin`), nothing happens at all.
     """
 
     replies: tuple[Event, ...] = ()
@@ -43,6 +44,7 @@ class Completion:
     once: str = ""
     until: datetime | None = None
     removals: tuple[tuple[str, str], ...] = ()
+    fence: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ async def complete(
 
     Returns:
         False when the entry is not pending for this consumer: the lease was lost (or the entry is done
-        already), and nothing has happened.
+        already), or another attempt has begun since, and nothing has happened.
     """
     (result,) = await settle(redis, group, consumer, [settlement], reply_ttl_s=reply_ttl_s)
     if isinstance(result, Exception):
@@ -117,6 +119,10 @@ def _effects(done: Settlement, ttl_s: int) -> tuple[list[str], list[str | bytes 
     account, completion = done.account, done.completion
     keys: list[str] = []
     args: list[str | bytes | int] = []
+    if completion.fence is not None:
+        request_id, fence = completion.fence
+        keys.append(names.attempts(account, request_id))
+        args += ["fence", fence]
     if done.dead:
         args += ["dead", done.dead, done.attempts]
     if completion.once:

@@ -56,6 +56,11 @@ def job(account: str, job_id: str) -> str:
     return key(account, f"job:{job_id}")
 
 
+def attempts(account: str, job_id: str) -> str:
+    """Hash of one job: how often it was begun (``fence``), and where its checkpoint is (``at``)."""
+    return key(account, f"attempts:{job_id}")
+
+
 def dead(stream: str) -> str:
     return f"{stream}:dead"
 

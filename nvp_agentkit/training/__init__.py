@@ -1,6 +1,6 @@
 """Training: epoch by epoch as documented, members of an ensemble under a budget, checkpoints, scores."""
 
-from nvp_agentkit.training.checkpoint import Checkpoint, Saving, load_checkpoint, save_checkpoint
+from nvp_agentkit.training.checkpoint import Checkpoint, Saver, Saving, load_checkpoint, save_checkpoint
 from nvp_agentkit.training.config import TrainingConfig, TrainingMetrics
 from nvp_agentkit.training.data import TrainingData, prepare_training_data
 from nvp_agentkit.training.evaluate import Score, evaluate, with_coherence
@@ -19,6 +19,7 @@ __all__ = [
     "Pacer",
     "Parent",
     "Progress",
+    "Saver",
     "Saving",
     "Score",
     "StepPacer",

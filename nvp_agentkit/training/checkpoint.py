@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +35,19 @@ class Checkpoint(NamedTuple):
     setbacks: jax.Array
 
 
+class Saver(Protocol):
+    """Keeps what a run is between two steps; asked after every step."""
+
+    def due(self, step: int) -> bool:
+        """Whether the run shall be kept as it is after so many steps."""
+
+    def save(self, run: Checkpoint, config: MemberConfig) -> None:
+        """Keep it."""
+
+
 @dataclass(frozen=True)
 class Saving:
-    """Where a run leaves its checkpoint, and after how many steps the next one takes its place."""
+    """Where a run leaves its checkpoint, and after how many steps the next one takes its place (a `Saver`)."""
 
     path: str | Path
     every: int = 50
@@ -45,6 +55,12 @@ class Saving:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise InvalidInput(f"every is {self.every} steps; give at least 1")
+
+    def due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    def save(self, run: Checkpoint, config: MemberConfig) -> None:
+        save_checkpoint(run, config, self.path)
 
 
 def first_checkpoint(config: MemberConfig, variables: Variables) -> Checkpoint:

@@ -63,6 +63,11 @@ class Forecasts(NamedTuple):
         own = None if kind == "open" else budget_violation(mean, frames[:, -1], kind, known)
         return cls(mean, log_var, came, there, own)
 
+    @classmethod
+    def again(cls, bundle: ModelBundle, data: SequenceSet) -> Self:
+        """To the bit what was calibrated on ``data`` to make the calibrated ``bundle``, and then calibrated."""
+        return cls.of(replace(bundle, calibration=Calibration()), data).calibrated(bundle.calibration)
+
     def calibration(self) -> Calibration:
         """That of an uncalibrated bundle, which made these."""
         return calibrate(self.mean, self.log_var, self.came, self.there)

@@ -20,7 +20,7 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.model.bundle import ModelBundle
 from nvp_agentkit.model.predict import LARGEST_BATCH
 from nvp_agentkit.model.state import Variables, unpack
-from nvp_agentkit.training.checkpoint import Checkpoint, Saving, first_checkpoint, save_checkpoint
+from nvp_agentkit.training.checkpoint import Checkpoint, Saver, first_checkpoint
 from nvp_agentkit.training.evaluate import Forecasts, calibrated_ahead
 from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.member_config import MemberConfig
@@ -93,7 +93,7 @@ class MemberTrainer:
         examples: Examples | None = None,
         parent: Parent | None = None,
         resume: Checkpoint | None = None,
-        saving: Saving | None = None,
+        saving: Saver | None = None,
     ) -> TrainedModel:
         """Train until ``pacer`` or ``max_steps`` says stop; a step is never begun against the pacer's word.
 
@@ -106,7 +106,7 @@ class MemberTrainer:
             examples: those of a run on the same data, with all that it has already found out about them.
             parent: whose weights are gone on from instead of fresh ones.
             resume: an earlier run with this configuration, data and parent; nothing of it is used up.
-            saving: where to leave checkpoints on the way.
+            saving: who keeps checkpoints on the way.
 
         Returns:
             The best weights of those validated (the untrained network, which is the best trivial forecaster
@@ -167,7 +167,7 @@ class _Run:
         )
         self.best = self._validated(self.good)
 
-    def result(self, saving: Saving | None) -> TrainedModel:
+    def result(self, saving: Saver | None) -> TrainedModel:
         stopped_by = self._train(saving)
         self.tell(Progress("calibrating", self.step, self._fraction()))
         calibration = self.best.forecasts.calibration()
@@ -190,7 +190,7 @@ class _Run:
         run = self._checkpoint()
         return TrainedModel(bundle, forecasts, self.step, kept_step, stopped_by, tuple(self.history), run)
 
-    def _train(self, saving: Saving | None) -> Ended:
+    def _train(self, saving: Saver | None) -> Ended:
         seen = self._quarter()
         while self.step < self.config.max_steps and self.setbacks < LARGEST_SETBACKS:
             if not self.pacer.may_continue(self.step):
@@ -200,8 +200,8 @@ class _Run:
             if self._quarter() > seen:
                 seen = self._quarter()
                 self._validate()
-            if saving is not None and self.step % saving.every == 0:
-                save_checkpoint(self._checkpoint(), self.config, saving.path)
+            if saving is not None and saving.due(self.step):
+                saving.save(self._checkpoint(), self.config)
         self._validate()
         return "max_steps" if self.setbacks < LARGEST_SETBACKS else "not_finite"
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
 from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.training.checkpoint import Checkpoint, Saver
 from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.examples import Examples
 from nvp_agentkit.training.member_config import MemberConfig
@@ -88,27 +90,43 @@ def train_members(
     on_progress: Callable[[Progress], None] = lambda _: None,
     *,
     baselines: Mapping[str, float] | None = None,
+    done: Sequence[int] = (),
+    resume: Checkpoint | None = None,
+    saving: Saver | None = None,
+    on_member: Callable[[int, TrainedModel], object] = lambda place, trained: None,
 ) -> list[TrainedModel]:
     """Train all members one after the other within one allowance, each in its part of it.
 
     Recipes are of one network and crop, as `ensemble` makes them: they share programs and examples.
 
     A member that the allowance no longer reaches is untrained, which is persistence; its ``kept_step`` is 0.
+
+    Args:
+        recipes, train, validation: of all members.
+        pacer: the allowance of all.
+        on_progress: told of every step and validation, and whose it is.
+        baselines: as `MemberTrainer.fit`.
+        done: steps that each of the first members took in an earlier run; they are left out here.
+        resume: how far that run had come with the member after these.
+        saving: who keeps checkpoints on the way.
+        on_member: told of each member that is done, by its place.
     """
     trained: list[TrainedModel] = []
-    start, steps = 0.0, 0
+    starts, steps = list(accumulate((recipe.share for recipe in recipes), initial=0.0)), sum(done)
     examples = Examples.of(train, recipes[0].config)
-    for place, recipe in enumerate(recipes):
-        window = WindowPacer(pacer, start, start + recipe.share, steps)
+    for place, recipe in list(enumerate(recipes))[len(done) :]:
+        window = WindowPacer(pacer, starts[place], starts[place + 1], steps)
 
         def tell(progress: Progress, place: int = place) -> None:
             on_progress(replace(progress, member=place))
 
-        done = MemberTrainer(recipe.config).fit(
-            train, validation, window, tell, baselines=baselines, examples=examples, parent=recipe.parent
-        )
-        trained.append(done)
-        start, steps = start + recipe.share, steps + done.steps
+        fitted = MemberTrainer(recipe.config).fit(
+            train, validation, window, tell, baselines=baselines, examples=examples, parent=recipe.parent,
+            resume=resume if place == len(done) else None, saving=saving,
+        )  # fmt: skip
+        on_member(place, fitted)
+        trained.append(fitted)
+        steps += fitted.steps
     return trained
 
 

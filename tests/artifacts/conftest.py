@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ import pytest
 
 
 class Bucket(BaseHTTPRequestHandler):
-    """GET and PUT of whole objects; ``If-None-Match: *`` writes once, as S3 does."""
+    """GET and PUT of whole objects, and POST of those to delete; ``If-None-Match: *`` writes once, as S3 does."""
 
     protocol_version = "HTTP/1.1"
     objects: dict[str, bytes]
@@ -26,6 +27,17 @@ class Bucket(BaseHTTPRequestHandler):
             return
         self.objects[self.path] = data
         self.answer(200)
+
+    def do_POST(self) -> None:
+        bucket, _, asked = self.path.partition("?")
+        keys = re.findall(r"<Key>([^<]+)</Key>", self.rfile.read(int(self.headers["Content-Length"])).decode())
+        if asked != "delete":
+            self.answer(501)
+            return
+        for key in keys:
+            self.objects.pop(f"{bucket}/{key}", None)
+        gone = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self.answer(200, f"<DeleteResult>{gone}</DeleteResult>".encode())
 
     def answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)

@@ -56,6 +56,18 @@ async def test_a_file_is_the_object_that_its_bytes_are(store: Artifacts, tmp_pat
             assert await store.put_file(file, "text/plain") == await store.put(data, "text/plain")
 
 
+async def test_what_was_removed_is_gone_from_the_cache_too_and_may_be_put_again(store: Artifacts) -> None:
+    ref = await store.put(b"hello")
+    path = await store.local_path(ref)
+    for _ in range(2):
+        await store.remove(ref)
+        with pytest.raises(UnknownName):
+            await store.get(ref)
+        assert not path.exists()
+    assert await store.put(b"hello") == ref
+    assert await store.get(ref) == b"hello"
+
+
 async def test_nothing_at_all_can_be_kept_too(store: Artifacts) -> None:
     assert await store.get(await store.put(b""), max_bytes=0) == b""
 

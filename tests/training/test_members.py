@@ -2,13 +2,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
+from nvp_agentkit.model import load_model, model_bytes
 from nvp_agentkit.model.state import pack
-from nvp_agentkit.training import MemberRecipe, StepPacer, WindowPacer, ensemble, error_correlation, train_members
+from nvp_agentkit.training import (
+    Checkpoint,
+    MemberRecipe,
+    StepPacer,
+    WindowPacer,
+    ensemble,
+    error_correlation,
+    train_members,
+)
 from nvp_agentkit.training.evaluate import Forecasts
 from nvp_agentkit.training.step import _step
 
@@ -78,6 +88,36 @@ def test_members_of_unlike_width_share_one_program_and_stay_as_narrow_as_they_be
     assert np.count_nonzero(learnt) <= recipes[1].config.parameters < np.count_nonzero(trained[0].state.weights)
     assert np.any(learnt[absent])  # zero kernels learn; it is channels that are absent
     assert trained[1].steps == 4
+
+
+def test_members_that_are_done_and_a_checkpoint_of_the_next_give_the_same_members_to_the_bit(train, validation):
+    class Second(list):
+        """Keeps the second member after its second step."""
+
+        def due(self, step: int) -> bool:
+            return step == 2 and len(done) == 1
+
+        def save(self, run, config) -> None:
+            self.append(as_it_was(run))
+
+    done, kept = [], Second()
+    whole = train_members(
+        small_ensemble(), train, validation, StepPacer(10), saving=kept, on_member=lambda _, one: done.append(one)
+    )
+    rest = train_members(
+        small_ensemble(), train, validation, StepPacer(10), done=[whole[0].steps], resume=kept[0],
+        on_member=lambda place, _: done.append(place),
+    )  # fmt: skip
+    assert done == [*whole, 1, 2]
+    assert [model_bytes(one.bundle) for one in rest] == [model_bytes(one.bundle) for one in whole[1:]]
+    again = Forecasts.again(load_model(model_bytes(whole[0].bundle)), validation)
+    np.testing.assert_array_equal(again.log_var, whole[0].forecasts.log_var)
+    np.testing.assert_array_equal(again.mean, whole[0].forecasts.mean)
+
+
+def as_it_was(run: Checkpoint) -> Checkpoint:
+    """In buffers that the next step does not use up."""
+    return jax.tree.map(np.array, run)
 
 
 def test_a_no_reaches_every_member(train, validation):

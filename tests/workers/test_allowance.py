@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from nvp_agentkit.errors import Cancelled
 from nvp_agentkit.training import Progress, WindowPacer
 from nvp_agentkit.workers.compute.operations.allowance import EnsembleAllowance
 from nvp_agentkit.workers.compute.operations.prices import CLOSING_PASSES, Prices
@@ -74,5 +75,37 @@ def test_a_training_ends_judged_within_its_joules_whatever_was_forecast(forecast
 def test_a_reason_from_outside_ends_it_at_the_next_step() -> None:
     reasons = iter([None, None, "another worker has this job now"])
     allowance = EnsembleAllowance(Spending(10**6, WATTS), TRUE, members=1, stop=lambda: next(reasons))
-    assert [allowance.may_continue(step) for step in range(3)] == [True, True, False]
-    assert allowance.stopped_by == "another worker has this job now"
+    assert [allowance.may_continue(step) for step in range(2)] == [True, True]
+    with pytest.raises(Cancelled, match=r"another worker has this job now; stopped at 0\.\d J"):
+        allowance.may_continue(2)
+
+
+def test_a_training_that_goes_on_stands_where_it_stood_in_its_schedule_and_uses_up_what_is_left() -> None:
+    allowance = EnsembleAllowance(Spending(2_000, WATTS), TRUE, members=1, fraction=0.6)
+    burn(PASS_S)
+    allowance.told(Progress("validating", 0, 0.0))
+    assert allowance.fraction_used(7) == pytest.approx(0.6, abs=0.01)
+    burn(COMPILE_S)
+    allowance.told(Progress("training", 8, 0.0))
+    assert allowance.fraction_used(8) == pytest.approx(0.6, abs=0.02)
+    step = 8
+    while allowance.may_continue(step):
+        burn(STEP_S)
+        step += 1
+        allowance.told(Progress("training", step, 0.0))
+    assert 0.97 < allowance.fraction_used(step) <= 1
+
+
+def test_a_number_of_steps_places_a_training_in_its_schedule_whatever_it_costs() -> None:
+    allowance = EnsembleAllowance(Spending(10**6, WATTS), TRUE, members=1, steps=8, done=1, fraction=0.25)
+    burn(PASS_S)
+    assert [allowance.fraction_used(step) for step in (0, 2, 8, 9)] == [0, 0.25, 1, 1]
+
+
+def test_a_checkpoint_is_paid_and_is_no_step() -> None:
+    allowance = EnsembleAllowance(Spending(2_000, WATTS), TRUE, members=1)
+    allowance.told(Progress("validating", 0, 0.0))
+    before = allowance.fraction_used(1)
+    burn(0.05)
+    assert allowance.saved() == pytest.approx(50 * WATTS, rel=0.5)
+    assert allowance.fraction_used(1) == pytest.approx(before, abs=0.01)

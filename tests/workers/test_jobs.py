@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from benchmarks import sample_files
-from nvp_agentkit.errors import BudgetExhausted, ComputeFailed, DeadlineExceeded, InvalidInput, NvpError
+from nvp_agentkit.errors import Cancelled, ComputeFailed, DeadlineExceeded, InvalidInput, NvpError
 from nvp_agentkit.messages import (
     ImportSpec,
     JobCompleted,
@@ -299,7 +299,7 @@ async def test_a_job_that_another_worker_took_over_stops_at_its_next_step(bench)
         while not (await bench.balance()).spent_mj:  # noqa: ASYNC110  charged as it goes, should its worker die
             await asyncio.sleep(0.01)
     delivery.lost.set()
-    with pytest.raises(BudgetExhausted, match="another worker has this job now"):
+    with pytest.raises(Cancelled, match="another worker has this job now"):
         await working
     assert (await bench.balance()).spent_mj < 900_000
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from nvp_agentkit.energy.budget import StepCost, may_continue
 from nvp_agentkit.energy.sensors import Modelled, Sensor, Work
-from nvp_agentkit.errors import BudgetExhausted
+from nvp_agentkit.errors import BudgetExhausted, Cancelled
 from nvp_agentkit.messages import Reading
 
 Stop = Callable[[], str | None]
@@ -56,7 +56,7 @@ class Spending:
 
 
 class Allowance:
-    """A call's budget, asked before each step; ``stop`` is asked as well: a reason ends the loop there."""
+    """A call's budget, asked before each step; ``stop`` is asked as well: a reason ends the call there."""
 
     def __init__(self, spending: Spending, *, stop: Stop = lambda: None) -> None:
         self._spending = spending
@@ -66,7 +66,11 @@ class Allowance:
         self.stopped_by: str | None = None
 
     def may_continue(self, step: int) -> bool:
-        """True while one more step still fits with three sigma to spare."""
+        """True while one more step still fits with three sigma to spare.
+
+        Raises:
+            Cancelled: nobody wants the work any more.
+        """
         cost_mj = self._since_last()
         if step > 0 and cost_mj > 0:
             self._cost.add(cost_mj)
@@ -77,11 +81,12 @@ class Allowance:
 
         Raises:
             BudgetExhausted: it will not end within the budget; the text says how far it came.
+            Cancelled: as `may_continue`.
         """
         if not self.may_continue(step):
             raise BudgetExhausted(
                 f"{what}: stopped at {self._spending.used_mj / 1000:.1f} J of the "
-                f"{self._spending.granted_mj / 1000:.1f} J granted ({self.stopped_by}); raise `budget_j`"
+                f"{self._spending.granted_mj / 1000:.1f} J granted; raise `budget_j`"
             )
 
     def _since_last(self) -> int:
@@ -91,8 +96,8 @@ class Allowance:
         return cost_mj
 
     def _fits(self, kept_back_mj: float) -> bool:
-        self.stopped_by = self._stop()
-        granted = self._spending.granted_mj
-        if self.stopped_by is None and not may_continue(self._last_mj, self._cost, kept_back_mj, granted):
+        if (reason := self._stop()) is not None:
+            raise Cancelled(f"{reason}; stopped at {self._spending.used_mj / 1000:.1f} J")
+        if not may_continue(self._last_mj, self._cost, kept_back_mj, self._spending.granted_mj):
             self.stopped_by = "budget_exhausted"
         return self.stopped_by is None

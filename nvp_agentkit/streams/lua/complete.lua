@@ -5,6 +5,7 @@
 -- KEYS  stream, its dead letters, then the keys of all effects in their order
 -- ARGV  group, consumer ('' = no entries, effects only), TTL in s, now in ms, then for each entry its id, how many keys
 --       and arguments its effects have, and the effects:
+--       'fence'  value                key: where its field `fence` is another one, nothing happens; comes first
 --       'once'   TTL in s             marker key: where it exists, the effects after it are left out
 --       'dead'   reason attempts      the entry's raw fields, the reason and what was replied go to the dead letters
 --       'reply'  request type event   keys answers, replies: once per request and type
@@ -118,6 +119,13 @@ local function pending(from, to, count)
   return found.err and {} or found  -- the group, or the stream, is gone
 end
 
+-- Whether nobody has begun the job of the entry at hand since; true where it has no fence.
+local function newest(last_arg)
+  if args_used == last_arg or ARGV[args_used + 1] ~= 'fence' then return true end
+  arg()
+  return redis.pcall('HGET', key(), 'fence') == arg()
+end
+
 local held
 local function mine(entry)
   if consumer == '' then return true end
@@ -134,7 +142,7 @@ while args_used < #ARGV do
   id = arg()
   local n_keys, n_args = tonumber(arg()), tonumber(arg())
   local last_key, last_arg = keys_used + n_keys, args_used + n_args
-  if mine(id) then
+  if mine(id) and newest(last_arg) then
     told, last_words = {}, nil
     local ok, why = pcall(function()
       while args_used < last_arg and effects[arg()]() do end

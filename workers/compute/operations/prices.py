@@ -77,14 +77,21 @@ class Prices:
             epoch_steps=epoch_steps,
         )
 
-    def least_mj(self, members: int, champions_share: float) -> int:
-        """What it takes to begin and judge every member, and show the champion all data once within its share."""
-        epoch_mj = cheapest_useful_mj(
-            compile_mj=0, step=StepCost(forecast_mj=self.step_mj), steps=self.epoch_steps, reserve_mj=0
+    def least_mj(self, members: int, steps: int) -> int:
+        """What it takes to begin and judge every member, and so many steps."""
+        steps_mj = cheapest_useful_mj(
+            compile_mj=0, step=StepCost(forecast_mj=self.step_mj), steps=steps, reserve_mj=0
         )
         each_mj = self.begin_mj + CLOSING_PASSES * self.pass_mj
         once_mj = 2 * self.baselines_mj + BUSY * (self.opening_mj + self.compile_mj) + self.closing_mj
-        return math.ceil(once_mj + members * each_mj + epoch_mj / champions_share)
+        return math.ceil(once_mj + members * each_mj + steps_mj)
+
+    def rest_mj(self, members: int, done: int) -> int:
+        """What it takes to end what an earlier attempt has begun, without another step; ``done`` members are."""
+        each_mj = self.begin_mj + CLOSING_PASSES * self.pass_mj
+        again_mj = 2 * self.pass_mj  # seen on the validation set once more, and judged
+        once_mj = 2 * self.baselines_mj + self.opening_mj + self.closing_mj
+        return math.ceil(once_mj + done * again_mj + (members - done) * each_mj)
 
 
 def _cells(data: SequenceSet, context: int) -> int:

@@ -1,34 +1,33 @@
-"""A training job: split by trajectory, fit the members within the budget, judge them on what nobody has seen."""
+"""A training job: split by trajectory, fit the members within the budget, judge them on what nobody has seen.
+
+What an attempt has done so far it leaves in files that the front keeps (`leaving`); the next one goes on from there.
+"""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nvp_agentkit.energy.accounts import joules
 from nvp_agentkit.energy.budget import require_useful
 from nvp_agentkit.ensemble.calibration import calibrate_rule
+from nvp_agentkit.errors import BudgetExhausted
 from nvp_agentkit.fields.baselines import Fit
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split, split
 from nvp_agentkit.fields.storage import open_sequences
-from nvp_agentkit.model import save_model
-from nvp_agentkit.training import (
-    MemberRecipe,
-    Parent,
-    Progress,
-    TrainedModel,
-    ensemble,
-    error_correlation,
-    train_members,
-)
+from nvp_agentkit.training import MemberRecipe, Parent, Progress, ensemble, error_correlation, train_members
 from nvp_agentkit.training.evaluate import Forecasts, Score
 
 from ..call import Arrays, Call
 from .allowance import EnsembleAllowance
+from .leaving import Earlier, Leaving, Left
 from .machine import environment
 from .prices import Prices
 
@@ -37,11 +36,14 @@ FEWEST_FOR_A_RULE = 3
 
 
 def train(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: path, members, seed, parents (model files, the champion's first), out (a folder), granted_mj,
-    watts_per_core.
+    """``params``: path, members, seed, steps (in all; None: as many as the joules buy), parents (model files, the
+    champion's first), out (a folder), left (what an earlier attempt has done, see `Earlier`), attempt (a name that no
+    other one has), granted_mj, watts_per_core.
 
     Raises:
-        BudgetTooSmall: it would not buy an epoch of the champion; nothing was computed yet.
+        BudgetTooSmall: it would not buy an epoch of the champion, or the steps; nothing was computed yet.
+        BudgetExhausted: earlier attempts have used too much of it.
+        Cancelled: nobody wants it any more.
         InvalidField: the data cannot be split or windowed.
         InvalidInput, InvalidFile: parents that cannot be gone on from.
     """
@@ -49,29 +51,56 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     parts = split(open_sequences(Path(params["path"])))
     parents = [Parent.read(path) for path in params["parents"]]
     recipes = ensemble(parts.train, members=params["members"], seed=params["seed"], parents=parents)
+    earlier = Earlier.read(params["left"], recipes)
     prices = Prices.of(parts, recipes[0].config, watts_per_core=float(params["watts_per_core"]))
-    least_mj = prices.least_mj(len(recipes), recipes[0].share)
-    outcome = f"an ensemble of {len(recipes)} whose champion sees all data once"
-    require_useful(call.spending.granted_mj, least_mj, outcome)
-    told = _Story(call)
-    told.say(phase="baselines", step=0)
+    _require(call, prices, recipes, earlier)
+    told = _Story(call, steps_before=earlier.steps, member=len(earlier.members))
+    told.say(phase="baselines", step=earlier.steps_in_all, note=earlier.note)
     context = recipes[0].config.model_config.context_frames
     trivial = Fit.on(parts.train, context)
     validation = trivial.score(parts.validation, context)
-    allowance = EnsembleAllowance(call.spending, prices, members=len(recipes), stop=call.stop_reason)
+    allowance = EnsembleAllowance(
+        call.spending, prices, members=len(recipes), stop=call.stop_reason, steps=params["steps"],
+        done=len(earlier.members), fraction=earlier.fraction,
+    )  # fmt: skip
+    leaving = Leaving(call, allowance, recipes, earlier)
+    validated = [Forecasts.again(one.bundle, parts.validation) for one in earlier.members]
+    if validated:
+        allowance.caught_up(len(validated))
 
     def progressed(progress: Progress) -> None:
         allowance.told(progress)
         told(progress)
 
-    trained = train_members(recipes, parts.train, parts.validation, allowance, progressed, baselines=validation)
-    told.say(phase="judging", step=sum(one.steps for one in trained))
+    trained = train_members(
+        recipes, parts.train, parts.validation, allowance, progressed, baselines=validation,
+        done=[one.steps for one in earlier.members], resume=earlier.run, saving=leaving, on_member=leaving.finished,
+    )  # fmt: skip
+    told.say(phase="judging", step=sum(one.steps for one in leaving.members))
     test = trivial.score(parts.test, context)
-    judged = [Forecasts.of(one.bundle, parts.test) for one in trained]
-    members = [_member(*one, test, Path(params["out"])) for one in zip(recipes, trained, judged, strict=True)]
-    values, arrays = result(parts, members, judged, [one.forecasts for one in trained], test, context)
+    judged = [Forecasts.of(one.bundle, parts.test) for one in leaving.members]
+    members = [_member(*one, test) for one in zip(recipes, leaving.members, judged, strict=True)]
+    validated += [one.forecasts for one in trained]
+    values, arrays = result(parts, members, judged, validated, test, context)
     configs = {recipe.voter: recipe.config.to_dict() for recipe in recipes}
     return values | {"configs": configs, "stopped_by": allowance.stopped_by}, arrays
+
+
+def _require(call: Call, prices: Prices, recipes: Sequence[MemberRecipe], earlier: Earlier) -> None:
+    """Raises `BudgetTooSmall`, or where an earlier attempt has begun it `BudgetExhausted`: it would come to no end."""
+    granted_mj, count = call.spending.granted_mj, len(recipes)
+    if earlier.begun:
+        rest_mj = prices.rest_mj(count, len(earlier.members))
+        if granted_mj < rest_mj:
+            raise BudgetExhausted(
+                f"{joules(granted_mj)} are left, judging what earlier attempts trained takes about {joules(rest_mj)}; "
+                "raise `budget_j`"
+            )
+        return
+    steps = call.params["steps"]
+    outcome = "whose champion sees all data once" if steps is None else f"of {steps} steps"
+    least_mj = prices.least_mj(count, steps or math.ceil(prices.epoch_steps / recipes[0].share))
+    require_useful(granted_mj, least_mj, f"an ensemble of {count} {outcome}")
 
 
 def result(
@@ -133,20 +162,17 @@ class _Story:
         self.call.progress(skill=self.skill, baseline=self.baseline, eta_s=round(eta_s, 1), **told)
 
 
-def _member(
-    recipe: MemberRecipe, trained: TrainedModel, judged: Forecasts, baselines: dict[str, float], out: Path
-) -> dict[str, Any]:
-    score = judged.score(trained.bundle.calibration, baselines)
-    path = out / f"{recipe.voter}.safetensors"
+def _member(recipe: MemberRecipe, left: Left, judged: Forecasts, baselines: dict[str, float]) -> dict[str, Any]:
+    score = judged.score(left.bundle.calibration, baselines)
     return {
         "voter": recipe.voter,
-        "model_id": save_model(trained.bundle, path),
-        "path": str(path),
+        "model_id": left.model_id,
+        "path": left.path,
         "parameters": recipe.config.parameters,
         "seed": recipe.config.seed,
         "parent": recipe.parent and recipe.parent.model_id,
         "width": recipe.config.width,
-        "steps": trained.steps,
+        "steps": left.steps,
     } | report(score)
 
 

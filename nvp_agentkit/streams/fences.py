@@ -1,0 +1,33 @@
+"""A long job's fence: a counter, raised by whoever begins the job, under which alone its checkpoint moves.
+
+The entry's lease lets one worker complete; this is for what a worker does meanwhile. A worker that was stopped and
+wakes up still believes that the job is its own, and a delivery count would not tell it otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+
+from redis.asyncio import Redis
+
+from nvp_agentkit.streams import names
+from nvp_agentkit.streams.claims import outlives_s
+from nvp_agentkit.streams.delivery import Delivery
+from nvp_agentkit.streams.scripts import call
+
+
+async def begin(redis: Redis, delivery: Delivery) -> tuple[int, str | None]:
+    """Begin the job, perhaps once more: the fence of this attempt, and what earlier ones pointed at last."""
+    key = names.attempts(delivery.account, delivery.request_id)
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.hincrby(key, "fence", 1)
+        pipe.hget(key, "at")
+        pipe.expire(key, outlives_s(delivery, time.time()))
+        fence, at, _ = await pipe.execute()
+    return fence, None if at is None else at.decode()
+
+
+async def point(redis: Redis, delivery: Delivery, fence: int, at: str) -> bool:
+    """Point at ``at`` from now on; False where another attempt has begun, and nothing has changed."""
+    key = names.attempts(delivery.account, delivery.request_id)
+    return bool(await call(redis, "point", [key], [fence, at, outlives_s(delivery, time.time())]))
