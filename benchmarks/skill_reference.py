@@ -1,9 +1,9 @@
 """The reference task: ours beside a U-Net, an FNO and a ResNet, an equal allowance of CPU-seconds and inputs for all.
 
-Energy alone, two frames and the slopes of the newest; the density track waits for a simulator that delivers density.
-Rates are chosen on validation trajectories, VRMSE is of held-out ones, one step ahead from every fourth frame. What is
-compiled is not counted. ``--data`` names the artifacts folder that `nvp atlas make --reference` filled; ``--rates``,
-``--seeds`` and ``--cpu-s`` make it smaller, which the figures tell.
+Two tracks, E and the density of the same trajectories: two frames of the one field and the slopes of the newest, never
+the potential. Rates are chosen on validation trajectories, VRMSE is of held-out ones, one step ahead from every fourth
+frame. What is compiled is not counted. ``--data`` names the artifacts folder that `nvp atlas make --reference` filled,
+density is simulated at first; ``--rates``, ``--seeds`` and ``--cpu-s`` make it smaller, which the figures tell.
 """
 
 from __future__ import annotations
@@ -16,20 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import peers
+from benchmarks import peers, reference_data
 from benchmarks.cells import Numbers, cell
 from benchmarks.clock import CpuPacer
 from benchmarks.one_core import pin
 from benchmarks.peer_training import PeerTrainer
-from benchmarks.verdict import BrokenError, Figure
-from nvp_agentkit.domains.hasegawa_wakatani import Parameters
-from nvp_agentkit.domains.reference import reference
+from benchmarks.reference_data import Splits
+from benchmarks.verdict import Figure
 from nvp_agentkit.fields.forecasters import Forecaster, trivial_forecasters
 from nvp_agentkit.fields.metrics import spectral_error, vrmse
 from nvp_agentkit.fields.sequence import Floats, SequenceSet
-from nvp_agentkit.fields.storage import open_sequences
 from nvp_agentkit.model import NetworkForecaster
-from nvp_agentkit.reference_task import PARTS, SPLIT_NAMES
 from nvp_agentkit.training import MemberConfig, MemberTrainer, Pacer, StepPacer
 from nvp_agentkit.training.members import network_for
 
@@ -39,19 +36,35 @@ TIMES = (1.0, 3.0, 1 / 3, 10.0, 0.1)  # the usual rate, ours or `PEER_RATE`
 SEEDS, CPU_S = 3, 60.0
 EVERY = 4
 VALIDATION_FRAMES = 18  # of each trajectory: more would cost a run of a minute too much of it
-FLOOR, GOAL, HALF = 0.045, 0.030, 2.0
+HALF = 2.0  # of the best peer's error
+
+
+class Track(NamedTuple):
+    """One field that is forecast, and what our VRMSE of it is held to."""
+
+    name: str
+    floor: float
+    goal: float
+
+
+ENERGY, DENSITY = Track("E", 0.045, 0.030), Track("density", 0.030, 0.020)
 
 
 class Plan(NamedTuple):
-    """What a cell depends on beside its contestant, rate and seed."""
+    """What a cell depends on beside its contestant, rate and seed; ``data`` are digests, none of stand-ins."""
 
     cpu_s: float
-    data: tuple[str | None, ...]
+    data: tuple[str, ...]
+
+    def cell(self, name: str, made: Callable[[], Numbers]) -> Numbers:
+        """Kept, unless of stand-ins."""
+        return cell("skill_reference", name, self, made) if self.data else made()
 
 
 class Contest(NamedTuple):
     """The data, and one way of training for each contestant."""
 
+    track: Track
     train: SequenceSet
     validation: SequenceSet
     test: SequenceSet
@@ -64,27 +77,41 @@ def measure(
 ) -> dict[str, Figure]:  # fmt: skip
     """Quick: stand-ins of 32x32 cells, one peer and a few steps each, held to nothing."""
     pin()
-    train, validation, test = _stand_ins() if quick else given(data)
     rates, seeds = (1, 1) if quick else (rates or len(TIMES), seeds or SEEDS)
-    plan = Plan(cpu_s or (0.5 if quick else CPU_S), tuple(PARTS[split].digest for split in SPLIT_NAMES))
-    few = SequenceSet(validation.values[:, :VALIDATION_FRAMES], None, validation.meta)
-    contest = Contest(train, few, test, {})
+    cpu_s = cpu_s or (0.5 if quick else CPU_S)
     names = (OURS, *(peers.NAMES[:1] if quick else peers.NAMES))
-    errors = {name: _contestant(name, contest, plan, TIMES[:rates], seeds, kept=not quick) for name in names}
-    trivial = {one.name: _vrmse(one, test) for one in trivial_forecasters(train)}
+    figures: dict[str, Figure] = {}
+    for track in (ENERGY, DENSITY):
+        splits = _data(track, data, quick=quick)
+        plan = Plan(cpu_s, splits.digests)
+        few = SequenceSet(splits.validation.values[:, :VALIDATION_FRAMES], None, splits.validation.meta)
+        contest = Contest(track, splits.train, few, splits.test, {})
+        errors = {name: _contestant(name, contest, plan, TIMES[:rates], seeds) for name in names}
+        trivial = plan.cell(f"{track.name}-trivial", partial(_trivial, contest))
+        figures |= _figures(track, errors, trivial, held=not quick)
     told = {
-        "training": Figure(plan.cpu_s, "CPU-s", goal=CPU_S, higher_is_better=True),
+        "training": Figure(cpu_s, "CPU-s", goal=CPU_S, higher_is_better=True),
         "rates": Figure(rates, "of each", goal=len(TIMES), higher_is_better=True),
         "seeds": Figure(seeds, "at best", goal=SEEDS, higher_is_better=True),
     }
-    return told | _figures(errors, trivial, held=not quick)
+    return told | figures
 
 
-def _figures(errors: dict[str, list[Numbers]], trivial: dict[str, float], *, held: bool) -> dict[str, Figure]:
+def _data(track: Track, artifacts: Path | None, *, quick: bool) -> Splits:
+    if quick:
+        return reference_data.stand_ins(density=track is DENSITY)
+    return reference_data.density() if track is DENSITY else reference_data.energy(artifacts)
+
+
+def _trivial(contest: Contest) -> Numbers:
+    return {one.name: _vrmse(one, contest.test) for one in trivial_forecasters(contest.train)}
+
+
+def _figures(track: Track, errors: dict[str, list[Numbers]], trivial: Numbers, *, held: bool) -> dict[str, Figure]:
     """Our worst seed against everybody's best."""
     ours = [run["vrmse"] for run in errors[OURS]]
-    floor, goal = (FLOOR, GOAL) if held else (None, None)
-    figures = {"ours/E/vrmse": Figure(float(np.median(ours)), "VRMSE", floor, goal)}
+    floor, goal = (track.floor, track.goal) if held else (None, None)
+    figures = {f"{OURS}/vrmse": Figure(float(np.median(ours)), "VRMSE", floor, goal)}
     least = 1.0 if held else None
     rivals = {name: min(run["vrmse"] for run in runs) for name, runs in errors.items() if name != OURS}
     for name, error in rivals.items():
@@ -96,21 +123,20 @@ def _figures(errors: dict[str, list[Numbers]], trivial: dict[str, float], *, hel
             figures |= {
                 f"{name}/seed_{seed}/{what}": Figure(value, _UNITS.get(what, "nRMSE")) for what, value in run.items()
             }
-    return figures | {f"trivial/{name}": Figure(error, "VRMSE") for name, error in trivial.items()}
+    figures |= {f"trivial/{name}": Figure(error, "VRMSE") for name, error in trivial.items()}
+    return {f"{track.name}/{name}": figure for name, figure in figures.items()}
 
 
 _UNITS = {"vrmse": "VRMSE", "validation": "VRMSE", "steps": "steps", "rate": "", "cpu_s": "CPU-s"}
 
 
-def _contestant(
-    name: str, contest: Contest, plan: Plan, times: tuple[float, ...], seeds: int, *, kept: bool
-) -> list[Numbers]:
+def _contestant(name: str, contest: Contest, plan: Plan, times: tuple[float, ...], seeds: int) -> list[Numbers]:
     """Its runs at the rate that validated best, by seed."""
     usual = MemberConfig().learning_rate if name == OURS else PEER_RATE
 
     def run(seed: int, rate: float) -> Numbers:
         made = partial(_trained, name, contest, plan, seed, rate)
-        return cell("skill_reference", f"{name}-{rate:.1e}-{seed}", plan, made) if kept else made()
+        return plan.cell(f"{contest.track.name}-{name}-{rate:.1e}-{seed}", made)
 
     best = min((run(0, usual * by) for by in times), key=lambda found: found["validation"])
     return [best, *(run(seed, best["rate"]) for seed in range(1, seeds))]
@@ -167,20 +193,3 @@ def _told(forecaster: Forecaster, data: SequenceSet) -> tuple[Floats, Floats]:
 def _vrmse(forecaster: Forecaster, data: SequenceSet) -> float:
     came, said = _told(forecaster, data)
     return vrmse(said, came)
-
-
-def given(artifacts: Path | None) -> list[SequenceSet]:
-    found = []
-    for split in SPLIT_NAMES:
-        digest = (PARTS[split].digest or "").removeprefix("sha256:")
-        path = (artifacts or Path()) / "sha256" / digest[:2] / digest[2:]
-        if artifacts is None or not path.is_file():
-            raise BrokenError(f"no {split} data of the reference task; make them with `nvp atlas make --reference` "
-                              "and name the artifacts folder with --data")  # fmt: skip
-        found.append(open_sequences(path))
-    return found
-
-
-def _stand_ins() -> list[SequenceSet]:
-    parameters = replace(Parameters.for_size(32), spin_up=4.0)
-    return [reference(split, size=32, frames=7, parameters=parameters) for split in SPLIT_NAMES]

@@ -88,8 +88,8 @@ class Parameters:
         spectral.check_damping("nu", self.nu, 4, size, self.k0)
 
 
-def solver(size: int, parameters: Parameters) -> Solver:
-    """Frames ``frame_steps`` steps apart on ``size`` cells a side.
+def solver(size: int, parameters: Parameters, *, density: bool = False) -> Solver:
+    """Frames ``frame_steps`` steps apart on ``size`` cells a side: maps of E, or of n.
 
     Raises:
         InvalidInput: see `Parameters.check`.
@@ -101,7 +101,7 @@ def solver(size: int, parameters: Parameters) -> Solver:
     return Solver(
         size,
         advance=partial(advance, parameters, at, decay),
-        observe=partial(observe, at),
+        observe=partial(observe_density if density else observe, at),
         check=partial(_check_courant, size, parameters),
         receive=partial(spectral.regrid, size=size),
     )
@@ -131,6 +131,12 @@ def observe(at: Modes, states: jax.Array) -> tuple[jax.Array, jax.Array]:
     n = spectral.to_grid(states[:, 1])
     phi_x, phi_y = spectral.slopes(at, at.inverse_laplacian * states[:, 0])
     return (n**2 + phi_x**2 + phi_y**2) / 2, jnp.max(jnp.abs(phi_x) + jnp.abs(phi_y))
+
+
+@jax.jit
+def observe_density(at: Modes, states: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The fluctuation n, (N, size, size), and what `observe` says of the flow."""
+    return spectral.to_grid(states[:, 1]), observe(at, states)[1]
 
 
 def _check_courant(size: int, parameters: Parameters, speed: float) -> None:

@@ -24,10 +24,16 @@ def reference(
     size: int = SIZE,
     frames: int = FRAMES,
     parameters: Parameters | None = None,
+    density: bool = False,
 ) -> SequenceSet:
-    """The trajectories of ``split``; another size, fewer frames or other ``parameters`` make a small stand-in."""
+    """The trajectories of ``split``, as maps of E or else of the density n.
+
+    Another size, fewer frames or other ``parameters`` make a small stand-in.
+    """
     check_counts(1, frames, size)
     part = PARTS[split]
     if size == SIZE:
         parameters = parameters or PARAMETERS
-    return run(plasma_physics.process(size, part.seed, parameters), part.trajectories, frames, progress)
+    return run(
+        plasma_physics.process(size, part.seed, parameters, density=density), part.trajectories, frames, progress
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import cells, gpu, skill_reference
+from benchmarks import cells, gpu, reference_data
 from benchmarks.clock import CpuPacer, gflop, side_by_side
 from benchmarks.verdict import BrokenError
 
@@ -20,7 +20,7 @@ def test_a_setting_that_a_benchmark_does_not_have_is_wrong_usage() -> None:
 
 def test_data_that_are_not_there_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
     with pytest.raises(BrokenError, match="nvp atlas make --reference"):
-        skill_reference.given(tmp_path)
+        reference_data.energy(tmp_path)
 
 
 def test_a_cell_is_made_once_until_its_settings_or_the_code_change(

@@ -45,6 +45,16 @@ def test_the_same_split_has_the_same_bytes() -> None:
     assert first.tobytes() == again.tobytes()
 
 
+def test_its_density_is_that_of_the_same_trajectories() -> None:
+    energy, density = (reference("test", size=32, frames=2, parameters=QUICK, density=shown) for shown in (False, True))
+    flow = 2 * energy.values - density.values**2  # |grad phi|^2
+    assert -1e-5 < flow.min() < 0.1 * flow.mean()
+    assert density.values.min() < 0
+    assert not density.meta.positive
+    assert density.meta.provenance["seed"] == energy.meta.provenance["seed"]
+    assert density.meta.dx_m == energy.meta.dx_m
+
+
 def test_a_size_without_cells_is_refused() -> None:
     with pytest.raises(ValueError, match="even size >= 16"):
         reference("test", size=17)
