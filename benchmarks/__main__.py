@@ -20,11 +20,13 @@ from benchmarks.verdict import BrokenError, Figure, Verdict
 
 HERE = Path(__file__).parent
 BENCHMARKS = (
+    "apebench",
     "atlas_hw",
     "atlas_read",
     "atlas_reference",
     "atlas_search",
     "baselines",
+    "break_even",
     "calibration",
     "conservation",
     "consumer",
@@ -42,7 +44,7 @@ BENCHMARKS = (
     "train_step",
 )
 RESULTS = HERE / "results"
-OPTIONS = ("cpu_s", "data", "rates", "seeds")
+OPTIONS = ("cpu_s", "data", "rates", "scenarios", "seeds", "steps")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="an artifacts folder, where it reads the reference task")
     parser.add_argument("--rates", type=int, help="learning rates tried of each, where they are")
     parser.add_argument("--seeds", type=int, help="seeds at the best of them")
+    parser.add_argument("--scenarios", type=int, help="how many of them, where there are several")
+    parser.add_argument("--steps", type=int, help="steps of training, where they are counted")
     asked = parser.parse_args(arguments)
     if asked.list:
         for name in BENCHMARKS:

@@ -99,10 +99,10 @@ def _solver(process: Process, factor: int, cut: int, test: SequenceSet) -> Solve
     forecast, truth = told.forecast[cut:], told.truth[cut:]
     terms = np.array([vrmse_terms(*pair) for pair in zip(forecast, truth, strict=True)])
     error = bootstrap_by_trajectory(lambda drawn: float(np.sqrt(np.divide(*terms[drawn].sum(0)))), len(terms))
-    return Solved(f"solver_{factor}x_wider", error, h1(forecast, truth), _cpu_s(process, factor))
+    return Solved(f"solver_{factor}x_wider", error, h1(forecast, truth), solver_cpu_s(process, factor))
 
 
-def _cpu_s(process: Process, factor: int) -> float:
+def solver_cpu_s(process: Process, factor: int) -> float:
     """CPU-seconds of one frame of one trajectory on the wider cells, compiled."""
     coarse = process.coarser(factor)
     state = coarse.advance(coarse.receive(jax.tree.map(lambda one: one[None], process.first(0))))

@@ -16,9 +16,10 @@ PHYSICS = ("domains", "fields", "model", "training")
 Numbers = dict[str, float]
 
 
-def cell(benchmark: str, name: str, settings: object, made: Callable[[], Numbers]) -> Numbers:
-    """What ``made`` gives, or gave with these ``settings`` and this code of the physics column."""
-    said = json.dumps([settings, code(), (ROOT / "benchmarks" / f"{benchmark}.py").read_text()], default=repr)
+def cell(benchmark: str, name: str, settings: object, made: Callable[[], Numbers], *, ours: bool = True) -> Numbers:
+    """What ``made`` gives, or gave with these ``settings``, that benchmark and, where it is ``ours``, this physics."""
+    text = (ROOT / "benchmarks" / f"{benchmark}.py").read_text()
+    said = json.dumps([settings, code() if ours else "", text], default=repr)
     path = KEPT / f"{benchmark}-{name.replace('/', '-')}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
     if path.exists():
         print(f"{name}: from an earlier run", flush=True)

@@ -132,7 +132,7 @@ def _windows(test: SequenceSet, context: int) -> tuple[Floats, Floats]:
 
 
 def _data(domain: str, plan: Plan) -> tuple[SequenceSet, SequenceSet, SequenceSet]:
-    chosen = _spaced(domain, plan)
+    chosen = spaced(domain, plan.size, plan.frames)
     parts = [
         DOMAINS[domain].simulate(count, plan.frames, plan.size, seed, parameters=chosen)
         for seed, count in zip((1, 2, 3), plan.trajectories, strict=True)
@@ -140,11 +140,11 @@ def _data(domain: str, plan: Plan) -> tuple[SequenceSet, SequenceSet, SequenceSe
     return parts[0], parts[1], parts[2]
 
 
-def _spaced(domain: str, plan: Plan) -> Any:
+def spaced(domain: str, size: int, frames: int) -> Any:
     """The domain's parameters with frames so many steps apart that persistence errs as `SPACING` says."""
-    parameters, least, most = PARAMETERS[domain](plan.size), *SPACING
+    parameters, least, most = PARAMETERS[domain](size), *SPACING
     for _ in range(SPACING_TRIES):
-        seen = DOMAINS[domain].simulate(2, plan.frames, plan.size, 2, parameters=parameters).values
+        seen = DOMAINS[domain].simulate(2, frames, size, 2, parameters=parameters).values
         error = vrmse(seen[:, :-1], seen[:, 1:])
         if least <= error <= most:
             break
