@@ -9,7 +9,17 @@ from typing import Any, Literal
 from nvp_agentkit.ensemble import Decision as QuorumDecision
 from nvp_agentkit.ensemble import EnsembleRecord, Vote
 from nvp_agentkit.lineage import code, edges, nodes
-from nvp_agentkit.messages import TRIVIAL, ArrayRef, DatasetSpec, LineageRecorded, NodeFact, ObjectRef, Reading
+from nvp_agentkit.messages import (
+    TRIVIAL,
+    ArrayRef,
+    DatasetSpec,
+    LineageRecorded,
+    NodeFact,
+    ObjectRef,
+    PredictionCompleted,
+    PredictionRequested,
+    Reading,
+)
 from nvp_agentkit.streams.delivery import Delivery
 
 
@@ -137,30 +147,31 @@ class RunFacts:
         return self._facts.bundle()
 
 
-def single_answer(
-    delivery: Delivery, *, domain: str, field_digest: str, value_digest: str, model_id: str, energy: Reading
-) -> LineageRecorded:
-    """A request that one model answered."""
+def single_answer(delivery: Delivery, request: PredictionRequested, reply: PredictionCompleted) -> LineageRecorded:
+    """A request that one model answered, now or when another request asked the same."""
     facts = edges.Facts()
     decision = facts.add(
         nodes.decision(
             delivery.account,
             delivery.request_id,
             again=delivery.earlier,
-            outcome="single",
+            outcome="cached" if reply.cached else "single",
             at_ms=now_ms(),
-            domain=domain,
-            field_digest=field_digest,
-            value_digest=value_digest,
+            reason=f"the answer to request {reply.cached}" if reply.cached else None,
+            domain=request.domain,
+            field_digest=request.field.digest,
+            value_digest=reply.mean.digest,
         )
     )
+    model_id = reply.model_id
     trivial = model_id.startswith(f"{TRIVIAL}:")  # no training has recorded it
     model = facts.add(nodes.trivial_forecaster(model_id)) if trivial else nodes.node("ModelVersion", model_id)
     facts.link(
         edges.was_attributed_to(decision, facts.add(asker(delivery.account))),
         edges.was_derived_from(decision, model),
     )
-    _charge(facts, decision, delivery.account, energy, "predict")
+    if not reply.cached:
+        _charge(facts, decision, delivery.account, reply.energy, "predict")
     return facts.bundle()
 
 

@@ -21,6 +21,7 @@ from nvp_agentkit.streams import AWAY, RedisError, known
 from . import registry
 from .compute.cost import Cost, patience_s
 from .rounds import every
+from .same_question import Questions
 from .system import System
 from .trivial import Trivial
 from .warm import LOAD_LIMIT_S, MODELS_KEPT, WarmModels
@@ -67,6 +68,7 @@ class ModelHost:
     def __init__(self, voter: str, system: System) -> None:
         self.voter = voter
         self._system = system
+        self.questions = Questions(system.redis)
         self._simulated: frozenset[str] | None = None  # domains, once the child has been asked
         self._told: set[str] = set()  # what cannot be loaded, said once
         self._warm = WarmModels(system)
@@ -77,8 +79,7 @@ class ModelHost:
     async def resolve_single(self, account: str, request: PredictionRequested) -> Served | Trivial:
         """Who answers a request for one forecast: `resolve`, or a trivial forecaster.
 
-        One is asked for by its id. The best stands in, until an ensemble is trained, where no model is named and a
-        simulator of ours knows the domain.
+        The best of these stands in for an ensemble still to be trained, in a domain that a simulator of ours knows.
 
         Raises:
             UnknownModel: as `resolve`, in a domain that nobody knows.
@@ -115,8 +116,7 @@ class ModelHost:
     async def cost_mj(self, served: Served | Trivial, frames: Frames) -> int:
         """What one forecast of this shape takes, before any of it is done.
 
-        Where it is this voter's duty to be ready (`_duty`) that costs nobody anything; anything else is made ready at
-        the cost of who asks for it.
+        What this voter has to keep ready (`_duty`) costs nobody anything; the rest is made ready at the asker's cost.
         """
         if isinstance(served, Trivial):
             cpu_s = served.cpu_s(frames.shape)

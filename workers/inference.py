@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
 
 from nvp_agentkit.artifacts import inline_array
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.messages import ArrayRef, PredictionCompleted, PredictionRequested
+from nvp_agentkit.messages import PredictionCompleted, PredictionRequested
 from nvp_agentkit.messages.values import INLINE_BYTES
 from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
 from . import facts, joules, refusals, shadow
-from .forecasting import ModelHost
+from .forecasting import ModelHost, Served
 from .process import Role, run_roles
 from .requests import body, field_of, log_variance_units, units_of
+from .same_question import question, remembered
 from .system import System, deadline_of
+from .trivial import Trivial
 
 VOTER = VOTERS[0]
 
 
 async def answer(delivery: Delivery, models: ModelHost, system: System) -> Completion:
-    """One request, one forecast, one answer."""
+    """One request, one answer: a forecast, or the one that the same question had before."""
     request = body(delivery, PredictionRequested)
     if request.assurance != "single":
         raise InvalidInput("the request asks for a quorum, which forms on the stream `ensemble`: publish it there")
     served = await models.resolve_single(delivery.account, request)
     units = units_of(request, served.record)
+
+    async def forecast() -> PredictionCompleted:
+        return await _forecast(delivery, request, served, units, models, system)
+
+    asked = None
+    if isinstance(served, Served):
+        asked = question(request, ensemble=served.record.digest, model_id=served.member.model_id, units=units)
+    reply = await (models.questions.once(delivery, asked, forecast) if asked else forecast())
+    told = remembered(asked, delivery.request_id) if asked and not reply.cached else ()
+    fact = facts.single_answer(delivery, request, reply)
+    reply = await _as_asked(request, reply, system)
+    event, recorded = system.event(reply, delivery, reply=True), system.fact(fact, delivery)
+    return replace(refusals.final(delivery.request_id, delivery.deadline, event, recorded), fields=told)
+
+
+async def _forecast(
+    delivery: Delivery, request: PredictionRequested, served: Served | Trivial, units: str, models: ModelHost,
+    system: System,
+) -> PredictionCompleted:  # fmt: skip
+    """The computation, paid for."""
     frames = await field_of(request, system)
     async with joules.window(system, delivery, part=VOTER, parts=1) as energy:
         energy.afford(await models.cost_mj(served, frames), f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
@@ -41,31 +61,23 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)
         log_var = await system.artifacts.put_array(prediction.log_var, log_variance_units(units))
-    reply = PredictionCompleted(
+    return PredictionCompleted(
         request_id=delivery.request_id,
         model_id=prediction.model_id,
-        mean=_as_asked(request, mean, prediction.mean),
-        log_var=_as_asked(request, log_var, prediction.log_var),
+        mean=mean,
+        log_var=log_var,
         energy=reading,
         ood=prediction.ood,
     )
-    fact = facts.single_answer(
-        delivery,
-        domain=request.domain,
-        field_digest=request.field.digest,
-        value_digest=mean.digest,
-        model_id=prediction.model_id,
-        energy=reading,
-    )
-    told, recorded = system.event(reply, delivery, reply=True), system.fact(fact, delivery)
-    return refusals.final(delivery.request_id, delivery.deadline, told, recorded)
 
 
-def _as_asked(request: PredictionRequested, kept: ArrayRef, values: NDArray[np.float32]) -> ArrayRef:
-    """The array itself where that was asked for and is small: its asker may have no way to the artifact store."""
-    if not request.inline_answer or values.nbytes > INLINE_BYTES:
-        return kept
-    return inline_array(values, kept.units)
+async def _as_asked(request: PredictionRequested, reply: PredictionCompleted, system: System) -> PredictionCompleted:
+    """With the arrays themselves where that was asked for and they are small: the asker may not reach the artifacts."""
+    if not request.inline_answer or reply.mean.nbytes > INLINE_BYTES:
+        return reply
+    maps = {"mean": reply.mean, "log_var": reply.log_var}
+    inline = {name: inline_array(await system.artifacts.get_array(ref), ref.units) for name, ref in maps.items()}
+    return reply.model_copy(update=inline)
 
 
 async def serve(system: System, stop: asyncio.Event) -> None:

@@ -80,6 +80,7 @@ class Reader:
             dissent=reply.dissent if isinstance(reply, PredictionCertified) else (),
             certificate=certificate,
             ood=reply.ood if isinstance(reply, PredictionCompleted) else None,
+            cached=reply.cached if isinstance(reply, PredictionCompleted) else None,
         )
 
     async def _map(self, ref: ArrayRef) -> NDArray[np.float32]:

@@ -114,7 +114,8 @@ class Forecast:
     """The next frame as a distribution a cell: mean and log-variance, shape (H, W), in ``units``.
 
     ``ood``: share of held-out fields that are more like the training data than the one asked about, 0 to 1; None: not
-    known, as of a quorum or of what was never trained.
+    known, as of a quorum or of what was never trained. ``cached``: the earlier request that this answer was computed
+    for, where the same question had been asked; then it cost nothing.
     """
 
     request_id: str
@@ -130,6 +131,7 @@ class Forecast:
     dissent: tuple[str, ...] = ()
     certificate: Certificate | None = None
     ood: float | None = None
+    cached: str | None = None
 
     @property
     def std(self) -> NDArray[np.float32]:
@@ -177,6 +179,6 @@ class Forecast:
     def __str__(self) -> str:
         height, width = self.mean.shape
         believed = f", {len(self.agreed)} voters agree" if self.certificate else ""
-        cost = f"{self.energy.mj / 1000:.2f} J {self.energy.method}"
+        cost = "answered before, 0 J" if self.cached else f"{self.energy.mj / 1000:.2f} J {self.energy.method}"
         origin = "" if self.trained else f" by {self.models[TRIVIAL]}, not calibrated"
         return f"forecast of {height}x{width} cells {in_units(self.units)}{origin}{believed}, {cost}"

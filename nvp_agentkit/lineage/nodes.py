@@ -185,7 +185,7 @@ def decision(
     account: str,
     request_id: str,
     *,
-    outcome: Literal["single", "certified", "abstained", "refused"],
+    outcome: Literal["single", "cached", "certified", "abstained", "refused"],
     at_ms: int,
     again: int = 0,
     quorum: int | None = None,

@@ -38,6 +38,9 @@ class PredictionCompleted(Payload):
         None, ge=0, le=1,
         description="share of held-out fields that are more like the training data; above 0.95 this one is unfamiliar",
     )  # fmt: skip
+    cached: str | None = Field(
+        None, max_length=128, description="the earlier request of the same question whose answer this is, at no cost"
+    )
 
 
 class VoteCast(Payload):
