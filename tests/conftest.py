@@ -26,11 +26,12 @@ from nvp_agentkit.embedded import children
 from nvp_agentkit.embedded import valkey as embedded_valkey
 from nvp_agentkit.embedded.server import Server
 from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import names
 from tests.stores.servers import GRAPHS, STREAMS, Graph, Missing, graph_at, in_contract
 from tests.stores.servers import redis_program as program_of
 
 # Keys of an account that stay for good (tests of other rules override the fixture `kept_keys`).
-KEPT = frozenset({"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "watermark"})
+KEPT = frozenset({*names.GROUPS, "replies", "models", "deadlines", "watermark"})
 
 
 # Half the time to compile, slower code: tests compile more than they compute.

@@ -7,7 +7,7 @@ from typing import Literal
 
 import structlog
 
-from nvp_agentkit.errors import BudgetTooSmall, InvalidMessage, NvpError, StoreUnavailable
+from nvp_agentkit.errors import BudgetTooSmall, Cancelled, InvalidMessage, NvpError, StoreUnavailable
 from nvp_agentkit.messages import (
     Event,
     JobFailed,
@@ -83,7 +83,8 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     log.info("job ends badly", account=delivery.account, request=job_id, code=error.code, reason=detail)
     energy = used(error)
     reply: JobFailed | JobRefused
-    if isinstance(error, REFUSALS) and delivery.attempt == 1 and energy is None:
+    never_began = delivery.attempt == 1 or isinstance(error, Cancelled)  # which is found out before anything is done
+    if isinstance(error, (*REFUSALS, Cancelled)) and never_began and energy is None:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
         reply = JobRefused(job_id=job_id, code=error.code, detail=detail, needed_mj=needed_mj)
     else:

@@ -19,6 +19,7 @@ from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, KeyRing, Member
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable
 from nvp_agentkit.messages import (
     STARTER,
+    JobCancelRequested,
     JobCompleted,
     JobProgressed,
     JobRequested,
@@ -30,7 +31,7 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
-from . import checkpoints, datasets, facts, joules, keeping, refusals, registry
+from . import cancelling, checkpoints, datasets, facts, joules, keeping, refusals, registry
 from .compute.front import Answer
 from .process import Role, run_roles
 from .requests import body
@@ -49,6 +50,7 @@ async def answer(delivery: Delivery, system: System) -> Completion:
             joules.window(system, delivery, part=PART, parts=1) as energy,
             checkpoints.attempt(delivery, system) as attempt,
         ):
+            await cancelling.require_wanted(delivery, system)
             done = await _done(delivery, spec, scratch, energy, attempt, system)
             reading = energy.charge(done.cost)
             run = facts.RunFacts(delivery, system.name, spec.kind, reading, done.values["environment"])
@@ -134,7 +136,7 @@ async def _run(
     system: System,
     on_left: Callable[[dict[str, Any]], None] = lambda left: None,
 ) -> Answer:
-    """The computation in the child, its progress on the job's stream, stopped when the lease goes to another."""
+    """The computation in the child, its progress on the job's stream, stopped when nobody wants it any more."""
     lines: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def progressed(line: dict[str, Any]) -> None:
@@ -145,14 +147,13 @@ async def _run(
             lines.put_nowait(line)
 
     telling = asyncio.create_task(_tell(delivery, lines, energy, system))
-    watching = asyncio.create_task(_stop_when_lost(delivery, system))
     granted = params | {
         "granted_mj": energy.share_mj,
         "margin_mj": energy.margin_mj,
         "watts_per_core": system.settings.watts_per_core,
     }
     try:
-        async with energy.kept_settled():
+        async with cancelling.while_wanted(delivery, system), energy.kept_settled():
             return await system.child.call(
                 kind,
                 granted,
@@ -162,9 +163,8 @@ async def _run(
                 too_much=energy.too_much,
             )
     finally:
-        watching.cancel()
         lines.put_nowait(None)
-        await asyncio.gather(telling, watching, return_exceptions=True)
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _tell(
@@ -181,11 +181,6 @@ async def _tell(
             await report(system.redis, delivery.account, delivery.request_id, system.event(told, delivery))
         except RedisError as error:
             log.warning("progress not told", job=delivery.request_id, reason=str(error))
-
-
-async def _stop_when_lost(delivery: Delivery, system: System) -> None:
-    await delivery.lost.wait()
-    await system.child.interrupt("another worker has this job now")
 
 
 async def _keep_ensemble(
@@ -255,8 +250,10 @@ def _report(told: dict[str, Any], weights: ObjectRef) -> MemberReport:
 
 
 async def serve(system: System, stop: asyncio.Event) -> None:
-    role = Role.each("jobs", "training", JobRequested, partial(answer, system=system), refusals.job, batch=1)
+    jobs = Role.each("jobs", "training", JobRequested, partial(answer, system=system), refusals.job, batch=1)
+    back = partial(cancelling.take_back, system=system)
+    cancels = Role.each("cancel", "training", JobCancelRequested, back, cancelling.not_taken)
     started = time.monotonic()
     await system.child.start()
     log.info("compute child ready", seconds=round(time.monotonic() - started, 2))
-    await run_roles(system, stop, [role])
+    await run_roles(system, stop, [jobs, cancels])

@@ -17,7 +17,21 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 from nvp_agentkit import __version__
-from nvp_agentkit.cli import accounts, atlas, dead, demo, doctor, evaluate, inspect, logs, model, predict, stack, train
+from nvp_agentkit.cli import (
+    accounts,
+    atlas,
+    dead,
+    demo,
+    doctor,
+    evaluate,
+    inspect,
+    jobs,
+    logs,
+    model,
+    predict,
+    stack,
+    train,
+)
 from nvp_agentkit.cli.options import FAILED, STATUSES, USAGE, say_json
 from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
@@ -52,6 +66,7 @@ app.command("up", rich_help_panel=RUN)(stack.up)
 app.command("status", rich_help_panel=RUN)(stack.status)
 app.command("logs", rich_help_panel=RUN)(logs.command)
 app.command("down", rich_help_panel=RUN)(stack.down)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=RUN)
 app.add_typer(dead.app, name="dead", rich_help_panel=RUN)
 app.command("worker", rich_help_panel=RUN)(stack.worker)
 app.command("keys", rich_help_panel=RUN)(stack.keys)

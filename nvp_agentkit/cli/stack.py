@@ -187,7 +187,7 @@ def down(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Say what runs, where, whether it is ready, and at which jobs.
+    """Say what runs, where, whether it is ready, and list its jobs.
 
     Exit status 1 if a worker is missing or not ready; `nvp doctor` looks for the reason.
 
@@ -200,11 +200,11 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if settings.redis_url is None:
         stack = read_stack(settings.data_dir)
         settings, pid = stack.over(settings), stack.pid
-    seen, under_way = asyncio.run(_look(settings))
+    seen, not_ended = asyncio.run(_look(settings))
     missing = sorted(set(deployment.WORKERS) - {one.name for one in seen})
     ready = not deployment.unready(seen)
     if as_json:
-        workers, listed = [asdict(one) for one in seen], [job.as_json() for job in under_way]
+        workers, listed = [asdict(one) for one in seen], [job.as_json() for job in not_ended]
         place = {"ready": ready, "pid": pid, "data_dir": str(settings.data_dir)}
         say_json(place | {"workers": workers, "missing": missing, "jobs": listed})
     else:
@@ -213,7 +213,7 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
             screen.print(state_line(one.name, one.state, f"{one.instance} pid {one.pid:<8}", one.detail))
         for name in missing:
             screen.print(state_line(name, "missing", f"nvp logs {name}"))
-        for job in under_way:
+        for job in not_ended:
             typer.echo(str(job))
         typer.echo(f"data folder {settings.data_dir}" + (f", supervisor pid {pid}" if pid else ""))
     raise typer.Exit(0 if ready else 1)
@@ -226,7 +226,7 @@ async def _look(settings: Settings) -> tuple[list[WorkerState], list[Job]]:
 
     redis = await connect(settings)
     try:
-        return await workers(redis), await jobs.under_way(redis)
+        return await workers(redis), await jobs.not_ended(redis)
     finally:
         await redis.aclose()
 

@@ -32,6 +32,10 @@ class SyncJob:
         while (line := self._runner.run(_next(lines))) is not None:
             yield line
 
+    def cancel(self, reason: str | None = None) -> None:
+        """As `Job.cancel`."""
+        self._runner.run(self._job.cancel(reason))
+
     def result(self) -> JobCompleted:
         """As `Job.result`."""
         return self._runner.run(self._job.result())
@@ -95,6 +99,10 @@ class SyncAgentClient:
     train = _starting(AgentClient.train)
     evaluate = _starting(AgentClient.evaluate)
     submit = _starting(AgentClient.submit)
+
+    @functools.wraps(AgentClient.job)
+    def job(self, job_id: str, **words: float) -> SyncJob:
+        return SyncJob(self._client.job(job_id, **words), self._runner)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

@@ -9,6 +9,7 @@ from nvp_agentkit.messages.jobs import (
     EvaluateSpec,
     ForecasterScore,
     ImportSpec,
+    JobCancelRequested,
     JobCompleted,
     JobFailed,
     JobProgressed,
@@ -43,9 +44,9 @@ from nvp_agentkit.messages.values import (
 
 __all__ = [
     "STARTER", "TRIVIAL", "TYPES", "AccountName", "ArrayRef", "CheckSpec", "DatasetSpec", "Digest", "DomainName",
-    "EdgeFact", "EvaluateSpec", "Event", "ForecasterScore", "ImportSpec", "JobCompleted", "JobFailed", "JobProgressed",
-    "JobRefused", "JobRequested", "JobSpec", "JobSuspended", "JoinSpec", "LineageRecorded", "MemberReport",
-    "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained", "PredictionCertified",
-    "PredictionCompleted", "PredictionRefused", "PredictionRequested", "Reading", "SimulateSpec", "TrainSpec",
-    "VoteCast", "decode", "new_event", "reply_id",
+    "EdgeFact", "EvaluateSpec", "Event", "ForecasterScore", "ImportSpec", "JobCancelRequested", "JobCompleted",
+    "JobFailed", "JobProgressed", "JobRefused", "JobRequested", "JobSpec", "JobSuspended", "JoinSpec",
+    "LineageRecorded", "MemberReport", "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained",
+    "PredictionCertified", "PredictionCompleted", "PredictionRefused", "PredictionRequested", "Reading",
+    "SimulateSpec", "TrainSpec", "VoteCast", "decode", "new_event", "reply_id",
 ]

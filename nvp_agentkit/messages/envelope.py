@@ -27,6 +27,7 @@ TYPES: dict[str, type[Payload]] = {
     "nvp.prediction.refused.v1": predictions.PredictionRefused,
     "nvp.vote.cast.v1": predictions.VoteCast,
     "nvp.job.requested.v1": jobs.JobRequested,
+    "nvp.job.cancel_requested.v1": jobs.JobCancelRequested,
     "nvp.job.progressed.v1": jobs.JobProgressed,
     "nvp.job.completed.v1": jobs.JobCompleted,
     "nvp.job.refused.v1": jobs.JobRefused,

@@ -98,6 +98,17 @@ class JobRequested(Payload):
     spec: Annotated[JobSpec, Field(discriminator="kind")]
 
 
+class JobCancelRequested(Payload):
+    """A job of the same account is wanted no more. Where it waits it is answered, where it runs it stops.
+
+    The answer is the job's own: refused or failed with the code `cancelled`, or completed where it was done before.
+    This holds until its ``deadline``, which is best that of the job.
+    """
+
+    job_id: str = Field(min_length=1, max_length=128, description="the id of the event that asked for it")
+    reason: str | None = Field(None, max_length=200)
+
+
 class JobProgressed(Payload):
     """One line of a job's live story, on the job's own stream."""
 

@@ -6,6 +6,8 @@
                 intake (fair reading, take-over), claims (one entry a request), leases,
                 verdict (what becomes of a message), handling
     fences      a long job's attempts, of which the newest alone moves its checkpoint
+    cancelling  jobs that are wanted no more
+    queue       what waits for a worker
     completion  the atomic end of a message
     dead        what nobody could use
     replies, progress                being answered

@@ -1,6 +1,6 @@
 """Write the published contract's streams, an AsyncAPI 3 document. ``python -m nvp_agentkit.streams.asyncapi``
 
-Seen from an agent: it sends on three streams of its account, and reads what is said on the others.
+Seen from an agent: it sends on four streams of its account, and reads what is said on the others.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ CHANNELS = {
     "predict": Channel(names.key(ACCOUNT, "predict"), "Requests for one model's forecast.", (m.PredictionRequested,)),
     "ensemble": Channel(names.key(ACCOUNT, "ensemble"), "Requests for a quorum's forecast.", (m.PredictionRequested,)),
     "jobs": Channel(names.key(ACCOUNT, "jobs"), "Requests that take a while.", (m.JobRequested,)),
+    "cancel": Channel(names.key(ACCOUNT, "cancel"), "Jobs that are wanted no more.", (m.JobCancelRequested,)),
     "replies": Channel(
         names.replies(ACCOUNT),
         "Answers to all requests of the account; the newest thousand stay. Each is kept besides for "
@@ -75,6 +76,7 @@ OPERATIONS = {
         "send", "jobs", "Have data made, a file taken in, or an ensemble trained.",
         (m.JobCompleted, m.JobRefused, m.JobSuspended, m.JobFailed),
     ),
+    "cancelJob": Operation("send", "cancel", "Take a job back; its own answer says `cancelled`."),
     "followJob": Operation("receive", "job", "See how a job is getting on."),
     "watchVotes": Operation("receive", "votes", "See votes pass by."),
     "watchFacts": Operation("receive", "lineage", "See facts pass by."),

@@ -15,6 +15,7 @@ WORKERS = "nvp:{registry}:worker:"
 # done with it, and a group that came later would find its first entries gone.
 GROUPS: dict[str, tuple[str, ...]] = {
     "jobs": ("training",),
+    "cancel": ("training",),
     "predict": ("inference",),
     "ensemble": (*VOTERS, "tally"),
     "votes": ("tally",),
@@ -59,6 +60,11 @@ def job(account: str, job_id: str) -> str:
 def attempts(account: str, job_id: str) -> str:
     """Hash of one job: how often it was begun (``fence``), and where its checkpoint is (``at``)."""
     return key(account, f"attempts:{job_id}")
+
+
+def cancelled(account: str, job_id: str) -> str:
+    """Why a job is wanted no more; no such key while it is."""
+    return key(account, f"cancelled:{job_id}")
 
 
 def dead(stream: str) -> str:

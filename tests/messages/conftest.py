@@ -31,6 +31,7 @@ EXAMPLES: tuple[Payload, ...] = (
         request_id="r", request_digest=DIGEST, record=DIGEST, voter="voter-1", envelope="{}", energy=READING
     ),
     messages.JobRequested(spec=messages.TrainSpec(domain="plasma_physics", data=OBJECT)),
+    messages.JobCancelRequested(job_id="j", reason="wrong data"),
     messages.JobProgressed(
         job_id="j", phase="training", step=10, steps=100, used_mj=5, granted_mj=50, method="modelled", loss=0.1,
         skill=-0.2, baseline="persistence", eta_s=3.5,

@@ -1,0 +1,125 @@
+"""Asking for work that takes a while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import count
+from pathlib import Path
+
+from nvp_agentkit.client.connection import Connection
+from nvp_agentkit.client.job import FINALS, Job
+from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
+from nvp_agentkit.messages import (
+    EvaluateSpec,
+    ImportSpec,
+    JobCompleted,
+    JobRequested,
+    JobSpec,
+    ObjectRef,
+    SimulateSpec,
+    TrainSpec,
+)
+from nvp_agentkit.messages.checks import millijoules
+from nvp_agentkit.streams.replies import answer, publish
+
+JOB_DEADLINE_S = 3600.0
+
+
+class Jobs(Connection):
+    """What an account may have done; each gives a `Job` to follow."""
+
+    async def simulate(
+        self, /, domain: str, *, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S, **asked: int | str
+    ) -> Job:
+        """Make sequences of ``domain``: variant, trajectories, frames, size, seed. The result names the dataset."""
+        return await self.submit(said(SimulateSpec, domain=domain, **asked), budget_j, deadline_s)
+
+    async def import_file(
+        self,
+        path: Path | str,
+        *,
+        domain: str,
+        array: str | None = None,
+        units: str = "1",
+        dt_s: float | None = None,
+        dx_m: float | None = None,
+        budget_j: float | None = None,
+        deadline_s: float = JOB_DEADLINE_S,
+    ) -> Job:
+        """Bring in a file of your own: npz, npy, HDF5, NetCDF or Zarr (docs/files.md); NaN is a mask.
+
+        The file goes to the artifact store as it is (a folder with a Zarr store as one zip file); it is opened in a
+        worker's compute child, which is given no credentials and opens no connection.
+
+        Args:
+            array: which array or variable; needed if several could be meant.
+            units: of the values; left away, those that the file names.
+            dt_s, dx_m: between frames and cells, whatever the file says.
+        """
+        from nvp_agentkit.client.bringing import as_one_file
+
+        source, _ = Path(path), millijoules(budget_j)
+        with await asyncio.to_thread(as_one_file, source) as file:
+            ref = await self.artifacts.put_file(file)
+        said_of_it = {"array": array, "units": units, "dt_s": dt_s, "dx_m": dx_m}
+        spec = said(ImportSpec, domain=domain, source=ref, filename=source.name, **said_of_it)
+        return await self.submit(spec, budget_j, deadline_s)
+
+    async def train(
+        self,
+        domain: str,
+        *,
+        data: ObjectRef,
+        budget_j: float | None = None,
+        members: int = 3,
+        seed: int = 0,
+        steps: int | None = None,
+        parent: str | None = None,
+        model: str | None = None,
+        deadline_s: float = JOB_DEADLINE_S,
+    ) -> Job:
+        """Train an ensemble on ``data`` within ``budget_j`` joules; it serves the account's domain when done.
+
+        ``parent``, an ensemble's digest (a training's `summary["ensemble"]`) or its champion's model id, of any domain:
+        each member goes on from that ensemble's instead of fresh weights. ``starter``: all from the model that ships
+        with the workers (docs/starter.md).
+        ``steps``: so many of all members in all, within the budget; with enough of it the numbers do not depend on it.
+        ``model``: of a plug-in's forecaster of that name, which the workers must have; None: of our networks.
+
+        Raises (from the job's `result`):
+            InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
+        """
+        more = {"members": members, "seed": seed, "steps": steps, "parent": parent, "model": model}
+        return await self.submit(said(TrainSpec, domain=domain, data=data, **more), budget_j, deadline_s)
+
+    async def evaluate(
+        self, domain: str, *, data: ObjectRef, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S
+    ) -> Job:
+        """Score every trivial forecaster on what training on ``data`` would not see; the result has `scores`."""
+        return await self.submit(said(EvaluateSpec, domain=domain, data=data), budget_j, deadline_s)
+
+    async def submit(
+        self, spec: JobSpec, budget_j: float | None, deadline_s: float = JOB_DEADLINE_S, *, name: str | None = None
+    ) -> Job:
+        """Any job. One that has a ``name`` is done once however often it is asked for: a second asker follows the
+        first one's, and only if that ended badly it is begun anew.
+        """
+        until = time.time() + seconds(deadline_s)
+        async with within(min(deadline_s, ANSWER_S)):
+            job_id = None if name is None else await self._id_of(name)
+            event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), until, id=job_id)
+            await publish(self._redis, self.account, "jobs", event)
+        return Job(self._redis, self.account, event.id, until)
+
+    def job(self, job_id: str, *, deadline_s: float = JOB_DEADLINE_S) -> Job:
+        """A job of this account that was asked for before, here or elsewhere: to follow, to wait for, to cancel."""
+        return Job(self._redis, self.account, job_id, time.time() + seconds(deadline_s))
+
+    async def _id_of(self, name: str) -> str:
+        for attempt in count(1):
+            job_id = f"{name}-{attempt}"
+            ended = await answer(self._redis, self.account, job_id, FINALS)
+            if ended is None or isinstance(ended.payload, JobCompleted):
+                break
+        return job_id

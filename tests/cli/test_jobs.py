@@ -1,0 +1,33 @@
+"""``nvp jobs``: what waits, and taking it back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from nvp_agentkit.messages import JobRequested, SimulateSpec, new_event
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import publish, register
+from nvp_agentkit.streams.queue import waiting
+
+
+async def test_a_job_that_waits_is_listed_and_can_be_taken_back(
+    nvp, redis: Redis, settings: Settings, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVP_REDIS_URL", str(settings.redis_url))
+    await register(redis, account, owner="tests")
+    spec = SimulateSpec(domain="plasma_physics")
+    asked = new_event(JobRequested(spec=spec), source="nvp:agent:tests", budget_mj=5_000)
+    await redis.xadd(f"nvp:{{{account}}}:jobs", {"event": b"no message"})
+    await publish(redis, account, "jobs", asked)
+    said = f"job {asked.id} of {account}: queued, 0.0 J of at most 5.0 J"
+    for words in (("jobs", "list"), ("status",)):
+        assert said in (await asyncio.to_thread(nvp, *words)).out
+    taken = await asyncio.to_thread(nvp, "jobs", "cancel", asked.id, "--reason", "wrong data", "--json")
+    assert (taken.json["account"], taken.json["phase"]) == (account, "queued")
+    (event,) = await waiting(redis, account, "cancel")
+    assert (event.payload.job_id, event.payload.reason) == (asked.id, "wrong data")
+    refused = await asyncio.to_thread(nvp, "jobs", "cancel", "nobody", "--json")
+    assert (refused.status, refused.json["error"]) == (1, "unknown_name")
