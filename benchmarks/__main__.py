@@ -33,6 +33,7 @@ BENCHMARKS = (
     "demo",
     "forward",
     "gpu",
+    "histories",
     "hostile_files",
     "import_time",
     "kill_stack",
@@ -44,7 +45,7 @@ BENCHMARKS = (
     "train_step",
 )
 RESULTS = HERE / "results"
-OPTIONS = ("cpu_s", "data", "rates", "scenarios", "seeds", "steps")
+OPTIONS = ("count", "cpu_s", "data", "rates", "scenarios", "seed", "seeds", "steps")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="which benchmark")
     parser.add_argument("--quick", action="store_true", help="a smaller run, under a minute; says so in its JSON")
     parser.add_argument("--list", action="store_true", help="name them all")
+    parser.add_argument("--count", type=int, help="how many, where the seed makes many")
+    parser.add_argument("--seed", type=int, help="the first, or only, of what is left to chance")
     parser.add_argument("--cpu-s", type=float, help="CPU-seconds of training, where it trains")
     parser.add_argument("--data", type=Path, help="an artifacts folder, where it reads the reference task")
     parser.add_argument("--rates", type=int, help="learning rates tried of each, where they are")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
+from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.completion import REPLY_TTL_S
 from nvp_agentkit.streams.delivery import Delivery
@@ -39,7 +40,7 @@ async def repeats(redis: Redis, deliveries: Sequence[Delivery]) -> list[Delivery
 def outlives_s(delivery: Delivery, now: float) -> int:
     """How long what is remembered of a request is kept: its deadline, and as long as replies are after it."""
     left_s = delivery.ends - now if delivery.ends < math.inf else WITHOUT_DEADLINE_S
-    return math.ceil(max(left_s, 0)) + REPLY_TTL_S
+    return math.ceil(min(max(left_s, 0), MAX_DEADLINE_S)) + REPLY_TTL_S  # what is later will be refused
 
 
 def _call(deliveries: Sequence[Delivery]) -> Call:

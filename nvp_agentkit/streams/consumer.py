@@ -156,8 +156,11 @@ class Consumer:
             return
         received = [self._rules.receive(entry) for entry in entries]
         await self._settled()
+        firsts = await self._firsts([delivery for delivery in received if isinstance(delivery, Delivery)])
+        received = [unreadable for unreadable in received if isinstance(unreadable, Settlement)]
+        received += [self._rules.admit(delivery) for delivery in firsts]
         await self._settle([refused for refused in received if isinstance(refused, Settlement)])
-        deliveries = await self._firsts([delivery for delivery in received if isinstance(delivery, Delivery)])
+        deliveries = [delivery for delivery in received if isinstance(delivery, Delivery)]
         with ExitStack() as held:
             held.enter_context(self._leases.holding(deliveries))
             outcomes = await self._outcomes(deliveries)

@@ -43,17 +43,20 @@ class Rules:
         if entry.replayed and entry.replayed.group != self.group:
             return _end(entry)  # another group's; this one was done with it before
         try:
-            delivery = open_entry(entry)
+            return open_entry(entry)
         except InvalidMessage as error:
             return _end(entry, str(error), fenced=entry.fields is not None)
+
+    def admit(self, delivery: Delivery) -> Delivery | Settlement:
+        """What may be worked on; anything else is refused. Not asked of a repeat, which gets no answer of its own."""
         try:
             check_payload(delivery, self.accepts)
         except InvalidMessage as error:
             return self._refused(delivery, error, dead=str(error))
         if untimely := _untimely(delivery):
             return self._refused(delivery, untimely)
-        if entry.attempt > self.max_deliveries:
-            reason = f"delivered {entry.attempt - 1} times, and each time the worker fell silent"
+        if delivery.attempt > self.max_deliveries:
+            reason = f"delivered {delivery.attempt - 1} times, and each time the worker fell silent"
             return self._refused(delivery, NvpError(reason), dead=reason)
         return delivery
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
 from nvp_agentkit.streams import names, publish
+
+ANSWERED = "nvp.prediction.abstained.v1"
+REFUSED = "nvp.prediction.refused.v1"
 
 
 @pytest.mark.parametrize("batch", [1, 8])
@@ -48,6 +52,24 @@ async def test_each_group_works_on_the_first_entry_and_nobody_on_one_that_repeat
 
     await bench.eventually(done)
     assert seen == [bench.stream, *[ensemble] * len(names.GROUPS["ensemble"])]
+
+
+async def test_a_copy_that_is_read_after_the_deadline_gets_no_answer_of_its_own(bench):
+    consumer = bench.start()
+    event = await bench.ask(bench.request(within_s=0.5))
+    await bench.reply(event)
+    await bench.eventually(lambda: asyncio.sleep(0, event.deadline < datetime.now(UTC)))
+    await bench.ask(event)
+    await bench.eventually(lambda: asyncio.sleep(0, consumer.counts["done"] == 2))
+    assert await bench.replies(event) == [ANSWERED.encode()]
+
+
+async def test_the_claim_of_a_far_deadline_ends_all_the_same(bench):
+    far = bench.request(within_s=None).model_copy(update={"deadline": datetime(9999, 1, 1, tzinfo=UTC)})
+    bench.start()
+    await bench.ask(far)
+    await bench.reply(far, REFUSED)
+    assert await bench.redis.ttl(names.claim(bench.account, far.id)) < 31 * 86_400
 
 
 async def test_a_claim_outlives_the_deadline(bench):
