@@ -23,7 +23,7 @@ function redis.call(...)
   if type(answer) == 'table' and answer.err then error(answer) end
   return answer
 end
-return redis, function(chunk, keys, args)
+return function(chunk, keys, args)
   local ok, answer = pcall(chunk, redis, keys, args)
   if ok or type(answer) == 'table' then return answer end
   return {err = 'ERR ' .. tostring(answer)}
@@ -41,7 +41,7 @@ class Scripts:
         self._shas: dict[bytes, bytes] = {}
         self._store: Store
         self._defect: NotImplementedError | None = None
-        _, self._run = self._lua.compile(REDIS)(self._call)
+        self._run = self._lua.compile(REDIS)(self._call)
 
     def sha(self, text: bytes) -> bytes:
         if text not in self._shas:

@@ -183,7 +183,7 @@ def _functions(one: int, stream: str, group: str, consumer: str, number: int, fl
     def on(name: str, *args: Any, entry: bool = True) -> tuple[str, Step]:
         def step(side: Side) -> Awaitable[Any]:
             keys = [side.key("asked:1")] if name == "claim" else [side.key(stream)]
-            head = [] if name == "claim" else [group, consumer]
+            head = [side.key(stream)] if name == "claim" else [group, consumer]
             return call(side.redis, name, keys, [*head, *([side.entry(one)] if entry else []), *args])
 
         return name, step
