@@ -29,11 +29,13 @@ async def test_a_first_forecast_needs_no_training(agent, graph, field) -> None:
     assert (found.models, found.paid_by) == (("trivial:advection",), ("ace-1",))
 
 
-async def test_asking_again_is_answered_the_same(agent, ensemble, field) -> None:
+async def test_asking_again_is_answered_the_same_and_costs_nothing(agent, ensemble, field) -> None:
     async with agent() as nvp:
         first, second = [await nvp.predict(field, domain="plasma_physics", budget_j=1) for _ in range(2)]
     assert first.request_id != second.request_id
     np.testing.assert_array_equal(first.mean, second.mean)
+    assert second.cached == (first.cached or first.request_id)
+    assert second.energy.mj == 0
 
 
 async def test_any_member_can_be_asked_by_its_id(agent, ensemble, field) -> None:

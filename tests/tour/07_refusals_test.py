@@ -12,13 +12,14 @@ async def test_each_refusal_is_clear_and_free(agent, ledger, dataset, ensemble, 
     before = (await ledger.balance("ace-1")).spent_mj
     broken = field.copy()
     broken[-1, 3, 4] = np.nan
+    other = field + np.float32(1.0)  # nobody has asked about it: what was answered before costs nothing
     async with agent() as nvp:
         with pytest.raises(InvalidField, match=r"1 values of 2,048 that are NaN.* fill or cut them before asking"):
             await nvp.predict(broken, domain="plasma_physics", budget_j=5)
         with pytest.raises(InsufficientJoules, match=r"account ace-1: 5,000\.0 J asked, .* J left; lower `budget_j`"):
-            await nvp.predict(field, domain="plasma_physics", budget_j=5000)
+            await nvp.predict(other, domain="plasma_physics", budget_j=5000)
         with pytest.raises(BudgetTooSmall, match=r"raise `budget_j` to"):
-            await nvp.predict(field, domain="plasma_physics", budget_j=0.001)
+            await nvp.predict(other, domain="plasma_physics", budget_j=0.001)
         with pytest.raises(UnknownModel, match=r"no model for 'weather'; train one: nvp\.train\('weather'"):
             await nvp.predict(field, domain="weather", budget_j=5)
         with pytest.raises(InvalidField, match="field in 'kelvin', and the ensemble of plasma_physics learnt it in"):
