@@ -220,7 +220,7 @@ async def window(system: System, delivery: Delivery, *, part: str, parts: int) -
 
     Raises:
         InsufficientJoules: the account cannot pay.
-        ConflictingFact: the reservation is closed for good; its time was over.
+        ConflictingFact: the reservation is closed for good, for its time was over; or a later attempt has begun.
     """
     grant = await system.ledger.reserve(
         delivery.account,
@@ -228,6 +228,7 @@ async def window(system: System, delivery: Delivery, *, part: str, parts: int) -
         budget_of(delivery),
         parts=parts,
         part=part,
+        attempt=delivery.earlier + delivery.attempt,
         expires_ms=round(deadline_of(delivery) * 1000) + GRACE_MS,
     )
     if grant.state != "open":

@@ -11,8 +11,9 @@ from benchmarks.simulator.plan import Message, Plan
 from benchmarks.simulator.store import Store
 from benchmarks.simulator.values import SortedSet, Stream
 from benchmarks.simulator.work import Record
+from nvp_agentkit.streams.names import GROUPS
 
-KEPT = frozenset({b"jobs", b"predict", b"ensemble", b"votes", b"replies", b"lineage", b"models", b"deadlines"})
+KEPT = frozenset({*(suffix.encode() for suffix in GROUPS), b"replies", b"models", b"deadlines"})
 WITHOUT_TTL = (b"nvp:{registry}:accounts", b"nvp:{ledger}:account:")
 BUSY = (b"predict", b"jobs", b"ensemble", b"votes")
 DEAD = frozenset({"defect", "garbled", "strange"})  # fates that end among the dead letters

@@ -77,7 +77,15 @@ class Ledger:
         return Balance(account, limit, spent, reserved, overdraft)
 
     async def reserve(
-        self, account: str, reservation: str, mj: int, *, parts: int = 1, expires_ms: int, part: str = ""
+        self,
+        account: str,
+        reservation: str,
+        mj: int,
+        *,
+        parts: int = 1,
+        expires_ms: int,
+        part: str = "",
+        attempt: int = 0,
     ) -> Grant:
         """Set ``mj`` aside for one piece of work, split evenly among ``parts`` payers.
 
@@ -86,16 +94,17 @@ class Ledger:
 
         With ``part`` that part begins here, each time under a new fence (`Grant.fences`). Where it had said its last
         word already (its answer was lost), that is taken back: the joules that were left are held again, and what it
-        uses now comes on top of what it has used.
+        uses now comes on top of what it has used. A lower ``attempt`` than the part's last one is too late: its worker
+        has lost the work to another.
 
         Raises:
             InsufficientJoules: the account cannot pay.
-            ConflictingFact: the id was used with another amount or number of parts.
+            ConflictingFact: the id was used with another amount or number of parts; or another attempt has begun.
             UnknownName: a part too many.
             UnknownAccount.
         """
         mj, parts = _amount("reservation", mj), _amount("parts", parts)
-        args = [mj, parts, _amount("expires_ms", expires_ms), part]
+        args = [mj, parts, _amount("expires_ms", expires_ms), part, attempt]
         return read_grant(account, reservation, await self._on("reserve", account, reservation, args))
 
     async def settle(
@@ -219,6 +228,11 @@ _REFUSALS: dict[str, tuple[type[NvpError], str]] = {
     ),
     "missing": (UnknownName, "account {account} has no reservation {reservation}; reserve before settling"),
     "parts": (UnknownName, "reservation {reservation} of account {account} has {first} parts and all are taken"),
+    "late": (
+        ConflictingFact,
+        "reservation {reservation} of account {account}: attempt {first} comes after attempt {second} has begun; "
+        "its lease was lost, and it changes nothing",
+    ),
     "backward": (InvalidInput, "reservation {reservation}: a total below the {first_j} settled before"),
     "too_much": (InvalidInput, "account {account}: {first_j} would be above the highest limit, 2^53 mJ"),
 }
@@ -229,7 +243,7 @@ def _refusal(status: str, account: str, reservation: str = "", *figures: int) ->
     first, second, third = (*figures, 0, 0, 0)[:3]
     return cls(
         template.format(
-            account=account, reservation=reservation, first=first, first_j=joules(first), second_j=joules(second),
-            third=third,
+            account=account, reservation=reservation, first=first, first_j=joules(first),
+            second=second, second_j=joules(second), third=third,
         )
     )

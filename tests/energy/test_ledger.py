@@ -169,6 +169,17 @@ async def test_a_part_that_begins_again_is_refused_what_others_have_reserved_mea
         await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS, part="w")
 
 
+async def test_an_attempt_that_is_slow_to_begin_does_not_take_the_fence_from_a_later_one(
+    ledger: Ledger, account: str
+) -> None:
+    await ledger.create(account, 10_000)
+    grant = await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS, part="w", attempt=2)
+    with pytest.raises(ConflictingFact, match="attempt 1 comes after attempt 2"):
+        await ledger.reserve(account, "r", 4_000, expires_ms=LATER_MS, part="w", attempt=1)
+    await ledger.settle(account, "r", "w", 1_000, seq=2, final=True, fence=grant.fences["w"])
+    assert await ledger.balance(account) == Balance(account, 10_000, spent_mj=1_000, reserved_mj=0)
+
+
 async def test_under_an_old_fence_nothing_is_settled(ledger: Ledger, account: str) -> None:
     await ledger.create(account, 10_000)
     for _ in range(2):

@@ -88,6 +88,9 @@ BROKEN: dict[str, tuple[Broken, range]] = {
     "reserves twice for one request": (
         ledger_lua("reserve", "    return begin(state)\nend", "    hold(mj) return begin(state)\nend"), range(20)
     ),
+    "lets a slow attempt take the fence": (
+        ledger_lua("reserve", "if attempt < last then", "if false then"), range(5170, 5180)
+    ),
     "reaps for nothing what was never settled": (
         ledger_lua("reap", "(parts - amount_of(reservation, 'seen')) * share", "0"), range(40)
     ),

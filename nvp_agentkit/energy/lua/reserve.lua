@@ -1,9 +1,10 @@
--- KEYS account reservation open journal   ARGV member reservation_id mj parts expires_ms part keep_ms
+-- KEYS account reservation open journal   ARGV member reservation_id mj parts expires_ms part attempt keep_ms
 -- With a `part` that part begins, perhaps once more: from now on only what comes under its new fence is settled, and
--- a last word whose answer was lost is open again, with the whole reservation if that closed over it.
+-- a last word whose answer was lost is open again, with the whole reservation if that closed over it. Not so an earlier
+-- `attempt` than its last: that one was slow to ask, and would put the fence before the attempt that has the work now.
 local account, reservation, open, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local member, id, mj, parts, expires_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local part, keep_ms = ARGV[6], ARGV[7]
+local part, attempt, keep_ms = ARGV[6], tonumber(ARGV[7]), ARGV[8]
 
 local function grant()
     return {'ok', redis.call('HGETALL', reservation)}
@@ -28,6 +29,8 @@ local function begin(state)
     if amount_of(reservation, 'seen') >= tonumber(parts) and not redis.call('HGET', reservation, 'seq:' .. part) then
         return {'parts', parts}
     end
+    local last = amount_of(reservation, 'attempt:' .. part)
+    if attempt < last then return {'late', text(attempt), text(last)} end
     if state == 'settled' then
         local rest, free = mj - paid(), free_of(account)
         if rest > free then return {'refused', text(rest), text(free)} end
@@ -39,6 +42,7 @@ local function begin(state)
         redis.call('HINCRBY', reservation, 'finals', -1)
     end
     redis.call('HINCRBY', reservation, 'fence:' .. part, 1)
+    redis.call('HSET', reservation, 'attempt:' .. part, text(attempt))
     return grant()
 end
 
