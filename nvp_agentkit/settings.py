@@ -44,9 +44,13 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="which of several workers of one name this is; default the machine's (the container's) name",
     )
-    ready_file: Path | None = Field(
-        None, description="file that a ready worker touches as often as it says so, for health checks"
+    metrics_port: int | None = Field(
+        None,
+        gt=0,
+        le=65535,
+        description="port where a worker answers /live, /ready, /metrics; with `nvp up` the first one's, others follow",
     )
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="address it listens on for that")
     lease_s: float = Field(
         15.0, gt=0, le=3600, description="how long a worker may be silent before its work is taken over"
     )
@@ -109,12 +113,15 @@ def compile_cache(settings: Settings) -> dict[str, str | int]:
     }
 
 
+ONES_OWN = {"account", "account_password", "metrics_port"}  # a client's, or one worker's alone
+
+
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment of a worker: what this process has, but ``NVP_*`` from ``settings`` and nothing else.
 
     So passwords travel to a child by its environment, which only its owner can read, never by its
     command line. What is a client's or one worker's alone is not handed on.
     """
-    handed = settings.model_dump(mode="json", exclude_none=True, exclude={"account", "account_password", "ready_file"})
+    handed = settings.model_dump(mode="json", exclude_none=True, exclude=ONES_OWN)
     rest = {name: value for name, value in os.environ.items() if not name.startswith("NVP_")}
     return rest | {f"NVP_{name.upper()}": str(value) for name, value in handed.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -51,8 +51,10 @@ class Window:
     grant: Grant
     part: str
     watts_per_core: float
+    counted: Callable[[float], None] = lambda _: None  # told the joules of each settlement
     used_mj: int = 0  # by this attempt, as far as it is known
     _said_mj: int = 0  # of it, as far as it is settled: a total never goes down
+    _counted_mj: int = 0
     _seq: int = 0
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _own: Reading | None = None
@@ -190,6 +192,8 @@ class Window:
             final=final,
             fence=self.grant.fences[self.part],
         )
+        self.counted((self._said_mj - self._counted_mj) / 1000)
+        self._counted_mj = self._said_mj
 
     @property
     def _unseen_mj(self) -> int:
@@ -236,7 +240,7 @@ async def window(system: System, delivery: Delivery, *, part: str, parts: int) -
             f"request {delivery.request_id}: its {joules(grant.granted_mj)} were {grant.state} when its time was over; "
             "ask again under an id of its own"
         )
-    opened = Window(system.ledger, grant, part, system.settings.watts_per_core)
+    opened = Window(system.ledger, grant, part, system.settings.watts_per_core, system.metrics.charged.inc)
     try:
         yield opened
     except REFUSALS as error:

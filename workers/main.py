@@ -6,16 +6,18 @@ import asyncio
 import importlib
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 
 from nvp_agentkit.errors import InvalidInput, NvpError, StoreUnavailable
 from nvp_agentkit.observability.logging import configure
+from nvp_agentkit.observability.probes import answering
 from nvp_agentkit.settings import Settings
 
 from . import KINDS
+from .metrics import Metrics
 from .system import System, bootstrap
 
 RETRY_S = 1.0
@@ -48,16 +50,40 @@ async def work(name: str, settings: Settings, serve: Serve) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    while not stop.is_set():
-        try:
-            async with bootstrap(name, settings) as system:
-                log.info("worker starts", kind=name.partition("-")[0])
-                await serve(system, stop)
-        except* StoreUnavailable as errors:  # away at start, or for one of the tasks beside each other: never exit
-            log.warning("waiting for a store", reason=str(errors.exceptions[0]))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), RETRY_S)
+    metrics = Metrics(name, settings.instance)
+    async with observed(settings, metrics):
+        while not stop.is_set():
+            try:
+                async with bootstrap(name, settings, metrics) as system:
+                    log.info("worker starts", kind=name.partition("-")[0])
+                    await serve(system, stop)
+            except* StoreUnavailable as errors:  # away at start, or for one of the tasks beside each other: never exit
+                reason = str(errors.exceptions[0])
+                metrics.pulse.says("starting", f"waiting for a store: {reason}")
+                log.warning("waiting for a store", reason=reason)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), RETRY_S)
     log.info("worker ends")
+
+
+@asynccontextmanager
+async def observed(settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
+    """Answer probes, where a port is set for that, from before the first store is asked to after the last.
+
+    Raises:
+        PortTaken: the port cannot be had.
+    """
+    if settings.metrics_port is None:
+        yield
+        return
+    ticking = asyncio.create_task(metrics.pulse.keep_ticking())
+    try:
+        with answering(settings.metrics_host, settings.metrics_port, metrics.pulse, metrics.registry) as port:
+            log.info("probes answered", host=settings.metrics_host, port=port)
+            yield
+    finally:
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
 
 
 def run(name: str, settings: Settings, serve: Serve) -> None:

@@ -79,7 +79,7 @@ async def run_roles(
             kind=role.suffix,
             group=role.group,
             name=f"{system.name}@{system.settings.instance}",
-            handle=role.handle,
+            handle=system.metrics.timed(role.suffix, role.group, role.handle),
             refuse=partial(role.refuse, system),
             accepts=(role.accepts,),
             unique=role.unique,
@@ -90,14 +90,23 @@ async def run_roles(
         for role in roles
     ]
 
+    watched = [(role.suffix, role.group, one) for role, one in zip(roles, consumers, strict=True)]
+    system.metrics.watch(watched, lambda: system.child.generation)
+
     def state() -> tuple[str, str]:
         return next(((one.state, one.detail) for one in consumers if one.state != "ready"), readiness())
 
     name, at = system.name, system.settings
     heartbeat = keep_announcing(
-        system.redis, name, at.instance, name.partition("-")[0], state, stop, ready_file=at.ready_file
+        system.redis,
+        name,
+        at.instance,
+        name.partition("-")[0],
+        state,
+        stop,
+        pulse=system.metrics.pulse,
     )
+    sampling = [] if at.metrics_port is None else [system.metrics.keep_sampling(system.redis, stop)]
     async with asyncio.TaskGroup() as group:
-        group.create_task(heartbeat)
-        for job in (*(consumer.run(stop) for consumer in consumers), *beside):
+        for job in (heartbeat, *sampling, *(consumer.run(stop) for consumer in consumers), *beside):
             group.create_task(job)

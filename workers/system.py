@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
@@ -18,6 +18,7 @@ from nvp_agentkit.streams.connect import connect
 from nvp_agentkit.streams.delivery import Delivery
 
 from .compute.front import ComputeChild
+from .metrics import Metrics
 
 DEFAULT_DEADLINE_S = 3600.0  # of a message that names none
 
@@ -32,6 +33,7 @@ class System:
     artifacts: Artifacts
     ledger: Ledger
     child: ComputeChild
+    metrics: Metrics = field(default_factory=Metrics)
 
     def event(self, payload: Payload, delivery: Delivery, *, reply: bool = False) -> Event:
         """``payload`` as this worker's event about ``delivery``; a reply's id follows from the request's."""
@@ -54,8 +56,8 @@ class System:
 
 
 @asynccontextmanager
-async def bootstrap(name: str, settings: Settings) -> AsyncIterator[System]:
-    """A connected system; the compute child starts when it is first asked for.
+async def bootstrap(name: str, settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[System]:
+    """A connected system; the compute child starts when it is first asked for. ``metrics`` outlive it.
 
     Raises:
         StoreUnavailable: the stream server does not answer.
@@ -63,7 +65,8 @@ async def bootstrap(name: str, settings: Settings) -> AsyncIterator[System]:
     redis = await connect(settings)
     child = ComputeChild(compute_environment(settings))
     try:
-        yield System(name, settings, redis, Artifacts.from_settings(settings), Ledger(redis), child)
+        artifacts, ledger = Artifacts.from_settings(settings), Ledger(redis)
+        yield System(name, settings, redis, artifacts, ledger, child, metrics or Metrics())
     finally:
         await child.close()
         await redis.aclose()

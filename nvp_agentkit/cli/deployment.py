@@ -58,6 +58,14 @@ def worker(name: str, settings: Settings) -> WorkerSpec:
     return _run(name, settings, "nvp_agentkit.workers", name)
 
 
+def _port(name: str, settings: Settings) -> int | None:
+    """Where a worker of the stack answers probes; a saboteur at the port of the one that it stands in for."""
+    if settings.metrics_port is None:
+        return None
+    place = name.replace("saboteur", "shadow")
+    return settings.metrics_port + WORKERS.index(place) if place in WORKERS else None
+
+
 def saboteur(number: int, fault: str, settings: Settings) -> WorkerSpec:
     """A voter that is wrong on purpose, to stand in for ``shadow-{number}``."""
     name = f"saboteur-{number}"
@@ -68,7 +76,14 @@ def _run(name: str, settings: Settings, *module: str) -> WorkerSpec:
     from nvp_agentkit.embedded.worker import WorkerSpec
     from nvp_agentkit.streams import names
 
-    return WorkerSpec(name, [sys.executable, "-m", *module], names.worker(name, settings.instance))
+    port = _port(name, settings)
+    return WorkerSpec(
+        name,
+        [sys.executable, "-m", *module],
+        names.worker(name, settings.instance),
+        env={} if port is None else {"NVP_METRICS_PORT": str(port)},
+        probes="" if port is None else f"http://{settings.metrics_host}:{port}",
+    )
 
 
 @dataclass(frozen=True)

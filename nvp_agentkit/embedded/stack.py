@@ -67,6 +67,7 @@ class Stack:
     """The stores that ``settings`` do not name elsewhere, as children of this process.
 
     ``prepare`` makes what else the folder needs, such as keys: called under its lock, before anything starts.
+    ``probes`` are for the file alone: where workers say how they are.
 
     `start` returns the settings that lead to all stores, embedded or not. After `start` failed or was
     cancelled nothing is left running; `stop` is safe to call twice.
@@ -76,6 +77,7 @@ class Stack:
     on_event: Callable[[StackEvent], None] = lambda event: None
     root_key: Path | None = None
     prepare: Callable[[], object] = lambda: None
+    probes: dict[str, str] = field(default_factory=dict)
     servers: dict[str, Server] = field(default_factory=dict)
     _held: lock.FolderLock | None = None
 
@@ -169,4 +171,5 @@ class Stack:
             neo4j_database=arcadedb.DATABASE if graph else settings.neo4j_database,
             artifacts_url=settings.artifacts_url or str(self.folder / "artifacts"),
             root_key=self.root_key,
+            probes=self.probes,
         )

@@ -26,10 +26,11 @@ class StackFile(BaseModel):
     neo4j_database: str
     artifacts_url: str
     root_key: Path | None = None
+    probes: dict[str, str] = {}  # worker -> where it answers /live, /ready and /metrics
 
     def over(self, settings: Settings) -> Settings:
         """``settings`` led to this stack."""
-        mine = self.model_dump(exclude={"version", "pid", "started_ms", "root_key"})
+        mine = self.model_dump(exclude={"version", "pid", "started_ms", "root_key", "probes"})
         return settings.model_copy(update=mine)
 
 

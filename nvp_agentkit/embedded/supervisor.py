@@ -49,7 +49,8 @@ class Supervisor:
     ) -> None:  # fmt: skip
         self.settings = settings
         self._on_event = on_event
-        self._stack = Stack(settings, self._tell, root_key, prepare)
+        probes = {spec.name: spec.probes for spec in workers if spec.probes}
+        self._stack = Stack(settings, self._tell, root_key, prepare, probes)
         self._specs = workers
         self._workers: list[KeptWorker] = []
         self._keepers: list[asyncio.Task[None]] = []

@@ -31,13 +31,14 @@ class WorkerSpec:
     """A worker to run.
 
     ``heartbeat`` is the Redis hash (fields ``state``, ``pid``, ``detail``) in which the worker says that it
-    is really ready; ``env`` is added to what every worker gets.
+    is really ready; ``env`` is added to what every worker gets; ``probes`` is the URL where it answers, if it does.
     """
 
     name: str
     argv: Sequence[str]
     heartbeat: str
     env: Mapping[str, str] = field(default_factory=dict)
+    probes: str = ""
 
 
 class KeptWorker:

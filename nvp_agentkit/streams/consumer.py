@@ -94,6 +94,11 @@ class Consumer:
     def state(self) -> str:
         return "draining" if self._draining else self._state
 
+    @property
+    def in_flight_s(self) -> list[float]:
+        """How long each message in hand has been there."""
+        return self._leases.held_s
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then finish the running batch and hand back what has not begun.
 

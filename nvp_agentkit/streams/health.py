@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from nvp_agentkit.observability.pulse import Pulse
 from nvp_agentkit.streams import names
 
 log = logging.getLogger(__name__)
@@ -59,28 +59,28 @@ async def keep_announcing(
     current: Callable[[], tuple[str, str]],
     stop: asyncio.Event,
     *,
-    ready_file: Path | None = None,
+    pulse: Pulse | None = None,
 ) -> None:
     """Announce ``current()`` (state, detail) at each change and every `BEAT_S`, until ``stop``; then sign off.
 
-    ``ready_file`` is touched whenever the server has taken the word that this worker is ready, and is gone when it has
-    taken another: a health check that looks at its age asks no process of ours anything.
+    ``pulse`` is told as well, of what is so and of what the server has taken: for whoever asks over HTTP.
     """
-    said, since = ("", ""), BEAT_S
+    said, since, pulse = ("", ""), BEAT_S, pulse or Pulse()
     while not stop.is_set():
         now = current()
+        pulse.says(*now)
         if now != said or since >= BEAT_S:
             try:
                 await announce(redis, name, instance, kind, *now)
                 said, since = now, 0.0
-                _mark(ready_file, ready=now[0] == "ready")
+                pulse.taken()
             except RedisError as error:
                 log.warning("heartbeat of %s not sent: %s", name, error)
         try:
             await asyncio.wait_for(stop.wait(), 0.25)
         except TimeoutError:
             since += 0.25
-    _mark(ready_file, ready=False)
+    pulse.says("draining", "")
     try:
         await redis.delete(names.worker(name, instance))
     except RedisError as error:
@@ -95,15 +95,6 @@ async def workers(redis: Redis) -> list[WorkerState]:
         if said := await _last_word(redis, name, instance):
             found.append(said)
     return sorted(found, key=lambda worker: (worker.name, worker.instance))
-
-
-def _mark(file: Path | None, *, ready: bool) -> None:
-    if file is None:
-        return
-    try:
-        file.touch() if ready else file.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("%s not marked: %s", file, error)
 
 
 async def _last_word(redis: Redis, name: str, instance: str) -> WorkerState | None:

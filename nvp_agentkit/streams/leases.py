@@ -26,6 +26,12 @@ class Leases:
         self._lease_s, self._longest_s = lease_s, longest_s
         self._held: dict[tuple[str, str], tuple[Delivery, float]] = {}
 
+    @property
+    def held_s(self) -> list[float]:
+        """How long each of them has been held."""
+        now_ms = time.time_ns() // 1_000_000
+        return [max(0.0, (now_ms - delivery.received_ms) / 1000) for delivery, _ in list(self._held.values())]
+
     @contextmanager
     def holding(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
         """Renew the leases of ``deliveries`` inside the block.

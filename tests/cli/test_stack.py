@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from redis.asyncio import Redis
 
 from nvp_agentkit.cli import deployment, jobs
 from nvp_agentkit.embedded import lock
+from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.messages import JobProgressed, new_event
 from nvp_agentkit.settings import Settings
@@ -39,6 +44,17 @@ def data_dir(tmp_path: Path, compile_cache: Path) -> Iterator[Path]:
         time.sleep(0.05)
 
 
+@pytest.fixture
+def free_ports() -> int:
+    """The first of as many ports in a row as a stack has workers, below those that the kernel hands out."""
+    for first in random.sample(range(20_000, 32_000), 100):
+        with ExitStack() as held, suppress(OSError):
+            for port in range(first, first + len(deployment.WORKERS)):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    pytest.fail("no ports in a row")
+
+
 def interrupted(*words: str) -> str:
     """What a command says that is interrupted once its first job is under way."""
     with subprocess.Popen(
@@ -55,11 +71,12 @@ def interrupted(*words: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_stack_from_up_to_its_keepers_death(nvp, data_dir: Path) -> None:
+def test_a_stack_from_up_to_its_keepers_death(nvp, data_dir: Path, free_ports: int) -> None:
     # As a process of its own: the keeper it leaves behind is no child of this one.
     up = subprocess.run(
-        [*NVP, "up", "--json", "--data-dir", str(data_dir)], capture_output=True, text=True, check=True
-    )
+        [*NVP, "up", "--json", "--data-dir", str(data_dir)], capture_output=True, text=True, check=True,
+        env=os.environ | {"NVP_METRICS_PORT": str(free_ports)},
+    )  # fmt: skip
     keeper = json.loads(up.stdout)["pid"]
     try:
         assert json.loads(up.stdout) == {"ready": True, "pid": keeper, "data_dir": str(data_dir)}
@@ -68,6 +85,11 @@ def test_a_stack_from_up_to_its_keepers_death(nvp, data_dir: Path) -> None:
         status = nvp("status", "--json", "--data-dir", data_dir)
         assert status.json["ready"]
         assert {one["name"] for one in status.json["workers"]} == set(deployment.WORKERS)
+        probes = read_stack(data_dir).probes
+        assert probes == {name: f"http://127.0.0.1:{free_ports + k}" for k, name in enumerate(deployment.WORKERS)}
+        for url in probes.values():
+            with urllib.request.urlopen(f"{url}/ready", timeout=10) as said:
+                assert said.read() == b"ok\n"
         opened = nvp("account", "create", "ace-1", "--limit-j", "3", "--json", "--data-dir", data_dir)
         assert opened.json["free_mj"] == 3000
         assert nvp("account", "list", "--data-dir", data_dir).out.splitlines()[1].split()[0] == "ace-1"

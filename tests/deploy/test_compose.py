@@ -80,11 +80,10 @@ def test_every_variable_that_compose_wants_is_in_the_example_and_the_other_way_r
     assert set(example) - wanted <= settings
 
 
-def test_every_worker_has_a_health_check_and_writes_what_that_looks_at(ours: dict[str, Any]) -> None:
+def test_every_worker_has_a_health_check_and_answers_it(ours: dict[str, Any]) -> None:
     for name in deployment.WORKERS:
-        assert "$NVP_READY_FILE" in ours[name]["healthcheck"]["test"][1]
-        folder = Path(ours[name]["environment"]["NVP_READY_FILE"]).parent
-        assert [str(folder)] == ours[name]["tmpfs"]  # a new one with each start: no word of an earlier life
+        assert "/dev/tcp/127.0.0.1/$NVP_METRICS_PORT" in ours[name]["healthcheck"]["test"][3]
+        assert Settings.from_env(ours[name]["environment"]).metrics_port
 
 
 def test_what_waits_waits_for_health_and_for_the_keys(ours: dict[str, Any]) -> None:
