@@ -37,6 +37,7 @@ BENCHMARKS = (
     "hostile_files",
     "import_time",
     "kill_stack",
+    "samples",
     "simulators",
     "size",
     "skill_all",
@@ -45,7 +46,7 @@ BENCHMARKS = (
     "train_step",
 )
 RESULTS = HERE / "results"
-OPTIONS = ("count", "cpu_s", "data", "rates", "scenarios", "seed", "seeds", "steps")
+OPTIONS = ("cells", "count", "cpu_s", "data", "rates", "seed", "seeds", "steps")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,11 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name them all")
     parser.add_argument("--count", type=int, help="how many, where the seed makes many")
     parser.add_argument("--seed", type=int, help="the first, or only, of what is left to chance")
+    parser.add_argument("--cells", type=int, help="how many parts to make that earlier runs have not kept")
     parser.add_argument("--cpu-s", type=float, help="CPU-seconds of training, where it trains")
     parser.add_argument("--data", type=Path, help="an artifacts folder, where it reads the reference task")
     parser.add_argument("--rates", type=int, help="learning rates tried of each, where they are")
     parser.add_argument("--seeds", type=int, help="seeds at the best of them")
-    parser.add_argument("--scenarios", type=int, help="how many of them, where there are several")
     parser.add_argument("--steps", type=int, help="steps of training, where they are counted")
     asked = parser.parse_args(arguments)
     if asked.list:

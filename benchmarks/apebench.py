@@ -4,24 +4,26 @@
 Each is shown one state, which in these scenarios is all there is to know. Theirs are trained by APEBench, ours by its
 own trainer; neither sees anything but the training trajectories. Where a state has two fields, ours is a network for
 each that sees the other one in the place of the frame before. As many trajectories are made as the steps have use for,
-48 and 30 at 300 steps. ``--steps`` and ``--scenarios``, the first so many, make it smaller, which the figures tell.
-CPU-seconds are of one core, without what is compiled.
+48 and 30 at 300 steps. ``--steps`` makes it smaller; ``--cells`` makes no more than so many of what earlier runs have
+not kept, the cheapest first, and tells what there is: the figures say both. CPU-seconds are of one core, without what
+is compiled.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks import apebench_peers
-from benchmarks.cells import KEPT, Numbers, cell
+from benchmarks.cells import KEPT, Numbers, cell, place
 from benchmarks.one_core import pin
-from benchmarks.verdict import Figure
+from benchmarks.verdict import BrokenError, Figure
 from nvp_agentkit.energy.sensors import WATTS_PER_CORE
 from nvp_agentkit.fields.sequence import FieldMeta, Floats, SequenceSet
 from nvp_agentkit.model import ModelBundle, NVPConfig, predict_next
@@ -29,12 +31,19 @@ from nvp_agentkit.training import MemberConfig, MemberTrainer, Progress, StepPac
 from nvp_agentkit.training.examples import Examples
 
 SCENARIOS = ("phy_decay_turb", "phy_gs_type", "phy_kolm_flow")
-PRESETS = {"conv": "Conv;26;10;relu", "res": "Res;26;8;relu", "u_net": "UNet;12;2;relu", "fno": "FNO;12;18;4;gelu"}
-OURS = "ours"
+PRESETS = {"fno": "FNO;12;18;4;gelu", "u_net": "UNet;12;2;relu", "conv": "Conv;26;10;relu", "res": "Res;26;8;relu"}
+OURS, DATA = "ours", "data"
 SIZE, BATCH, STEPS = 64, 8, 300
 QUICK_SIZE, QUICK_STEPS, QUICK_PRESET = 16, 10, {"fno": "FNO;4;8;2;gelu"}
 VALIDATED = 64  # states of the training data on which ours chooses among its weights
-UNITS = {"mean_nrmse": "nRMSE", "parameters": "", "cpu_s": "CPU-s", "forecast_cpu_s": "CPU-s", "joules": "J"}
+UNITS = {
+    "mean_nrmse": "nRMSE",
+    "persistence": "nRMSE",
+    "parameters": "",
+    "cpu_s": "CPU-s",
+    "forecast_cpu_s": "CPU-s",
+    "joules": "J",
+}
 
 
 class Plan(NamedTuple):
@@ -44,14 +53,21 @@ class Plan(NamedTuple):
     size: int = SIZE
 
 
-def measure(*, quick: bool, steps: int | None = None, scenarios: int | None = None) -> dict[str, Figure]:
-    """Quick: a few steps of a tiny network in one scenario, held to nothing; the environment is made the first time."""
+def measure(*, quick: bool, steps: int | None = None, cells: int | None = None) -> dict[str, Figure]:
+    """Quick: a few steps of a tiny network in one scenario, held to nothing; the environment is made the first time.
+
+    Raises:
+        BrokenError: nothing of ours has anything beside it yet.
+    """
     pin()
     plan = Plan(QUICK_STEPS, QUICK_SIZE) if quick else Plan(steps or STEPS)
-    presets = QUICK_PRESET if quick else PRESETS
-    found = {name: _scenario(name, plan, presets) for name in SCENARIOS[: 1 if quick else scenarios]}
+    presets, scenarios = (QUICK_PRESET, SCENARIOS[:1]) if quick else (PRESETS, SCENARIOS)
+    found = _found(plan, presets, scenarios, math.inf if cells is None else cells)
+    if not found:
+        raise BrokenError("no scenario has both ours and a preset; let it make more with --cells")
+    networks, all_networks = sum(len(one) - 1 for one in found.values()), len(scenarios) * (1 + len(presets))
     told = {
-        "scenarios": Figure(len(found), f"of {len(SCENARIOS)}", goal=len(SCENARIOS), higher_is_better=True),
+        "networks": Figure(networks, f"of {all_networks}", goal=all_networks, higher_is_better=True),
         "steps": Figure(plan.steps, "of training", goal=STEPS, higher_is_better=True),
         "points": Figure(plan.size, "a side", goal=SIZE, higher_is_better=True),
     }
@@ -59,45 +75,70 @@ def measure(*, quick: bool, steps: int | None = None, scenarios: int | None = No
 
 
 def _figures(found: dict[str, dict[str, Numbers]], *, held: bool) -> dict[str, Figure]:
-    """The best preset over ours: of the geometric mean, of each scenario, and of each by weights and by joules."""
+    """Presets over ours: each by the geometric mean of the scenarios it has, and in each scenario the best of them."""
     least = 1.0 if held else None
+    ratios: dict[str, list[float]] = defaultdict(list)
     figures: dict[str, Figure] = {}
-    presets = [name for name in next(iter(found.values())) if name not in (OURS, "persistence")]
-    means = {name: _geometric([cells[name]["mean_nrmse"] for cells in found.values()]) for name in (OURS, *presets)}
-    best = min(presets, key=means.__getitem__)
-    figures["best_preset/over_ours"] = Figure(means[best] / means[OURS], "x", least, higher_is_better=True)
-    for scenario, cells in found.items():
-        rival = min(cells[name]["mean_nrmse"] for name in presets)
-        ratio = rival / cells[OURS]["mean_nrmse"]
-        figures[f"{scenario}/best_preset/over_ours"] = Figure(ratio, "x", goal=least, higher_is_better=True)
+    for scenario, numbers in found.items():
+        ours = numbers[OURS]
+        rivals = {name: one for name, one in numbers.items() if name not in (OURS, DATA)}
+        for name, one in rivals.items():
+            ratios[name].append(one["mean_nrmse"] / ours["mean_nrmse"])
+        best = min(one["mean_nrmse"] for one in rivals.values()) / ours["mean_nrmse"]
+        figures[f"{scenario}/best_preset/over_ours"] = Figure(best, "x", goal=least, higher_is_better=True)
         for what in ("parameters", "joules"):
-            rival = min(cells[name]["mean_nrmse"] * cells[name][what] for name in presets)
-            ratio = rival / (cells[OURS]["mean_nrmse"] * cells[OURS][what])
-            figures[f"{scenario}/by_{what}/over_ours"] = Figure(ratio, "x", goal=least, higher_is_better=True)
-    figures |= {f"geometric_mean/{name}": Figure(mean, "nRMSE") for name, mean in means.items()}
-    for scenario, cells in found.items():
-        for name, numbers in cells.items():
-            figures |= {f"{scenario}/{name}/{what}": Figure(value, UNITS[what]) for what, value in numbers.items()}
-    return figures
+            best = min(one["mean_nrmse"] * one[what] for one in rivals.values()) / (ours["mean_nrmse"] * ours[what])
+            figures[f"{scenario}/by_{what}/over_ours"] = Figure(best, "x", goal=least, higher_is_better=True)
+        for name, one in numbers.items():
+            figures |= {f"{scenario}/{name}/{what}": Figure(value, UNITS[what]) for what, value in one.items()}
+    means = {name: math.exp(float(np.mean(np.log(each)))) for name, each in ratios.items()}
+    best = min(means.values())
+    told = {"best_preset/over_ours": Figure(best, "x", least, higher_is_better=True)}
+    return told | {f"{name}/over_ours": Figure(mean, "x") for name, mean in means.items()} | figures
 
 
-def _geometric(errors: list[float]) -> float:
-    return math.exp(float(np.mean(np.log(errors))))
+def _found(
+    plan: Plan, presets: dict[str, str], scenarios: tuple[str, ...], room: float
+) -> dict[str, dict[str, Numbers]]:
+    """By scenario what is kept and, while there is ``room``, what is made; those where ours has a rival."""
+    found: dict[str, dict[str, Numbers]] = {scenario: {} for scenario in scenarios}
+    for name in (DATA, OURS, *presets):
+        for scenario, numbers in found.items():
+            one = _Cell(plan, scenario, name, presets.get(name))
+            if name != DATA and DATA not in numbers:
+                continue
+            if not one.kept():
+                if room < 1:
+                    continue
+                room -= 1
+            numbers[name] = one.numbers()
+    return {scenario: numbers for scenario, numbers in found.items() if OURS in numbers and len(numbers) > 2}
 
 
-def _scenario(scenario: str, plan: Plan, presets: dict[str, str]) -> dict[str, Numbers]:
-    """Numbers of each network, those of training priced."""
-    folder = KEPT / f"apebench-{scenario}-{plan.steps}-{plan.size}"
-    folder.mkdir(parents=True, exist_ok=True)
-    theirs = partial(apebench_peers.run, folder, scenario=scenario, steps=plan.steps, size=plan.size)
-    data = cell("apebench_peers", f"{scenario}-data", plan, partial(theirs, "data"), ours=False)
-    found = {
-        name: cell("apebench_peers", f"{scenario}-{name}", [*plan, preset], partial(theirs, preset), ours=False)
-        for name, preset in presets.items()
-    }
-    found[OURS] = cell("apebench", f"{scenario}-ours", plan, partial(_ours, scenario, plan, folder))
-    priced = {name: numbers | {"joules": numbers["cpu_s"] * WATTS_PER_CORE} for name, numbers in found.items()}
-    return priced | {"persistence": {"mean_nrmse": data["persistence"]}}
+class _Cell(NamedTuple):
+    """One network in one scenario, or that scenario's data."""
+
+    plan: Plan
+    scenario: str
+    name: str
+    preset: str | None
+
+    @property
+    def _known_by(self) -> tuple[str, str, Any]:
+        settings = self.plan if self.preset is None else [*self.plan, self.preset]
+        return "apebench" if self.name == OURS else "apebench_peers", f"{self.scenario}-{self.name}", settings
+
+    def kept(self) -> bool:
+        return place(*self._known_by, ours=self.name == OURS).exists()
+
+    def numbers(self) -> Numbers:
+        """Those of training priced."""
+        folder = KEPT / f"apebench-{self.scenario}-{self.plan.steps}-{self.plan.size}"
+        folder.mkdir(parents=True, exist_ok=True)
+        theirs = partial(apebench_peers.run, folder, self.preset or self.name, self.scenario, *self.plan)
+        ours = partial(_ours, self.scenario, self.plan, folder)
+        found = cell(*self._known_by, ours if self.name == OURS else theirs, ours=self.name == OURS)
+        return found | {"joules": found["cpu_s"] * WATTS_PER_CORE}
 
 
 def _ours(scenario: str, plan: Plan, folder: Path) -> Numbers:

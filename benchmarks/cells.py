@@ -18,9 +18,7 @@ Numbers = dict[str, float]
 
 def cell(benchmark: str, name: str, settings: object, made: Callable[[], Numbers], *, ours: bool = True) -> Numbers:
     """What ``made`` gives, or gave with these ``settings``, that benchmark and, where it is ``ours``, this physics."""
-    text = (ROOT / "benchmarks" / f"{benchmark}.py").read_text()
-    said = json.dumps([settings, code() if ours else "", text], default=repr)
-    path = KEPT / f"{benchmark}-{name.replace('/', '-')}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
+    path = place(benchmark, name, settings, ours=ours)
     if path.exists():
         print(f"{name}: from an earlier run", flush=True)
         found: Numbers = json.loads(path.read_text())
@@ -30,6 +28,13 @@ def cell(benchmark: str, name: str, settings: object, made: Callable[[], Numbers
     path.write_text(json.dumps(found))
     print(name, {one: round(value, 4) for one, value in found.items()}, flush=True)
     return found
+
+
+def place(benchmark: str, name: str, settings: object, *, ours: bool = True) -> Path:
+    """Where that cell is kept, once it is made."""
+    text = (ROOT / "benchmarks" / f"{benchmark}.py").read_text()
+    said = json.dumps([settings, code() if ours else "", text], default=repr)
+    return KEPT / f"{benchmark}-{name.replace('/', '-')}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
 
 
 @cache
