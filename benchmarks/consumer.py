@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import statistics
 import tempfile
@@ -51,6 +52,7 @@ Work = Callable[[Redis, int], Awaitable[None]]
 
 def measure(*, quick: bool) -> dict[str, Figure]:
     """Quick: a tenth of the messages, two rounds."""
+    gc.freeze()  # as workers do
     with tempfile.TemporaryDirectory(prefix="nvp-consumer-") as folder:
         events, rounds = (QUICK_EVENTS, 2) if quick else (EVENTS, ROUNDS)
         rates = asyncio.run(_rounds(Path(folder), events, rounds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import signal
 import sys
@@ -89,6 +90,7 @@ async def observed(settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
 def run(name: str, settings: Settings, serve: Serve) -> None:
     """The process, with logs to standard error; status 1 where waiting mends nothing, as where keys are missing."""
     configure(settings, worker=name)
+    gc.freeze()  # what is loaded by now stays: no collection has to look through it again
     hopeless = False
     try:
         asyncio.run(work(name, settings, serve))

@@ -84,7 +84,7 @@ class Consumer:
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         self._intake = Intake(redis, kind=kind, group=group, consumer=self.name, lease_s=lease_s)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s, longest_s=longest_s)
-        self._patience_over = asyncio.Event()
+        self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
         self._state, self.detail = "starting", ""
         self._draining = False
@@ -104,7 +104,8 @@ class Consumer:
 
         A stream server that goes away, or loses its data, only interrupts: `state` says so meanwhile.
         """
-        background = [asyncio.create_task(self._leases.renew_forever()), asyncio.create_task(self._drain(stop))]
+        self._patience = asyncio.create_task(self._drain(stop))
+        background = [asyncio.create_task(self._leases.renew_forever()), self._patience]
         pause_s = PAUSE_S
         try:
             while not stop.is_set():
@@ -127,7 +128,6 @@ class Consumer:
         await stop.wait()
         self._draining = True
         await asyncio.sleep(self._drain_timeout_s)
-        self._patience_over.set()
 
     async def _recover(self, error: Exception, pause_s: float) -> None:
         """Redis is away, or answered that a stream or group is gone: make all anew, after a pause."""
@@ -203,14 +203,13 @@ class Consumer:
         if not deliveries:
             return []
         handling = asyncio.create_task(outcomes_of(self._handle, deliveries))
-        patience = asyncio.create_task(self._patience_over.wait())
         try:
-            await asyncio.wait({handling, patience}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({handling, self._patience}, return_when=asyncio.FIRST_COMPLETED)
             return handling.result() if handling.done() else None
         finally:
-            handling.cancel()
-            patience.cancel()
-            await asyncio.gather(handling, patience, return_exceptions=True)
+            if not handling.done():
+                handling.cancel()
+                await asyncio.gather(handling, return_exceptions=True)
 
     async def _settle(self, settlements: list[Settlement]) -> None:
         """Complete, and where Redis is away try that again: the work is not run again."""
@@ -223,7 +222,7 @@ class Consumer:
             for settlement, result in zip(settlements, results, strict=True):
                 self._count(settlement, result)
             settlements = [one for one, result in zip(settlements, results, strict=True) if isinstance(result, AWAY)]
-            if not settlements or self._patience_over.is_set():
+            if not settlements or self._patience.done():
                 return  # what is left, if anything, is delivered again when its lease runs out
             self._state, self.detail = "starting", f"recovering: {results[0]}"
             await asyncio.sleep(pause_s)
