@@ -51,6 +51,9 @@ class Settings(BaseModel):
         description="port where a worker answers /live, /ready, /metrics; with `nvp up` the first one's, others follow",
     )
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address it listens on for that")
+    traces_url: str | None = Field(
+        None, description="where a worker sends its spans, OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces"
+    )
     lease_s: float = Field(
         15.0, gt=0, le=3600, description="how long a worker may be silent before its work is taken over"
     )

@@ -15,6 +15,7 @@ import structlog
 from nvp_agentkit.errors import InvalidInput, NvpError, StoreUnavailable
 from nvp_agentkit.observability.logging import configure
 from nvp_agentkit.observability.probes import answering
+from nvp_agentkit.observability.tracing import sending
 from nvp_agentkit.settings import Settings
 
 from . import KINDS
@@ -93,7 +94,8 @@ def run(name: str, settings: Settings, serve: Serve) -> None:
     gc.freeze()  # what is loaded by now stays: no collection has to look through it again
     hopeless = False
     try:
-        asyncio.run(work(name, settings, serve))
+        with sending(settings, name):
+            asyncio.run(work(name, settings, serve))
     except* NvpError as errors:
         log.error("worker cannot serve", reason="; ".join(map(str, errors.exceptions)))
         hopeless = True

@@ -12,7 +12,8 @@ from structlog.contextvars import bound_contextvars
 
 from nvp_agentkit.errors import NvpError
 from nvp_agentkit.messages import Payload
-from nvp_agentkit.streams import Completion, Consumer, Delivery, Handle, one_by_one
+from nvp_agentkit.observability import tracing
+from nvp_agentkit.streams import Completion, Consumer, Delivery, Handle, Outcome, one_by_one
 from nvp_agentkit.streams.consumer import DELIVERIES
 from nvp_agentkit.streams.health import keep_announcing
 
@@ -51,14 +52,49 @@ class Role:
     ) -> Role:
         """A role whose messages are answered one by one, beside each other within a batch.
 
-        Whatever is logged meanwhile carries the message's account and id.
+        Each is a span below the one that its message names; whatever is logged meanwhile carries the ids.
         """
 
         async def named(delivery: Delivery) -> Completion:
-            with bound_contextvars(account=delivery.account, request=delivery.request_id):
+            said = delivery.event.traceparent
+            batch = (tracing.current(),)
+            with (
+                bound_contextvars(**_ids(delivery, suffix)),
+                tracing.span(f"answer {suffix}", "CONSUMER", parent=said, links=batch, **_about(delivery, group)),
+            ):
                 return await answer(delivery)
 
         return cls(suffix, group, accepts, one_by_one(named), refuse, batch, unique)
+
+
+def _ids(delivery: Delivery, suffix: str) -> dict[str, str]:
+    """For the log: which request or job, and which trace it belongs to, if any."""
+    what = "job" if suffix == "jobs" else "request"
+    trace = tracing.trace_id(delivery.event.traceparent)
+    return {"account": delivery.account, what: delivery.request_id} | ({"trace": trace} if trace else {})
+
+
+def _about(delivery: Delivery, group: str) -> dict[str, str | int]:
+    """A span's attributes, by the conventions for messaging."""
+    return {
+        "messaging__system": "redis",
+        "messaging__destination__name": delivery.stream,
+        "messaging__consumer__group__name": group,
+        "messaging__message__id": delivery.request_id,
+        "nvp__account": delivery.account,
+        "nvp__attempt": delivery.earlier + delivery.attempt,
+    }
+
+
+def _traced(role: Role) -> Handle:
+    """The handler of ``role`` in a span of its own, with a link to the span of each message in the batch."""
+
+    async def traced(deliveries: list[Delivery]) -> Sequence[Outcome]:
+        links = [delivery.event.traceparent for delivery in deliveries]
+        with tracing.span(f"process {role.suffix}", "CONSUMER", links=links, nvp__messages=len(deliveries)):
+            return await role.handle(deliveries)
+
+    return traced
 
 
 async def run_roles(
@@ -79,7 +115,7 @@ async def run_roles(
             kind=role.suffix,
             group=role.group,
             name=f"{system.name}@{system.settings.instance}",
-            handle=system.metrics.timed(role.suffix, role.group, role.handle),
+            handle=system.metrics.timed(role.suffix, role.group, _traced(role)),
             refuse=partial(role.refuse, system),
             accepts=(role.accepts,),
             unique=role.unique,

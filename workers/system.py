@@ -13,6 +13,7 @@ from nvp_agentkit.artifacts import Artifacts
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.messages import Event, LineageRecorded, Payload, new_event
+from nvp_agentkit.observability.tracing import current
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.streams.connect import connect
 from nvp_agentkit.streams.delivery import Delivery
@@ -44,14 +45,17 @@ class System:
             subject=request.subject,
             replyto=request.id if reply else None,
             deadline=request.deadline,
-            traceparent=request.traceparent,
+            traceparent=current() or request.traceparent,
         )
 
     def fact(self, facts: LineageRecorded, delivery: Delivery) -> Event:
         """``facts`` for the graph. They have no deadline: what happened stays true, however late it is recorded."""
         request = delivery.event
         return new_event(
-            facts, source=f"nvp:worker:{self.name}", subject=request.subject, traceparent=request.traceparent
+            facts,
+            source=f"nvp:worker:{self.name}",
+            subject=request.subject,
+            traceparent=current() or request.traceparent,
         )
 
 

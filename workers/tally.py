@@ -33,6 +33,7 @@ from nvp_agentkit.messages import (
     new_event,
 )
 from nvp_agentkit.messages.envelope import TYPE_OF
+from nvp_agentkit.observability.tracing import current
 from nvp_agentkit.streams import Completion, Delivery, RedisError, emit
 from nvp_agentkit.streams.handling import defect
 from nvp_agentkit.streams.replies import answer
@@ -239,7 +240,7 @@ class Tally:
             source=f"nvp:worker:{self._system.name}",
             subject=case.asked.subject,
             replyto=replyto,
-            traceparent=case.asked.traceparent,
+            traceparent=current() or case.asked.traceparent,
         )
 
 

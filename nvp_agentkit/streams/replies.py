@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from nvp_agentkit.errors import DeadlineExceeded, StoreUnavailable
 from nvp_agentkit.messages import Event, decode
+from nvp_agentkit.observability.tracing import current, span
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.connect import AWAY, store_errors
 
@@ -29,7 +30,10 @@ async def publish(redis: Redis, account: str, suffix: str, event: Event) -> str:
         StoreUnavailable: Redis is away. The event may have arrived all the same: publishing it again is safe,
             since answers go by its id.
     """
-    with store_errors():
+    about = {"messaging__system": "redis", "messaging__message__id": event.id, "nvp__account": account}
+    with store_errors(), span(f"publish {suffix}", "PRODUCER", parent=event.traceparent, **about):
+        if here := current():
+            event = event.model_copy(update={"traceparent": here})
         entry_id = await redis.xadd(names.key(account, suffix), {"event": event.encode()})
     return entry_id.decode() if isinstance(entry_id, bytes) else entry_id
 
