@@ -75,7 +75,7 @@ async def _child_gb(config: NVPConfig, side: int) -> tuple[float, float | None]:
             await child.start()
             assert child.pid is not None
             shape = (config.context_frames, side, side)
-            asked = {"model_id": model, "path": str(path), "frames": shape, "batches": BATCH_SIZES, "keep": 1}
+            asked = {"model_id": model, "source": str(path), "frames": shape, "batches": BATCH_SIZES, "keep": 1}
             frames = np.ones((1, *shape), np.float32)
             with PeakPss(child.pid, every_s=0.2) as memory:
                 await child.call("load", asked | {"fresh": False})

@@ -10,6 +10,7 @@ from nvp_agentkit.ensemble import Decision as QuorumDecision
 from nvp_agentkit.ensemble import EnsembleRecord, Vote
 from nvp_agentkit.lineage import code, edges, nodes
 from nvp_agentkit.messages import (
+    STARTER,
     TRIVIAL,
     ArrayRef,
     DatasetSpec,
@@ -164,8 +165,11 @@ def single_answer(delivery: Delivery, request: PredictionRequested, reply: Predi
         )
     )
     model_id = reply.model_id
-    trivial = model_id.startswith(f"{TRIVIAL}:")  # no training has recorded it
-    model = facts.add(nodes.trivial_forecaster(model_id)) if trivial else nodes.node("ModelVersion", model_id)
+    model = nodes.node("ModelVersion", model_id)
+    if model_id.startswith(f"{TRIVIAL}:"):  # no training has recorded it
+        model = facts.add(nodes.trivial_forecaster(model_id))
+    elif request.model == STARTER:  # neither this one
+        model = facts.add(nodes.starter_model(model_id))
     facts.link(
         edges.was_attributed_to(decision, facts.add(asker(delivery.account))),
         edges.was_derived_from(decision, model),

@@ -1,4 +1,4 @@
-"""Models in service: which one a request means, loaded in the child, run in batches of one shape."""
+"""Models in service: loaded in the child, run in batches of one shape."""
 
 from __future__ import annotations
 
@@ -13,34 +13,26 @@ import structlog
 from numpy.typing import NDArray
 
 from nvp_agentkit.energy.meter import modelled
-from nvp_agentkit.ensemble import EnsembleRecord, Member
-from nvp_agentkit.errors import DeadlineExceeded, NvpError, UnknownModel
-from nvp_agentkit.messages import PredictionRequested
+from nvp_agentkit.ensemble import EnsembleRecord
+from nvp_agentkit.errors import DeadlineExceeded, NvpError
 from nvp_agentkit.streams import AWAY, RedisError, known
 
 from . import registry
 from .compute.cost import Cost, patience_s
+from .resolving import Frames, Resolver, Served, Starter
 from .rounds import every
 from .same_question import Questions
 from .system import System
 from .trivial import Trivial
-from .warm import LOAD_LIMIT_S, MODELS_KEPT, WarmModels
+from .warm import MODELS_KEPT, Model, WarmModels
 
 BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
 ALONE = (1,)  # where it is nobody's duty to be ready
 BATCH_WAIT_S = 0.005
 LOOK_EVERY_S = 1.0  # for ensembles that came into service since
 
-Frames = NDArray[np.float32]
+Answering = Served | Starter | Trivial
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Served:
-    """The model that answers: this voter's member of an account's ensemble."""
-
-    record: EnsembleRecord
-    member: Member
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,8 @@ class Prediction:
 
 @dataclass
 class _Waiting:
-    served: Served
+    served: Served | Starter
+    model: Model
     frames: Frames
     deadline: float
     answer: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -67,53 +60,16 @@ class ModelHost:
 
     def __init__(self, voter: str, system: System) -> None:
         self.voter = voter
+        self.who = Resolver(voter, system)
         self._system = system
         self.questions = Questions(system.redis)
-        self._simulated: frozenset[str] | None = None  # domains, once the child has been asked
         self._told: set[str] = set()  # what cannot be loaded, said once
         self._warm = WarmModels(system)
         self._waiting: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
         self.state, self.detail = "starting", ""
 
-    async def resolve_single(self, account: str, request: PredictionRequested) -> Served | Trivial:
-        """Who answers a request for one forecast: `resolve`, or a trivial forecaster.
-
-        The best of these stands in for an ensemble still to be trained, in a domain that a simulator of ours knows.
-
-        Raises:
-            UnknownModel: as `resolve`, in a domain that nobody knows.
-        """
-        if trivial := Trivial.asked_for(request.model):
-            return trivial
-        try:
-            return await self.resolve(account, request)
-        except UnknownModel:
-            if request.model is not None or request.domain in await registry.domains(self._system.redis, account):
-                raise
-            known = await self._domains_simulated()
-            if request.domain not in known:
-                raise registry.no_model(account, request.domain, known) from None
-            return Trivial()
-
-    async def resolve(self, account: str, request: PredictionRequested) -> Served:
-        """The member that answers ``request``.
-
-        Raises:
-            UnknownModel: the account has no ensemble for the domain, or none with that model.
-        """
-        record = await registry.ensemble(self._system.redis, account, request.domain)
-        if request.model is None:
-            return Served(record, self._mine(record) or record.champion)
-        for member in record.members:
-            if member.model_id == request.model:
-                return Served(record, member)
-        raise UnknownModel(
-            f"model {request.model!r} is not in service for {account}/{request.domain}; "
-            f"in service: {', '.join(member.model_id for member in record.members)}"
-        )
-
-    async def cost_mj(self, served: Served | Trivial, frames: Frames) -> int:
+    async def cost_mj(self, served: Answering, frames: Frames) -> int:
         """What one forecast of this shape takes, before any of it is done.
 
         What this voter has to keep ready (`_duty`) costs nobody anything; the rest is made ready at the asker's cost.
@@ -121,10 +77,11 @@ class ModelHost:
         if isinstance(served, Trivial):
             cpu_s = served.cpu_s(frames.shape)
         else:
-            shape = _fitted(served, frames).shape
+            frames = served.fitted(frames)
+            model, shape = served.model(frames), frames.shape
             if self._duty(served, shape):
-                await self._warm.ready(served.member, shape, batches=BATCH_SIZES)
-            cpu_s = self._warm.price(served.member, shape).cpu_s
+                await self._warm.ready(model, shape, batches=BATCH_SIZES)
+            cpu_s = self._warm.price(model, shape).cpu_s
         return modelled(cpu_s, watts_per_core=self._system.settings.watts_per_core).mj
 
     async def mask(self, record: EnsembleRecord) -> NDArray[np.bool_] | None:
@@ -133,7 +90,7 @@ class ModelHost:
 
     async def predict(
         self,
-        served: Served | Trivial,
+        served: Answering,
         frames: Frames,
         *,
         deadline: float,
@@ -151,10 +108,11 @@ class ModelHost:
             model_id, told = await served.forecast(self._system.child, frames, deadline=deadline)
             mean, log_var = told.arrays
             return Prediction(model_id, mean, log_var, told.cost)
-        frames = _fitted(served, frames)
-        loaded = await self._ready(served, frames.shape, deadline, on_cost)
-        waiting = _Waiting(served, frames, deadline)
-        key = (served.member.model_id, frames.shape)
+        frames = served.fitted(frames)
+        model = served.model(frames)
+        loaded = await self._ready(served, model, frames.shape, deadline, on_cost)
+        waiting = _Waiting(served, model, frames, deadline)
+        key = (model.model_id, frames.shape)
         self._waiting[key].append(waiting)
         if len(self._waiting[key]) == 1:
             task = asyncio.create_task(self._gather(key))
@@ -163,7 +121,7 @@ class ModelHost:
         prediction = await waiting.answer
         if not (np.isfinite(prediction.mean).all() and np.isfinite(prediction.log_var).all()):
             raise NvpError(
-                f"{served.member.voter}: {served.member.model_id} forecast values that are not finite; "
+                f"{model.voter}: {model.model_id} forecast values that are not finite; "
                 "see that the field is in the units and of the size that it learnt, or train anew"
             )
         return replace(prediction, cost=loaded + prediction.cost)
@@ -181,21 +139,14 @@ class ModelHost:
     def readiness(self) -> tuple[str, str]:
         return self.state, self.detail
 
-    async def _domains_simulated(self) -> frozenset[str]:
-        if self._simulated is None:
-            told = await self._system.child.call("simulated", {}, deadline=time.time() + LOAD_LIMIT_S)
-            self._simulated = frozenset(told.values["domains"])
-        return self._simulated
-
-    def _duty(self, served: Served, shape: tuple[int, ...]) -> bool:
+    def _duty(self, served: Served | Starter, shape: tuple[int, ...]) -> bool:
         """Whether this is kept ready before anybody asks: this voter's member, for the shape that it learnt."""
-        return shape == served.record.frames and served.member == self._mine(served.record)
+        if isinstance(served, Starter):
+            return False
+        return shape == served.record.frames and served.member == self.who.mine(served.record)
 
-    def _batches(self, served: Served, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _batches(self, served: Served | Starter, shape: tuple[int, ...]) -> tuple[int, ...]:
         return BATCH_SIZES if self._duty(served, shape) else ALONE
-
-    def _mine(self, record: EnsembleRecord) -> Member | None:
-        return next((member for member in record.members if member.voter == self.voter), None)
 
     async def _preload(self) -> str:
         """Make ready what is in service, as far as there is room; what came of it, in words.
@@ -215,7 +166,7 @@ class ModelHost:
             for domain in domains:
                 try:
                     record = await registry.ensemble(self._system.redis, account, domain)
-                    member = self._mine(record)
+                    member = self.who.mine(record)
                     if member is not None and record.frames is not None and len(loaded) < MODELS_KEPT:
                         if not self._warm.was_ready(member, record.frames):
                             await self._warm.ready(member, record.frames, batches=BATCH_SIZES)
@@ -230,10 +181,15 @@ class ModelHost:
         return (f"{len(loaded)} models" if loaded else "no model yet") + (f", {len(broken)} broken" if broken else "")
 
     async def _ready(
-        self, served: Served, shape: tuple[int, ...], deadline: float, on_cost: Callable[[Cost], object]
+        self,
+        served: Served | Starter,
+        model: Model,
+        shape: tuple[int, ...],
+        deadline: float,
+        on_cost: Callable[[Cost], object],
     ) -> Cost:
         """Have the model and shape ready, if there is time for that and a forecast; what it cost who asks."""
-        price, left_s = self._warm.price(served.member, shape), deadline - time.time()
+        price, left_s = self._warm.price(model, shape), deadline - time.time()
         if left_s < price.wall_s:
             first = ", made ready first," if price.to_load else ""
             raise DeadlineExceeded(
@@ -247,7 +203,7 @@ class ModelHost:
             on_cost(cost)
 
         on_load = None if self._duty(served, shape) else spent
-        await self._warm.ready(served.member, shape, batches=self._batches(served, shape), on_cost=on_load)
+        await self._warm.ready(model, shape, batches=self._batches(served, shape), on_cost=on_load)
         return costs[0] if costs else Cost()
 
     async def _gather(self, key: tuple[str, tuple[int, ...]]) -> None:
@@ -271,30 +227,18 @@ class ModelHost:
         size = next(size for size in BATCH_SIZES if size >= len(batch))
         frames = [one.frames for one in batch]
         arrays: list[NDArray[np.float32] | NDArray[np.uint8]] = [np.stack(frames + [frames[-1]] * (size - len(frames)))]
-        served, shape = batch[0].served, frames[0].shape
-        mask = await self.mask(served.record)
+        served, model, shape = batch[0].served, batch[0].model, frames[0].shape
+        mask = None if served.record is None else await self.mask(served.record)
         if mask is not None and mask.shape == shape[-2:]:
             arrays.append(mask.astype(np.uint8))
         deadline = max(one.deadline for one in batch)
         answer = await self._system.child.call(
             "predict",
-            {"model_id": served.member.model_id},
+            {"model_id": model.model_id},
             arrays,
             deadline=deadline,
-            at_least_s=patience_s(self._warm.price(served.member, shape).wall_s),
+            at_least_s=patience_s(self._warm.price(model, shape).wall_s),
         )
         (mean, log_var), cost, ood = answer.arrays, answer.cost, answer.values["ood"] or [None] * size
         share = Cost(cost.cpu_s / len(batch), cost.wall_s / len(batch), cost.rss_gb)
-        return [Prediction(served.member.model_id, mean[i], log_var[i], share, ood[i]) for i in range(len(batch))]
-
-
-def _fitted(served: Served, frames: Frames) -> Frames:
-    """As many frames as the model looks at: older ones change nothing, missing ones are the oldest again.
-
-    Neither is a shape of its own, to be compiled at the cost of who asks.
-    """
-    if served.record.frames is None:
-        return frames
-    context = served.record.frames[0]
-    missing = np.repeat(frames[:1], max(context - len(frames), 0), axis=0)
-    return np.concatenate([missing, frames[-context:]])
+        return [Prediction(served.model_id, mean[i], log_var[i], share, ood[i]) for i in range(len(batch))]

@@ -15,12 +15,12 @@ from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
 from . import facts, joules, refusals, shadow
-from .forecasting import ModelHost, Served
+from .forecasting import Answering, ModelHost
 from .process import Role, run_roles
 from .requests import body, field_of, log_variance_units, units_of
+from .resolving import Served
 from .same_question import question, remembered
 from .system import System, deadline_of
-from .trivial import Trivial
 
 VOTER = VOTERS[0]
 
@@ -30,7 +30,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     request = body(delivery, PredictionRequested)
     if request.assurance != "single":
         raise InvalidInput("the request asks for a quorum, which forms on the stream `ensemble`: publish it there")
-    served = await models.resolve_single(delivery.account, request)
+    served = await models.who.single(delivery.account, request)
     units = units_of(request, served.record)
 
     async def forecast() -> PredictionCompleted:
@@ -48,8 +48,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
 
 
 async def _forecast(
-    delivery: Delivery, request: PredictionRequested, served: Served | Trivial, units: str, models: ModelHost,
-    system: System,
+    delivery: Delivery, request: PredictionRequested, served: Answering, units: str, models: ModelHost, system: System
 ) -> PredictionCompleted:  # fmt: skip
     """The computation, paid for."""
     frames = await field_of(request, system)

@@ -12,9 +12,10 @@ from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
 from . import facts, joules, refusals
-from .forecasting import ModelHost, Served
+from .forecasting import ModelHost
 from .process import Role, run_roles
 from .requests import body, field_of, log_variance_units, units_of
+from .resolving import Served
 from .system import System, deadline_of
 
 ABOUT_THE_REQUEST = joules.REFUSALS  # what every voter would say of it: no, and not a vote that failed
@@ -25,7 +26,7 @@ async def vote(delivery: Delivery, models: ModelHost, signer: Signer, system: Sy
     request = body(delivery, PredictionRequested)
     if request.model is not None:
         raise InvalidInput("a quorum is of the whole ensemble: leave `model` away, or ask with assurance='single'")
-    served = await models.resolve(delivery.account, request)
+    served = await models.who.vote(delivery.account, request)
     if served.record.rule is None:
         raise UnknownModel(f"the ensemble of {request.domain} has no rule to vote by; train at least 3 members")
     if served.member.voter != signer.name:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvp_agentkit.errors import UnknownModel
-from nvp_agentkit.messages import TRIVIAL
+from nvp_agentkit.messages import STARTER, TRIVIAL
 
 from .compute.cost import patience_s
 from .compute.front import Answer, ComputeChild
@@ -34,7 +34,9 @@ class Trivial:
         """
         kind, _, name = (model or "model").partition(":")
         if kind not in (TRIVIAL, "model"):
-            raise UnknownModel(f"no model {model!r}; give {TRIVIAL!r}, which needs no training, or a model:sha256:...")
+            raise UnknownModel(
+                f"no model {model!r}; give {TRIVIAL!r} or {STARTER!r}, which need no training, or a model:sha256:..."
+            )
         return cls(name or None) if kind == TRIVIAL else None
 
     @staticmethod

@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
 from nvp_agentkit.ensemble import Member
 from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownName
+from nvp_agentkit.fields.sequence import Boundary
+from nvp_agentkit.messages import STARTER
 
 from .compute.cost import Cost
 from .system import System
@@ -22,11 +24,30 @@ COMPILED_KEPT = 64  # shapes of models; before one more all are forgotten, and m
 # CPU-seconds with an empty compile cache on busy cores: 3.3 to 4.2 for 48x48 to 512x512, and what the memory takes
 # meanwhile counts as up to 1 more; 0.3 to 1.2 from the cache.
 LOAD_CPU_S = 6.0
+SHIPPED_CPU_S = 1.5  # more, with the starter model; 6.2 in all were seen
 FORWARD_CPU_S_PER_CELL = 1.5e-6  # 0.6e-6 to 1.5e-6
 FORWARDS_OF_A_LOAD = 2  # one that compiles, one that is timed
 
 Shape = tuple[int, ...]  # (K, H, W)
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The starter model for fields with such edges; ``tried``: on the last frame before it forecasts the next."""
+
+    edges: tuple[Boundary, Boundary]
+    positive: bool
+    tried: bool
+    voter: ClassVar[str] = STARTER
+
+    @property
+    def model_id(self) -> str:
+        """What the child knows it by."""
+        return " ".join([STARTER, *self.edges, *(["positive"] if self.positive else [])])
+
+
+Model = Member | Shipped
 
 
 @dataclass(frozen=True)
@@ -48,16 +69,18 @@ class WarmModels:
         self._generation = 0
         self._loading = asyncio.Lock()
 
-    def price(self, member: Member, shape: Shape) -> Price:
+    def price(self, member: Model, shape: Shape) -> Price:
         """What a forecast of this shape takes, as it has been seen or, before anything is loaded, as it is expected."""
         if known := self._known(member, shape):
             return known
-        forward_s = FORWARD_CPU_S_PER_CELL * shape[-2] * shape[-1]
-        in_all_s = LOAD_CPU_S + (FORWARDS_OF_A_LOAD + 1) * forward_s
+        shipped = isinstance(member, Shipped)
+        forwards = 2 if isinstance(member, Shipped) and member.tried else 1
+        forward_s = forwards * FORWARD_CPU_S_PER_CELL * shape[-2] * shape[-1]
+        in_all_s = LOAD_CPU_S + SHIPPED_CPU_S * shipped + (FORWARDS_OF_A_LOAD + 1) * forward_s
         return Price(in_all_s, in_all_s, to_load=True)
 
     async def ready(
-        self, member: Member, shape: Shape, *, batches: tuple[int, ...], on_cost: Callable[[Cost], object] | None = None
+        self, member: Model, shape: Shape, *, batches: tuple[int, ...], on_cost: Callable[[Cost], object] | None = None
     ) -> Price:
         """Have ``member`` in the child with ``shape`` compiled for these sizes of a batch, 1 among them.
 
@@ -81,12 +104,12 @@ class WarmModels:
             log.info("model ready", model=member.model_id, shape=shape)
             return self._prices[key]
 
-    def was_ready(self, member: Member, shape: Shape) -> bool:
+    def was_ready(self, member: Model, shape: Shape) -> bool:
         """Whether it has been loaded in this child, though it may have had to make room."""
         self._known(member, shape)
         return (member.model_id, shape) in self._compiled
 
-    def _known(self, member: Member, shape: Shape) -> Price | None:
+    def _known(self, member: Model, shape: Shape) -> Price | None:
         if self._generation != self._system.child.generation:
             self._forget()
             self._generation = self._system.child.generation
@@ -98,7 +121,7 @@ class WarmModels:
 
     async def _load(
         self,
-        member: Member,
+        member: Model,
         shape: Shape,
         batches: tuple[int, ...],
         on_cost: Callable[[Cost], object] | None,
@@ -106,12 +129,12 @@ class WarmModels:
         fresh: bool,
     ) -> dict[str, Any]:
         try:
-            path = await self._system.artifacts.local_path(member.weights)
+            source = await self._source(member)
             answer = await self._system.child.call(
                 "load",
                 {
                     "model_id": member.model_id,
-                    "path": str(path.resolve()),
+                    "source": source,
                     "frames": list(shape),
                     "batches": batches,
                     "keep": MODELS_KEPT,
@@ -123,3 +146,9 @@ class WarmModels:
         except (DigestMismatch, UnknownName, InvalidFile) as error:  # of our weights: nothing the asker could change
             raise NvpError(f"{member.voter} cannot load {member.model_id}: {error}") from error
         return answer.values
+
+    async def _source(self, model: Model) -> str | dict[str, Any]:
+        """Where the child has it from: a file, or what it needs to know of the fields besides its own weights."""
+        if isinstance(model, Shipped):
+            return {"boundary": list(model.edges), "positive": model.positive}
+        return str((await self._system.artifacts.local_path(model.weights)).resolve())

@@ -27,7 +27,7 @@ Assurance = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="A model id, or `trivial`: needs no training.", metavar="ID", show_default="the champion"),
+    typer.Option(help="A model id; `trivial`, `starter` need no training.", metavar="ID", show_default="the champion"),
 ]
 Budget = Annotated[float, typer.Option("--budget-j", help="Joules it may cost.", metavar="J")]
 Account = Annotated[

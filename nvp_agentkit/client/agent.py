@@ -63,8 +63,8 @@ class AgentClient(Jobs):
             budget_j: the most this may cost, in joules.
             assurance: ``single``, the champion's word, or ``quorum``, a certificate that 2/3 of the voters agree.
             units: of the field; left away, it is taken to be in the ones the models learnt. The forecast says which.
-            model: a model id instead of the champion, only with ``single``. ``trivial`` needs no training: it is the
-                trivial forecaster that had the last frame shown right (`Forecast.trained` is False).
+            model: a model id instead of the champion, only with ``single``. Two need no training (`Forecast.trained` is
+                False): ``trivial``, which had the last frame right, and ``starter``, a network (docs/starter.md).
             frame_time, dt_s, dx_m: of the last frame, between frames, between cells; for `Forecast.to_xarray`.
             deadline_s: how long the answer is worth having.
 

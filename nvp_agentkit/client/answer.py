@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nvp_agentkit.client.forecast import Axes, Certificate, Exchange, Forecast
 from nvp_agentkit.errors import NvpError, QuorumAbstained, from_wire
 from nvp_agentkit.messages import (
+    STARTER,
     TRIVIAL,
     ArrayRef,
     Payload,
@@ -44,8 +45,9 @@ class Reader:
         """
         match reply:
             case PredictionCompleted():
-                trained = not reply.model_id.startswith(f"{TRIVIAL}:")
-                models = {VOTERS[0] if trained else TRIVIAL: reply.model_id}
+                trivial = reply.model_id.startswith(f"{TRIVIAL}:")
+                who = TRIVIAL if trivial else STARTER if request.model == STARTER else VOTERS[0]
+                models = {who: reply.model_id}
                 return await self._forecast(reply, models, request, axes)
             case PredictionCertified():
                 raw = await self.artifacts.get(reply.certificate)

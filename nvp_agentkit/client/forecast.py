@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nvp_agentkit.client.units import in_units
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName, VerificationFailed
-from nvp_agentkit.messages import TRIVIAL, Reading
+from nvp_agentkit.messages import STARTER, TRIVIAL, Reading
 from nvp_agentkit.messages.values import digest_of
 
 UNFAMILIAR = 0.95  # of held-out fields are less unlike the training data
@@ -143,8 +143,11 @@ class Forecast:
 
     @property
     def trained(self) -> bool:
-        """False for a trivial forecaster's: made without training, and its uncertainty is not calibrated."""
-        return TRIVIAL not in self.models
+        """False for a trivial forecaster's and the starter model's: nothing was learnt of this account's data.
+
+        Neither is the uncertainty calibrated on any: it is how far the last frame shown would have been missed.
+        """
+        return not self.models.keys() & {TRIVIAL, STARTER}
 
     @property
     def unfamiliar(self) -> bool:
@@ -180,5 +183,5 @@ class Forecast:
         height, width = self.mean.shape
         believed = f", {len(self.agreed)} voters agree" if self.certificate else ""
         cost = "answered before, 0 J" if self.cached else f"{self.energy.mj / 1000:.2f} J {self.energy.method}"
-        origin = "" if self.trained else f" by {self.models[TRIVIAL]}, not calibrated"
+        origin = "" if self.trained else f" by {self.models.get(TRIVIAL, 'the starter model')}, not calibrated"
         return f"forecast of {height}x{width} cells {in_units(self.units)}{origin}{believed}, {cost}"

@@ -13,15 +13,15 @@ import numpy as np
 from nvp_agentkit.errors import UnknownModel
 from nvp_agentkit.fields import baselines
 from nvp_agentkit.fields.baselines import Fit, Glance, Seen, best, fitted_share
+from nvp_agentkit.fields.edges import guessed_edges
 from nvp_agentkit.fields.metrics import rmse
-from nvp_agentkit.fields.sequence import Boundary, FieldMeta, Floats
+from nvp_agentkit.fields.sequence import FieldMeta, Floats
 
 NAMES = tuple(name for name in baselines.NAMES if name not in baselines.FROM_CLIMATOLOGY)  # the others need a past
 FRAMES_USED = 3  # two to forecast the last from. The share fitted on three more moved no score by 0.001
 UNTRIED = {1: "persistence", 2: "advection"}  # by frames known, where none can be tried
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST_SIGMA = 1e-6  # of the largest value: about what float32 can tell apart
-ACROSS_THE_EDGE = 2.0  # times the step between neighbours: a larger one is no continuation
 
 
 class TrivialForecast(NamedTuple):
@@ -50,7 +50,7 @@ def trivial_forecast(frames: Floats, name: str | None = None) -> TrivialForecast
     shown = frames[-FRAMES_USED:]
     peak = float(np.abs(shown).max()) or 1.0
     shown = shown / np.float32(peak)  # in [-1, 1]: nothing overflows on the way
-    meta = FieldMeta("", boundary=(_edge(shown, 1), _edge(shown, 2)), positive=bool(shown.min() >= 0))
+    meta = FieldMeta("", boundary=guessed_edges(shown), positive=bool(shown.min() >= 0))
     fit = Fit()
     if len(shown) == FRAMES_USED:
         tried, last = Glance.at(shown[:-1], meta), shown[-1]
@@ -65,11 +65,3 @@ def trivial_forecast(frames: Floats, name: str | None = None) -> TrivialForecast
     mean = np.clip(told, -LARGEST, LARGEST).astype(np.float32)
     log_var = 2 * (np.log(max(sigma, SMALLEST_SIGMA)) + np.log(peak))
     return TrivialForecast(chosen, mean, np.full(mean.shape, log_var, np.float32))
-
-
-def _edge(frames: Floats, axis: int) -> Boundary:
-    """Periodic where the field goes on across the edge as smoothly as it does inside."""
-    inside = np.diff(frames, axis=axis)
-    across = frames.take(0, axis) - frames.take(-1, axis)
-    smooth = np.mean(across**2) <= ACROSS_THE_EDGE**2 * np.mean(inside**2)
-    return "periodic" if smooth else "open"

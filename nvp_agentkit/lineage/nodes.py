@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from nvp_agentkit.errors import UnknownName
 from nvp_agentkit.lineage.vocabulary import checked_properties
-from nvp_agentkit.messages import DatasetSpec, NodeFact, ObjectRef, Reading
+from nvp_agentkit.messages import STARTER, DatasetSpec, NodeFact, ObjectRef, Reading
 from nvp_agentkit.messages.values import canonical_json, digest_of
 
 # First word of an id -> label, for what is named by its content.
@@ -80,6 +80,11 @@ def model_version(
 def trivial_forecaster(model_id: str) -> NodeFact:
     """A forecaster that was never trained, ``trivial:NAME``: its name says all there is to say of it."""
     return node("ModelVersion", model_id, name=model_id.partition(":")[2], params=0)
+
+
+def starter_model(model_id: str) -> NodeFact:
+    """The model that ships with the package, ``model:DIGEST``; trained by no job of anybody's."""
+    return node("ModelVersion", model_id, digest=model_id.removeprefix("model:"), name=STARTER)
 
 
 def config(content: dict[str, Any], *, seed: int | None = None) -> NodeFact:

@@ -6,7 +6,7 @@ from the frames shown. docs/starter.md is its card.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta
-from nvp_agentkit.model.bundle import ModelBundle, Normalization
+from nvp_agentkit.model.bundle import Floats, ModelBundle, Normalization
 from nvp_agentkit.model.calibration import calibrate
 from nvp_agentkit.model.predict import Mask, checked, predict_next
 from nvp_agentkit.model.storage import load_model
@@ -28,6 +28,27 @@ FILE = Path(__file__).with_name("starter.safetensors")
 def starter_weights() -> ModelBundle:
     """The file as it is: its units, edges and calibration are of no data."""
     return load_model(FILE)
+
+
+@dataclass(frozen=True)
+class StarterForecaster:
+    """The starter model as a forecaster (`fields.forecasters.Forecaster`): made for each window by itself."""
+
+    meta: FieldMeta
+    name: str = STARTER
+
+    @property
+    def context_frames(self) -> int:
+        return starter_weights().config.context_frames
+
+    def predict_next(self, frames: npt.ArrayLike, mask: Mask | None = None) -> tuple[Floats, Floats]:
+        """See `model.predict.predict_next`; raises as `starter` as well."""
+        windows = np.asarray(frames)
+        masks = [None] * len(windows) if mask is None else list(mask)
+        bundles = [starter(one, self.meta, there) for one, there in zip(windows, masks, strict=True)]
+        told = [predict_next(bundle, one[None]) for bundle, one in zip(bundles, windows, strict=True)]
+        mean, log_var = (np.concatenate(part) for part in zip(*told, strict=True))
+        return mean, log_var
 
 
 def starter(frames: npt.ArrayLike, meta: FieldMeta, mask: Mask | None = None) -> ModelBundle:

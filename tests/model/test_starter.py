@@ -14,7 +14,7 @@ from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.metrics import vrmse
 from nvp_agentkit.fields.sequence import FieldMeta, Floats
 from nvp_agentkit.model import NVPConfig, intervals, predict_next, starter
-from nvp_agentkit.model.starter import FILE, starter_weights
+from nvp_agentkit.model.starter import FILE, StarterForecaster, starter_weights
 from nvp_agentkit.model.state import shapes
 
 CARD = Path(__file__).parents[2] / "docs" / "starter.md"
@@ -55,6 +55,19 @@ def test_with_three_frames_its_doubt_is_what_it_would_have_missed(simulated) -> 
     mean, log_var = predict_next(bundle, values[None, :2])
     low, high = intervals(mean, log_var, bundle.calibration)[0.9]
     assert np.mean((low <= values[2]) & (values[2] <= high)) == pytest.approx(0.9, abs=0.01)
+
+
+def test_as_a_forecaster_it_is_made_for_each_window_by_itself(simulated) -> None:
+    values, meta = simulated
+    windows = np.stack([values[:3], 5 * values[1:] + 1])
+    told = StarterForecaster(meta).predict_next(windows)
+    for place, window in enumerate(windows):
+        for part, alone in zip(told, predict_next(starter(window, meta), window[None]), strict=True):
+            np.testing.assert_array_equal(part[place], alone[0])
+    holed = np.ones(windows.shape, bool)
+    holed[1, 2, 3, 4] = False
+    with pytest.raises(InvalidInput, match="1 of 3072 cells have no value"):
+        StarterForecaster(meta).predict_next(windows, holed)
 
 
 def test_what_is_no_weight_comes_from_the_data() -> None:

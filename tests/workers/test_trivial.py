@@ -51,7 +51,7 @@ async def test_a_forecaster_can_be_asked_by_the_id_it_answered_with(bench, model
     assert (await completed(bench, models, request_of(domain="weather", model=asked))).model_id == asked
     with pytest.raises(UnknownModel, match="no trivial forecaster 'astrology'; there are persistence"):
         await completed(bench, models, request_of(domain="weather", model="trivial:astrology"))
-    with pytest.raises(UnknownModel, match="no model 'trivail'; give 'trivial'"):
+    with pytest.raises(UnknownModel, match="no model 'trivail'; give 'trivial' or 'starter'"):
         await completed(bench, models, request_of(domain="weather", model="trivail"))
 
 

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from nvp_agentkit.errors import ComputeFailed
 from nvp_agentkit.fields.forecasters import Forecaster
+from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model import NetworkForecaster, load_model
 from nvp_agentkit.model.foreign import is_foreign, load_foreign
 from nvp_agentkit.model.novelty import novelty_of
+from nvp_agentkit.model.starter import STARTER, StarterForecaster
 from nvp_agentkit.model.storage import read_bounded
 
 from ..call import Arrays, Call
@@ -24,7 +26,8 @@ _models: OrderedDict[str, Forecaster] = OrderedDict()
 
 
 def load(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: model_id, path, frames (K, H, W), batches (sizes, 1 among them), keep (the most models), fresh.
+    """``params``: model_id, source (a model's file, or of which fields the starter model is to be), frames (K, H, W),
+    batches (sizes, 1 among them), keep (the most models), fresh.
 
     Every size is compiled, ``fresh`` once all that was compiled before is forgotten: nothing else bounds how much
     that is. Returns what one forecast alone costs then, in CPU-seconds and seconds, and which models are kept: the
@@ -32,8 +35,7 @@ def load(call: Call) -> tuple[dict[str, Any], Arrays]:
     """
     if call.params["fresh"]:
         jax.clear_caches()  # type: ignore[no-untyped-call]
-    data = read_bounded(Path(call.params["path"]))
-    model: Forecaster = load_foreign(data) if is_foreign(data) else NetworkForecaster(load_model(data))
+    model = _loaded(call.params["source"])
     _models[call.params["model_id"]] = model
     _models.move_to_end(call.params["model_id"])
     while len(_models) > call.params["keep"]:
@@ -44,6 +46,13 @@ def load(call: Call) -> tuple[dict[str, Any], Arrays]:
     warm = Spending(0, 0.0)
     _told(model, frames)
     return {"cpu_s": warm.cpu_s, "wall_s": warm.wall_s, "kept": list(_models)}, []
+
+
+def _loaded(source: str | dict[str, Any]) -> Forecaster:
+    if not isinstance(source, str):
+        return StarterForecaster(FieldMeta(STARTER, boundary=tuple(source["boundary"]), positive=source["positive"]))
+    data = read_bounded(Path(source))
+    return load_foreign(data) if is_foreign(data) else NetworkForecaster(load_model(data))
 
 
 def predict(call: Call) -> tuple[dict[str, Any], Arrays]:

@@ -1,0 +1,139 @@
+"""Who answers a request: a member of the account's ensemble, the starter model, or a trivial forecaster."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nvp_agentkit
+from nvp_agentkit.ensemble import EnsembleRecord, Member
+from nvp_agentkit.errors import UnknownModel
+from nvp_agentkit.fields.edges import guessed_edges
+from nvp_agentkit.messages import STARTER, PredictionRequested
+from nvp_agentkit.messages.values import digest_of
+
+from . import registry
+from .system import System
+from .trivial import Trivial
+from .warm import LOAD_LIMIT_S, Shipped
+
+STARTER_FILE = Path(nvp_agentkit.__file__).parent / "model" / "starter.safetensors"
+Frames = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Served:
+    """The model that answers: this voter's member of an account's ensemble."""
+
+    record: EnsembleRecord
+    member: Member
+
+    @property
+    def model_id(self) -> str:
+        return self.member.model_id
+
+    def model(self, frames: Frames) -> Member:
+        """What the child has to load for ``frames``."""
+        return self.member
+
+    def fitted(self, frames: Frames) -> Frames:
+        """As many frames as the model looks at: older ones change nothing, missing ones are the oldest again.
+
+        Neither is a shape of its own, to be compiled at the cost of who asks.
+        """
+        if self.record.frames is None:
+            return frames
+        context = self.record.frames[0]
+        missing = np.repeat(frames[:1], max(context - len(frames), 0), axis=0)
+        return np.concatenate([missing, frames[-context:]])
+
+
+@dataclass(frozen=True)
+class Starter:
+    """The model that nobody had to train (docs/starter.md): weights of the package's, made for the fields at hand."""
+
+    record: ClassVar[None] = None  # it belongs to no ensemble
+    LOOKS_AT: ClassVar[int] = 3  # frames: two to forecast from, and with three it tries itself on the last
+
+    @property
+    def model_id(self) -> str:
+        return _starter_id()
+
+    def model(self, frames: Frames) -> Shipped:
+        """As `Served.model`; edges and sign are guessed, for a request does not say them."""
+        return Shipped(guessed_edges(frames), bool(frames.min() >= 0), tried=len(frames) == self.LOOKS_AT)
+
+    def fitted(self, frames: Frames) -> Frames:
+        """The newest frames that it looks at."""
+        return frames[-self.LOOKS_AT :]
+
+
+@cache
+def _starter_id() -> str:
+    """Of its weights, as their descendants name them in the graph."""
+    return f"model:{digest_of(STARTER_FILE.read_bytes())}"
+
+
+class Resolver:
+    """Knows what requests mean to this voter."""
+
+    def __init__(self, voter: str, system: System) -> None:
+        self.voter = voter
+        self._system = system
+        self._simulated: frozenset[str] | None = None  # domains, once the child has been asked
+
+    async def single(self, account: str, request: PredictionRequested) -> Served | Starter | Trivial:
+        """Who answers a request for one forecast: as `vote`, or what needs no training, where its name is given.
+
+        The best trivial forecaster stands in for an ensemble still to be trained, in a domain that a simulator of ours
+        knows.
+
+        Raises:
+            UnknownModel: as `vote`, in a domain that nobody knows.
+        """
+        if request.model == STARTER:
+            return Starter()
+        if trivial := Trivial.asked_for(request.model):
+            return trivial
+        try:
+            return await self.vote(account, request)
+        except UnknownModel:
+            if request.model is not None or request.domain in await registry.domains(self._system.redis, account):
+                raise
+            known = await self._domains_simulated()
+            if request.domain not in known:
+                raise registry.no_model(account, request.domain, known) from None
+            return Trivial()
+
+    async def vote(self, account: str, request: PredictionRequested) -> Served:
+        """The member that answers ``request``.
+
+        Raises:
+            UnknownModel: the account has no ensemble for the domain, or none with that model.
+        """
+        record = await registry.ensemble(self._system.redis, account, request.domain)
+        if request.model is None:
+            return Served(record, self.mine(record) or record.champion)
+        for member in record.members:
+            if member.model_id == request.model:
+                return Served(record, member)
+        raise UnknownModel(
+            f"model {request.model!r} is not in service for {account}/{request.domain}; "
+            f"in service: {', '.join(member.model_id for member in record.members)}"
+        )
+
+    def mine(self, record: EnsembleRecord) -> Member | None:
+        """This voter's member."""
+        return next((member for member in record.members if member.voter == self.voter), None)
+
+    async def _domains_simulated(self) -> frozenset[str]:
+        if self._simulated is None:
+            told = await self._system.child.call("simulated", {}, deadline=time.time() + LOAD_LIMIT_S)
+            self._simulated = frozenset(told.values["domains"])
+        return self._simulated
