@@ -30,6 +30,7 @@ from nvp_agentkit.cli import (
     model,
     predict,
     stack,
+    top,
     train,
 )
 from nvp_agentkit.cli.options import FAILED, STATUSES, USAGE, say_json
@@ -64,6 +65,7 @@ app.command("doctor", rich_help_panel=START)(doctor.command)
 app.command("train", rich_help_panel=START)(train.command)
 app.command("up", rich_help_panel=RUN)(stack.up)
 app.command("status", rich_help_panel=RUN)(stack.status)
+app.command("top", rich_help_panel=RUN)(top.command)
 app.command("logs", rich_help_panel=RUN)(logs.command)
 app.command("down", rich_help_panel=RUN)(stack.down)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=RUN)

@@ -17,6 +17,7 @@ import typer
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.options import FAILED, AsJson, DataDir, say_json
 from nvp_agentkit.cli.owner import at_stack
+from nvp_agentkit.cli.screen import printable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -220,11 +221,6 @@ def _plain(letter: DeadLetter) -> dict[str, Any]:
 
 def _base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
-
-
-def printable(text: str) -> str:
-    """``text`` with all that could steer a terminal written out: it may be an attacker's."""
-    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 
 def _when(at_ms: int) -> str:

@@ -38,6 +38,11 @@ def say(console: Console, words: str | Text) -> None:
     console.print(Text(words) if isinstance(words, str) else words, soft_wrap=not console.is_terminal)
 
 
+def printable(text: str) -> str:
+    """``text`` with all that could steer a terminal written out: it may be an attacker's."""
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
+
+
 def tabulate(console: Console, table: RenderableType) -> None:
     """Print ``table``; where nobody watches, no cell is cut for want of width."""
     if not console.is_terminal:

@@ -17,7 +17,8 @@ class Lag:
     """One group on one account's stream: entries that wait for it, and that its workers have in hand.
 
     `oldest_s` is the age of the oldest entry of the stream: what is done with by all groups is deleted, so everything
-    before it has been done (the watermark). `dead` are the stream's dead letters.
+    before it has been done (the watermark). `dead` are the stream's dead letters; `read` counts the entries that
+    were ever delivered, 0 where the server does not count them (Redis 6.2).
     """
 
     account: str
@@ -27,6 +28,7 @@ class Lag:
     pending: int
     oldest_s: float
     dead: int
+    read: int
 
 
 async def lags(redis: Redis, suffixes: Collection[str] = tuple(names.GROUPS)) -> list[Lag]:
@@ -39,6 +41,6 @@ async def lags(redis: Redis, suffixes: Collection[str] = tuple(names.GROUPS)) ->
         if isinstance(result, Exception):
             continue  # no stream: its workers say so
         age_ms, dead, *groups = result
-        for group, waiting, pending in groups:
-            found.append(Lag(account, suffix, group.decode(), waiting, pending, age_ms / 1000, dead))
+        for group, waiting, pending, read in groups:
+            found.append(Lag(account, suffix, group.decode(), waiting, pending, age_ms / 1000, dead, read))
     return found
