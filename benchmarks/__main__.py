@@ -28,6 +28,7 @@ BENCHMARKS = (
     "baselines",
     "break_even",
     "calibration",
+    "chaos",
     "conservation",
     "consumer",
     "demo",
@@ -46,7 +47,7 @@ BENCHMARKS = (
     "train_step",
 )
 RESULTS = HERE / "results"
-OPTIONS = ("cells", "count", "cpu_s", "data", "rates", "seed", "seeds", "steps")
+OPTIONS = ("cells", "count", "cpu_s", "data", "fsync", "jobs", "rates", "seed", "seeds", "steps")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smaller run, under a minute; says so in its JSON")
     parser.add_argument("--list", action="store_true", help="name them all")
     parser.add_argument("--count", type=int, help="how many, where the seed makes many")
+    parser.add_argument("--jobs", type=int, help="how many, where they are jobs of a stack")
+    parser.add_argument("--fsync", choices=("always", "everysec"), help="of the stream server, where it is killed")
     parser.add_argument("--seed", type=int, help="the first, or only, of what is left to chance")
     parser.add_argument("--cells", type=int, help="how many parts to make that earlier runs have not kept")
     parser.add_argument("--cpu-s", type=float, help="CPU-seconds of training, where it trains")

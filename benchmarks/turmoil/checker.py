@@ -1,0 +1,141 @@
+"""What must be so once all is quiet, told from the bare stores: none of the code under test is asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from benchmarks.turmoil.asker import ACCOUNT, Asker
+from benchmarks.turmoil.child import COST_MJ
+from nvp_agentkit.lineage.graph import Graph
+
+PREFIX = f"nvp:{{{ACCOUNT}}}:"
+LEDGER = "nvp:{ledger}:"
+WORK = ("jobs", "predict", "lineage")
+KEPT = {"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "cancel"}
+PAGE = 500
+
+
+@dataclass
+class Found:
+    """What was found: ``wrong`` in words, the rest in numbers."""
+
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    joules: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    spoken: Counter[str] = field(default_factory=Counter)  # kind of answer -> how many
+    innocent: int = 0  # plain requests that were refused
+    exact: int = 0  # answered ones that cost once what they cost
+
+    @property
+    def wrong(self) -> list[str]:
+        return [*self.lost, *self.doubled, *self.joules, *self.left]
+
+
+async def waiting(redis: Redis) -> int:
+    """Entries that are not at their end."""
+    return sum([int(await redis.xlen(PREFIX + suffix)) for suffix in WORK])
+
+
+async def check(redis: Redis, graph: Graph, asker: Asker) -> Found:
+    """Look at everything."""
+    found = Found()
+    answers = {request_id: await _answers(redis, request_id) for request_id in asker.accepted}
+    _told(found, asker, answers)
+    await _streams(redis, found, asker, sum(len(one) for one in answers.values()))
+    await _ledger(redis, found, answers)
+    await _graph(graph, found, answers)
+    async for key in redis.scan_iter(match="nvp:*", count=PAGE):
+        name = _text(key)
+        for_good = name.removeprefix(PREFIX).removesuffix(":dead") in KEPT or name.startswith(
+            (LEDGER + "account:", "nvp:{registry}:accounts")
+        )
+        if not for_good and await redis.ttl(key) == -1:
+            found.left.append(f"{name} has no TTL")
+    return found
+
+
+async def _answers(redis: Redis, request_id: str) -> dict[str, Any]:
+    stored = await redis.hgetall(f"{PREFIX}reply:{request_id}")
+    return {_text(kind): json.loads(raw) for kind, raw in stored.items()}
+
+
+def _told(found: Found, asker: Asker, answers: dict[str, dict[str, Any]]) -> None:
+    for request_id, said in answers.items():
+        found.spoken.update(kind.split(".", 1)[1].removesuffix(".v1") for kind in said)
+        if not said:
+            found.lost.append(f"{request_id} was accepted and never answered")
+        if len(said) > 1:
+            found.doubled.append(f"{request_id} was answered as {', '.join(said)}")
+        plain = asker.accepted[request_id].nature in ("plain", "copied")
+        found.innocent += plain and not any(kind.endswith(".completed.v1") for kind in said)
+
+
+async def _streams(redis: Redis, found: Found, asker: Asker, answered: int) -> None:
+    """Nothing waits; and as many replies and facts were ever written as there are answers."""
+    for suffix in WORK:
+        if length := await redis.xlen(PREFIX + suffix):
+            found.lost.append(f"{length} entries left on {suffix}")
+        for group in await redis.xinfo_groups(PREFIX + suffix):
+            if group["pending"]:
+                found.lost.append(f"{group['pending']} pending on {suffix}")
+    for suffix in ("replies", "lineage"):
+        ever = (await redis.xinfo_stream(PREFIX + suffix))["entries-added"]
+        if ever != answered:
+            found.doubled.append(f"{ever} entries were ever on {suffix}, and there are {answered} answers")
+    dead = sum([int(await redis.xlen(f"{PREFIX}{suffix}:dead")) for suffix in ("jobs", "predict")])
+    if dead < asker.junk:
+        found.lost.append(f"{asker.junk} pieces of junk and {dead} dead letters")
+
+
+async def _ledger(redis: Redis, found: Found, answers: dict[str, dict[str, Any]]) -> None:
+    """Granted is spent, released and reaped, to the millijoule, for each reservation and for the account."""
+    account = {_text(k): int(v) for k, v in (await redis.hgetall(f"{LEDGER}account:{ACCOUNT}")).items()}
+    spent = 0
+    for request_id, said in answers.items():
+        raw = await redis.hgetall(f"{LEDGER}reservation:{ACCOUNT}:{request_id}")
+        held = {_text(k): _text(v) for k, v in raw.items()}
+        if not held or held["state"] == "refused":
+            continue
+        paid = sum(int(v) for k, v in held.items() if k.startswith("paid:"))
+        used = sum(int(v) for k, v in held.items() if k.startswith("used:"))
+        unseen = int(held["parts"]) - int(held.get("seen", 0)) if held["state"] == "reaped" else 0
+        charged = paid + unseen * (int(held["granted"]) // int(held["parts"]))
+        spent += charged
+        if held["state"] == "open" or held["held"] != "0" or not 0 <= charged <= int(held["granted"]):
+            found.joules.append(f"reservation {request_id}: {held}")
+        for kind, event in said.items():
+            told = (event["data"].get("energy") or {}).get("mj", 0)
+            if kind.endswith(".completed.v1") and not COST_MJ <= told <= used:
+                found.joules.append(f"{request_id} is said to have cost {told} mJ; {used} were settled")
+            found.exact += kind.endswith(".completed.v1") and used == paid == COST_MJ
+    if account["spent"] != spent or account["reserved"]:
+        found.joules.append(f"{account}, and reservations were charged {spent} mJ")
+    if await redis.exists(LEDGER + "open"):
+        found.joules.append("reservations are open for ever")
+
+
+async def _graph(graph: Graph, found: Found, answers: dict[str, dict[str, Any]]) -> None:
+    """Each answer is on record once, with the joules that it named."""
+    told = {
+        request_id: sum((event["data"].get("energy") or {}).get("mj", 0) for event in said.values())
+        for request_id, said in answers.items()
+        if said
+    }
+    rows = await graph.rows("MATCH (d:Decision) RETURN d.request_id AS id")
+    rows += await graph.rows("MATCH (r:Run) RETURN r.job_id AS id")
+    recorded = Counter(row["id"] for row in rows)
+    found.lost += [f"{one} was answered and is not on record" for one in sorted(told.keys() - recorded.keys())]
+    found.doubled += [f"{one} is {count} times on record" for one, count in recorded.items() if count > 1]
+    (row,) = await graph.rows("MATCH (e:EnergyReading) RETURN sum(e.mj) AS mj")
+    if row["mj"] != sum(told.values()):
+        found.joules.append(f"the graph knows {row['mj']} mJ, the answers named {sum(told.values())}")
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw
