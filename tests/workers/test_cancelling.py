@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from nvp_agentkit.client.job import Job
-from nvp_agentkit.errors import Cancelled, InvalidInput, NvpError
+from nvp_agentkit.errors import Cancelled, DeadlineExceeded
 from nvp_agentkit.messages import JobCancelRequested, JobFailed, JobRefused
 from nvp_agentkit.streams import Delivery, answer, names, publish
 from nvp_agentkit.streams.queue import waiting
@@ -105,14 +105,12 @@ async def test_a_job_that_waits_is_answered_at_once_and_never_begun(bench, endle
 async def test_what_has_ended_stays_as_it_ended(bench) -> None:
     job = bench.simulation(trajectories=1, frames=4)
     await bench.complete(await training.answer(job, bench.system))
-    late = bench.simulation(budget_mj=None)
-    with pytest.raises(NvpError) as caught:
-        await training.answer(late, bench.system)
-    await bench.complete(refusals.job(bench.system, late, caught.value))
+    late = bench.simulation()
+    await bench.complete(refusals.job(bench.system, late, DeadlineExceeded("before anybody took it")))
     for one in (job, late):
         await taken_back(bench, one)
     assert (await handle(bench, job).result()).kind == "simulate"
-    with pytest.raises(InvalidInput, match="no budget"):
+    with pytest.raises(DeadlineExceeded, match="before anybody took it"):
         await handle(bench, late).result()
     assert await bench.system.redis.xlen(names.replies(bench.account)) == 2
 
