@@ -34,6 +34,7 @@ BENCHMARKS = (
     "demo",
     "forward",
     "gpu",
+    "heartbeat",
     "histories",
     "hostile_files",
     "import_time",
