@@ -20,6 +20,7 @@ from benchmarks.verdict import BrokenError, Figure, Verdict
 
 HERE = Path(__file__).parent
 BENCHMARKS = (
+    "accounts",
     "apebench",
     "atlas_hw",
     "atlas_read",
@@ -39,6 +40,7 @@ BENCHMARKS = (
     "hostile_files",
     "import_time",
     "kill_stack",
+    "latency",
     "samples",
     "simulators",
     "size",

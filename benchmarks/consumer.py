@@ -96,7 +96,7 @@ async def _rate(redis: Redis, work: Work, events: int) -> float:
     await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     pipe = redis.pipeline(transaction=False)
     for _ in range(events):
-        pipe.xadd(STREAM, {"event": _request().encode()})
+        pipe.xadd(STREAM, {"event": request().encode()})
     await pipe.execute()
     began = time.perf_counter()
     await work(redis, events)
@@ -106,7 +106,8 @@ async def _rate(redis: Redis, work: Work, events: int) -> float:
     return rate
 
 
-def _request() -> Event:
+def request() -> Event:
+    """A prediction request as clients send it, some 650 bytes."""
     payload = PredictionRequested(domain="plasma_physics", field=FIELD)
     deadline = datetime.now(UTC) + timedelta(hours=1)
     return new_event(payload, source="nvp:client:bench", deadline=deadline, budget_mj=5000)
@@ -154,7 +155,8 @@ async def _ours(redis: Redis, events: int) -> None:
     await _consume(redis, events, lambda delivery: Completion())
 
 
-async def _ours_effects(redis: Redis, events: int) -> None:
+async def consume_with_effects(redis: Redis, events: int) -> None:
+    """Let our consumer answer and record ``events`` requests, of whatever accounts."""
     await _consume(
         redis,
         events,
@@ -187,5 +189,5 @@ CONTESTANTS: dict[str, Work] = {
     "raw": _raw,
     "ours": _ours,
     "raw_effects": _raw_effects,
-    "ours_effects": _ours_effects,
+    "ours_effects": consume_with_effects,
 }
