@@ -155,12 +155,11 @@ class Consumer:
         return entries[: self._batch]
 
     async def _work(self, entries: list[Entry], stop: asyncio.Event) -> None:
-        """Handle a batch. What comes of it is settled while the next one is read, and before that is handled."""
+        """Handle a batch. What comes of it is settled while the next one is read and handled, and no more than that."""
         if stop.is_set():
             await self._leases.release(entries, wait_s=0, counted=False)
             return
         received = [self._rules.receive(entry) for entry in entries]
-        await self._settled()
         firsts = await self._firsts([delivery for delivery in received if isinstance(delivery, Delivery)])
         received = [unreadable for unreadable in received if isinstance(unreadable, Settlement)]
         received += [self._rules.admit(delivery) for delivery in firsts]
@@ -172,6 +171,7 @@ class Consumer:
             if outcomes is None:
                 await self._leases.release(deliveries, wait_s=0, counted=False)
                 return
+            await self._settled()
             self._settling = asyncio.create_task(self._conclude(deliveries, outcomes, held.pop_all()))
 
     async def _conclude(self, deliveries: list[Delivery], outcomes: Sequence[Outcome], held: ExitStack) -> None:
@@ -181,7 +181,7 @@ class Consumer:
             await self._retry([again for again in concluded if isinstance(again, Again)])
 
     async def _settled(self) -> None:
-        """Wait until what came of the batch before is settled; its error, if any, is raised here."""
+        """Wait until what came of the batch before is settled."""
         settling, self._settling = self._settling, None
         if settling is not None:
             await settling
@@ -242,7 +242,10 @@ class Consumer:
     async def _retry(self, retries: list[Again]) -> None:
         for again in retries:
             wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** min(again.delivery.attempt - 1, 16))
-            await self._leases.release([again.delivery], wait_s=wait_s, counted=True)
+            try:
+                await self._leases.release([again.delivery], wait_s=wait_s, counted=True)
+            except RedisError as error:
+                log.warning("%s keeps its lease: %s", again.delivery.entry_id, error)  # until that runs out
             self.counts["retried"] += 1
             log.warning("%s on %s again in %.2f s: %s", again.delivery.entry_id, again.delivery.stream, wait_s,
                         again.error)

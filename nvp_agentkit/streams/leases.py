@@ -47,7 +47,7 @@ class Leases:
             yield
         finally:
             for delivery in deliveries:
-                del self._held[delivery.stream, delivery.entry_id]
+                self._held.pop((delivery.stream, delivery.entry_id), None)  # taken twice where the server was away
 
     async def renew_forever(self) -> None:
         """Renew at a quarter of the lease; three renewals may fail before one is lost."""
