@@ -70,9 +70,7 @@ async def test_a_job_at_work_stops_at_its_next_step_and_pays_what_it_used_and_no
     assert (await work(bench, bench.simulation())).kind == "simulate"  # the child was not ended
 
 
-async def test_a_step_that_hangs_is_cut_off_with_its_process(
-    bench, endless, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_step_that_hangs_is_cut_off_with_its_process(bench, endless, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cancelling, "PATIENCE_S", 0.3)
     working = await at_work(bench, endless)
     hanging = bench.system.child.pid
