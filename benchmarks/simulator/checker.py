@@ -11,17 +11,12 @@ from benchmarks.simulator.plan import Message, Plan
 from benchmarks.simulator.store import Store
 from benchmarks.simulator.values import SortedSet, Stream
 from benchmarks.simulator.work import Record
+from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams.names import GROUPS
 
 KEPT = frozenset({*(suffix.encode() for suffix in GROUPS), b"replies", b"models", b"deadlines"})
 WITHOUT_TTL = (b"nvp:{registry}:accounts", b"nvp:{ledger}:account:")
-BUSY = (b"predict", b"jobs", b"ensemble", b"votes")
-DEAD = frozenset({"defect", "garbled", "strange"})  # fates that end among the dead letters
-SAID = {
-    "done": {"completed"}, "flaky": {"completed"}, "deadly": {"completed"},
-    "refused": {"refused", "failed"}, "defect": {"refused", "failed"},
-    "strange": {"refused", "failed"}, "garbled": set(),
-}  # fmt: skip
+BUSY = (b"predict", b"jobs", b"ensemble", b"votes", b"deadlines")
 DELIVERIES = 5
 Joules = dict[str, int]
 
@@ -53,9 +48,13 @@ class Witnessed:
                 self.moved[b"nvp:{ledger}:account:" + account, one] = moved
 
     def waiting(self, account: str) -> list[bytes]:
-        """Streams of requests that are not at their end."""
-        keys = [b"nvp:{%s}:%s" % (account.encode(), suffix) for suffix in BUSY]
-        return [key for key in keys if type(held := self.store.values.get(key)) is Stream and held.entries]
+        """Streams of requests that are not at their end, and the deadlines of those that still wait for votes."""
+        found = []
+        for suffix in BUSY:
+            held = self.store.values.get(key := b"nvp:{%s}:%s" % (account.encode(), suffix))
+            if (type(held) is Stream and held.entries) or (type(held) is SortedSet and held):
+                found.append(key)
+        return found
 
     def _saw(self, _: bytes, keys: list[bytes], args: list[bytes], __: Any) -> None:
         if len(keys) != 4 or keys[2] != b"nvp:{ledger}:open":
@@ -95,9 +94,17 @@ def wrong(plan: Plan, messages: Mapping[str, Message], record: Record, seen: Wit
     facts = _stream(store, b"lineage")
     for request_id, message in messages.items():
         must = record.accepted.get(request_id, -1.0) > record.lost_at
-        found += [f"{request_id}: {one}" for one in _request(request_id, message, told, facts, must=must)]
+        calm = plan.mild and not record.struck and _easy(message, plan)
+        found += [f"{request_id}: {one}" for one in _request(request_id, message, told, facts, must=must, calm=calm)]
         found += [f"{request_id}: {one}" for one in _work(request_id, message, plan, record, store)]
     return found
+
+
+def _easy(message: Message, plan: Plan) -> bool:
+    """Nothing of its own keeps this one from being done."""
+    affordable = message.budget_mj >= message.used_mj * (len(VOTERS) if message.kind == "quorum" else 1)
+    timely = message.deadline_s is None or message.deadline_s >= 5
+    return message.fate == "done" and affordable and timely and message.differing < 2 and plan.limit_mj >= 1_000_000
 
 
 def _stream(store: Store, suffix: bytes) -> list[list[bytes]]:
@@ -115,10 +122,18 @@ def _told(store: Store) -> Counter[tuple[str, str]]:
 
 
 def _request(
-    request_id: str, message: Message, told: Counter[tuple[str, str]], facts: list[list[bytes]], *, must: bool
+    request_id: str,
+    message: Message,
+    told: Counter[tuple[str, str]],
+    facts: list[list[bytes]],
+    *,
+    must: bool,
+    calm: bool,
 ) -> list[str]:
     answers = {kind: count for (one, kind), count in told.items() if one == request_id}
-    recorded = sum(f'"{request_id}"'.encode() in flat[1] for flat in facts)
+    about = [flat[1] for flat in facts if f'"{request_id}"'.encode() in flat[1]]
+    votes = sum(b'"label":"Vote"' in raw and b'"label":"Decision"' not in raw for raw in about)
+    recorded = len(about) - votes
     total = sum(answers.values())
     if message.fate == "garbled":
         return ["was answered, though nobody can read it"] if total else []
@@ -127,7 +142,13 @@ def _request(
         found.append(f"was answered {total} times: {answers}")
     if total < 1 and must:
         found.append("was never answered")
-    readable = message.kind == "predict" or message.fate != "strange"
+    if votes > len(VOTERS):
+        found.append(f"left {votes} votes")
+    if answers.get("certified") and message.differing > 1:
+        found.append("was certified, and two of three voters differ")
+    if calm and total == 1 and not answers.keys() & {"completed", "certified"}:
+        found.append(f"was answered as {answers}, and nothing was in its way")
+    readable = message.kind != "job" or message.fate != "strange"
     if recorded > 1 or (recorded != total and readable and total == 1):
         found.append(f"left {recorded} facts and {total} answers")
     return found
@@ -136,10 +157,10 @@ def _request(
 def _work(request_id: str, message: Message, plan: Plan, record: Record, store: Store) -> list[str]:
     """How often it was worked on, and what that cost."""
     found, runs = [], record.runs.get(request_id, [])
-    done = sum(run.ended for run in runs)
-    if plan.mild and message.fate in ("done", "refused") and done > 1:
+    done, voters = sum(run.ended for run in runs), len(VOTERS) if message.kind == "quorum" else 1
+    if plan.mild and message.fate in ("done", "refused") and done > voters:
         found.append(f"was done {done} times, and no worker lost its lease")
-    if not plan.faults and plan.mild and len(runs) > DELIVERIES:
+    if not plan.faults and plan.mild and len(runs) > DELIVERIES * voters:
         found.append(f"was worked on {len(runs)} times, {DELIVERIES} are enough")
     held = store.values.get(b"nvp:{ledger}:reservation:ace:" + request_id.encode())
     if type(held) is not dict or held[b"state"] == b"refused" or record.lost_at >= 0:
@@ -152,7 +173,8 @@ def _work(request_id: str, message: Message, plan: Plan, record: Record, store: 
     for kind, raw in said_by.items():
         said = json.loads(raw)["data"].get("energy", {}).get("mj", used)
         # A worker that lost its lease may use joules as well, and settle them after the answer: that is the truth.
-        if b".completed." in kind and not (said == used if plan.mild else message.used_mj <= said <= used):
+        known = said == used if plan.mild else message.used_mj <= said <= used
+        if message.kind != "quorum" and b".completed." in kind and not known:
             found.append(f"was said to cost {said} mJ, and {used} were settled")
     if message.kind == "predict" and used > sum(run.used_mj for run in runs):
         found.append(f"{used} mJ were settled, and {len(runs)} attempts cannot have used them")

@@ -17,9 +17,11 @@ from benchmarks.simulator.doors import Doors
 from benchmarks.simulator.link import Link, Server
 from benchmarks.simulator.loop import START_S, Process, World
 from benchmarks.simulator.plan import Fault, Message, Plan
+from benchmarks.simulator.quorum import Ensemble, Shelf
 from benchmarks.simulator.scripts import Scripts
 from benchmarks.simulator.store import Store
 from benchmarks.simulator.work import FIELD, WATTS_PER_CORE, Record, Work
+from benchmarks.simulator.workers import serve
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.messages import (
@@ -31,12 +33,14 @@ from nvp_agentkit.messages import (
     new_event,
 )
 from nvp_agentkit.settings import Settings
-from nvp_agentkit.streams import Consumer, RedisError, one_by_one, publish, register
-from nvp_agentkit.workers import refusals
+from nvp_agentkit.streams import RedisError, publish, register
+from nvp_agentkit.streams.names import key
+from nvp_agentkit.workers.registry import registration
 from nvp_agentkit.workers.system import System
+from nvp_agentkit.workers.tally import Tally
 
 ACCOUNT = "ace"
-SUFFIXES = {"predict": "predict", "job": "jobs"}
+SUFFIXES = {"predict": "predict", "job": "jobs", "quorum": "ensemble"}
 HORIZON_S = 90.0
 LOOK_S, AGAIN_S = 0.1, 0.1
 DRAIN_S = 30.0
@@ -50,6 +54,7 @@ class Place:
     number: int
     redis: ModelRedis
     system: System
+    teller: Tally
     calls: int = 0
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -61,7 +66,9 @@ class Stage:
         self.doors, self.scripts = Doors(), Scripts()
         self._places: list[Place] = []
         self._prepared: dict[int, Any] = {}
-        self._settings = Settings(watts_per_core=WATTS_PER_CORE)
+        self._shelf = Shelf()
+        self.ensemble = Ensemble(self._shelf)
+        self._settings = Settings(data_dir=self.ensemble.data_dir, watts_per_core=WATTS_PER_CORE)
         new_event(PredictionAbstained(request_id="r", reason="so that the classes are built"), source="s").encode()
 
     @contextmanager
@@ -72,8 +79,9 @@ class Stage:
     def places(self, count: int) -> list[Place]:
         for number in range(len(self._places), count):
             redis = ModelRedis()
-            system = System(f"place-{number}", self._settings, redis, None, Ledger(redis), None)  # type: ignore[arg-type]
-            self._places.append(Place(number, redis, system))
+            name, shelf = f"place-{number}", self._shelf
+            system = System(name, self._settings, redis, shelf, Ledger(redis), None)  # type: ignore[arg-type]
+            self._places.append(Place(number, redis, system, Tally(system)))
         for place in self._places:
             place.calls = 0
         return self._places[:count]
@@ -161,22 +169,9 @@ class History:
         self._begin(place, self._serve(place, place.stop))
 
     async def _serve(self, place: Place, stop: asyncio.Event) -> None:
-        work = Work(place.system, lambda: place.redis.link, self._messages, self._record)
-        jobs = self._plan.messages[0].kind == "job"
-        consumer = Consumer(
-            place.redis,
-            kind="jobs" if jobs else "predict",
-            group="training" if jobs else "inference",
-            name=place.system.name,
-            handle=one_by_one(work.job if jobs else work.predict),
-            refuse=partial(refusals.job if jobs else refusals.prediction, place.system),
-            accepts=(JobRequested if jobs else PredictionRequested,),
-            batch=self._plan.batch,
-            lease_s=self._plan.lease_s,
-            drain_timeout_s=self._plan.lease_s,
-        )
+        work = Work(place.system, lambda: place.redis.link, self._messages, self._record, self._stage.ensemble)
         try:
-            await consumer.run(stop)
+            await serve(self._plan, place.number, place.system, work, stop, place.teller)
         except Exception as error:  # noqa: BLE001 - whatever ends a worker is a defect
             self._broken.append(f"a worker ended: {type(error).__name__}: {error}")
         self._again(place)
@@ -260,7 +255,10 @@ class History:
     async def _make_account(self) -> None:
         while True:
             try:
-                await register(self._keeper.redis, ACCOUNT, owner="histories")
+                redis, record = self._keeper.redis, self._stage.ensemble.record
+                await register(redis, ACCOUNT, owner="histories")
+                for suffix, name, value in registration(record):
+                    await redis.hset(key(ACCOUNT, suffix), name, value)
                 await self._keeper.system.ledger.create(ACCOUNT, self._plan.limit_mj)
             except (RedisError, StoreUnavailable):
                 await asyncio.sleep(AGAIN_S)
@@ -286,7 +284,8 @@ class History:
 
 def _event(request_id: str, message: Message) -> Event:
     deadline = message.deadline_s and datetime.fromtimestamp(START_S + message.at_s + message.deadline_s, UTC)
-    payload: Any = PredictionRequested(domain="plasma_physics", field=FIELD)
+    assurance: Any = "quorum" if message.kind == "quorum" else "single"
+    payload: Any = PredictionRequested(domain="plasma_physics", field=FIELD, assurance=assurance)
     if message.kind == "job":
         payload = JobRequested(spec=SimulateSpec(domain="plasma_physics"))
     if message.fate == "strange":

@@ -28,6 +28,7 @@ class Message:
     work_s: float = 0.05
     fate: Fate = "done"
     times: int = 0  # attempts that end badly, of the flaky and the deadly
+    differing: int = 0  # voters of a quorum that say something else
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole history. ``dissent``: voters that answer otherwise than the others, if it has any."""
+    """A whole history."""
 
     seed: int
     workers: int
@@ -65,22 +66,26 @@ class Plan:
         """The history of that seed. A few of them are calm: then everything has to be as if by rote."""
         chance = random.Random(seed)
         lease_s = chance.choice((0.4, 1.0, 2.0))
-        kind: Kind = chance.choice(("predict",) * 4 + ("job",))
+        kind: Kind = chance.choice(("predict",) * 7 + ("job",) * 2 + ("quorum",))
         messages = tuple(_message(chance, kind) for _ in range(chance.choice((1, 1, 1, 1, 2, 2, 2, 4))))
-        workers = chance.choice((1, 2, 2, 2, 3))
+        workers = chance.choice((1, 2, 2, 2, 3)) if kind != "quorum" else chance.choice((4, 4, 5))
         calm = chance.random() < 0.2
         count = 0 if calm else chance.choice((1, 1, 2, 2, 3, 4))
         faults = tuple(_fault(chance, workers, lease_s) for _ in range(count))
         return cls(
             seed,
             workers,
-            batch=chance.choice((1, 2, 4)) if kind == "predict" else 1,
+            batch=1 if kind == "job" else chance.choice((1, 2, 4)),
             lease_s=lease_s,
             slowest_s=0.002 if calm else chance.choice((0.002, 0.05, 1.5 * lease_s)),
             limit_mj=chance.choice((4000, 1_000_000, 1_000_000, 1_000_000)),
             messages=messages,
             faults=faults,
         )
+
+    @property
+    def kind(self) -> Kind:
+        return self.messages[0].kind
 
     @property
     def mild(self) -> bool:
@@ -96,12 +101,14 @@ def _message(chance: random.Random, kind: Kind) -> Message:
         kind,
         at_s=chance.choice((0.0, 0.0, 0.01, 0.3)),
         copies=chance.choice((1, 1, 1, 2, 3)),
-        deadline_s=chance.choice((0.3, 5.0, 60.0, 60.0, 60.0, None)),
-        budget_mj=chance.choice((used_mj, 2 * used_mj + 3, 9000, used_mj - 1)),
+        # Of a quorum, no more than a history lasts: the tally waits for its deadline where too few vote.
+        deadline_s=chance.choice((0.3, 5.0, 60.0, 60.0, 60.0, None) if kind != "quorum" else (0.3, 2.0, 5.0, 5.0)),
+        budget_mj=chance.choice((used_mj, 2 * used_mj + 3, 9000, used_mj - 1)) * (1 if kind != "quorum" else 3),
         used_mj=used_mj,
         work_s=chance.choice((0.0, 0.05, 0.05, 0.5)),
         fate=fate,
         times=chance.choice((1, 2, 9)) if fate in ("flaky", "deadly") else 0,
+        differing=chance.choice((0, 0, 1, 2)) if kind == "quorum" else 0,
     )
 
 

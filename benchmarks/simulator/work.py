@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from benchmarks.simulator.link import Link
 from benchmarks.simulator.plan import Fault, Message
+from benchmarks.simulator.quorum import Ensemble
 from nvp_agentkit.errors import InvalidField, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
@@ -19,8 +20,10 @@ from nvp_agentkit.messages import (
     NodeFact,
     PredictionCompleted,
     Reading,
+    VoteCast,
     new_event,
 )
+from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams import Completion, Delivery
 from nvp_agentkit.workers import joules, refusals
 from nvp_agentkit.workers.compute.cost import Cost
@@ -54,8 +57,10 @@ class Record:
 class Work:
     """The handlers of one place."""
 
-    def __init__(self, system: System, link: Callable[[], Link], messages: dict[str, Message], record: Record) -> None:
-        self._system, self._link = system, link
+    def __init__(
+        self, system: System, link: Callable[[], Link], messages: dict[str, Message], record: Record, ensemble: Ensemble
+    ) -> None:
+        self._system, self._link, self._ensemble = system, link, ensemble
         self._messages, self._record = messages, record
 
     async def predict(self, delivery: Delivery) -> Completion:
@@ -86,6 +91,29 @@ class Work:
             reading = energy.charge(_cost(message.used_mj))
         told, recorded = _trained(delivery.request_id, reading)
         return Completion(replies=(told,), facts=(recorded,))
+
+    async def vote(self, delivery: Delivery, voter: str) -> Completion:
+        """As `workers.shadow` does; those that differ say what no other voter does."""
+        message, run = self._begin(delivery)
+        async with joules.window(self._system, delivery, part=voter, parts=len(VOTERS)) as energy:
+            energy.afford(message.used_mj, "a vote")
+            await self._meet_fate(message, delivery)
+            await asyncio.sleep(message.work_s)
+            run.used_mj, run.ended = message.used_mj, True
+            reading = energy.charge(_cost(message.used_mj))
+        place = VOTERS.index(voter)
+        odd = place + 1 if place >= len(VOTERS) - message.differing else 0
+        envelope, signature = self._ensemble.envelope(voter, delivery.request_id, FIELD.digest, odd)
+        cast = VoteCast(
+            request_id=delivery.request_id,
+            request_digest=FIELD.digest,
+            record=self._ensemble.record.digest,
+            voter=voter,
+            envelope=envelope,
+            energy=reading,
+        )
+        recorded = fact(delivery.request_id, label="Vote", voter=voter, signature=signature)
+        return Completion(facts=(recorded,), forwards=(("votes", self._system.event(cast, delivery)),))
 
     def _begin(self, delivery: Delivery) -> tuple[Message, Run]:
         run = Run(delivery.attempt)
@@ -127,6 +155,6 @@ def _trained(request_id: str, reading: Reading) -> tuple[Event, Event]:
     return new_event(reply, source="nvp:worker", replyto=request_id), fact(request_id)
 
 
-def fact(request_id: str) -> Event:
-    node = NodeFact(label="Decision", id=f"decision:{request_id}", properties={"request_id": request_id})
+def fact(request_id: str, label: str = "Decision", **more: str) -> Event:
+    node = NodeFact(label=label, id=f"{label}:{request_id}", properties={"request_id": request_id, **more})
     return new_event(LineageRecorded(nodes=(node,), edges=()), source="nvp:worker")
