@@ -94,7 +94,9 @@ def wrong(plan: Plan, messages: Mapping[str, Message], record: Record, seen: Wit
     facts = _stream(store, b"lineage")
     for request_id, message in messages.items():
         must = record.accepted.get(request_id, -1.0) > record.lost_at
-        calm = plan.mild and not record.struck and _easy(message, plan)
+        # A message that kills its worker harms no neighbour; it only takes time.
+        patient = message.deadline_s is None or message.deadline_s >= 60
+        calm = plan.mild and _easy(message, plan) and not (plan.faults if patient else record.struck)
         found += [f"{request_id}: {one}" for one in _request(request_id, message, told, facts, must=must, calm=calm)]
         found += [f"{request_id}: {one}" for one in _work(request_id, message, plan, record, store)]
     return found

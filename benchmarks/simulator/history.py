@@ -73,8 +73,11 @@ class Stage:
 
     @contextmanager
     def open(self) -> Iterator[Stage]:
-        with self.doors.open():
-            yield self
+        try:
+            with self.doors.open():
+                yield self
+        finally:
+            self.ensemble.close()
 
     def places(self, count: int) -> list[Place]:
         for number in range(len(self._places), count):

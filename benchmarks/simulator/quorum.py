@@ -62,6 +62,9 @@ class Ensemble:
         self._means = [(mean, shelf.keep(mean)) for mean in means]
         self.envelope = lru_cache(4096)(self._envelope)
 
+    def close(self) -> None:
+        self._folder.cleanup()
+
     def _envelope(self, voter: str, request_id: str, digest: str, odd: int) -> tuple[str, str]:
         """What ``voter`` signs on that request, and its signature; an ``odd`` one says what no other does."""
         mean, ref = self._means[odd]

@@ -23,7 +23,7 @@ from nvp_agentkit.streams.completion import Completion, Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
 from nvp_agentkit.streams.handling import Handle, outcomes_of
-from nvp_agentkit.streams.intake import BLOCK_S, Intake
+from nvp_agentkit.streams.intake import BLOCK_S, SUSPECT, Intake
 from nvp_agentkit.streams.leases import Leases
 from nvp_agentkit.streams.verdict import Again, Outcome, Refuse, Rules
 
@@ -148,7 +148,8 @@ class Consumer:
         """A batch, at most; what a read brought beyond it is handed back at once."""
         # The first read does not wait: being able to read is being ready.
         entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
-        until = time.monotonic() + self._batch_wait_s
+        alone = bool(entries) and entries[0].attempt > SUSPECT
+        until = time.monotonic() + (0 if alone else self._batch_wait_s)
         while 0 < len(entries) < self._batch and (left_s := until - time.monotonic()) > 0:
             entries += await self._intake.take(self._batch - len(entries), left_s)
         await self._leases.release(entries[self._batch :], wait_s=0, counted=False)

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 BLOCK_S = 1.0  # a blocked read is never cancelled (52 of 300 provoked races lost sight of a message), so it is short
 IDLE_S = 0.2  # between two looks at a registry without accounts
 WATCH_S = 1.0  # how soon a new account is served
+SUSPECT = 2  # deliveries that ended in silence; from then on an entry harms nobody but itself
 SILENT_MS = 3_600_000  # a consumer that holds nothing and was silent for so long is removed from its group
 
 
@@ -121,7 +122,7 @@ class Intake:
         ]
 
     async def _sweep(self, room: int) -> list[Entry]:
-        """Up to ``room`` entries whose lease ran out, the streams taking turns."""
+        """Up to ``room`` entries whose lease ran out, the streams taking turns; one that is suspect comes alone."""
         everyone = self._in_turn()
         pipe = self._redis.pipeline(transaction=False)
         for stream in everyone:
@@ -130,12 +131,12 @@ class Intake:
         entries: list[Entry] = []
         for stream in stale:
             share = max(1, room // len(stale))
-            taken = await call(
-                self._redis, "reclaim", [stream], [self._group, self._consumer, self._lease_ms, share]
-            )
+            taken = await call(self._redis, "reclaim", [stream], [
+                self._group, self._consumer, self._lease_ms, share, SUSPECT, len(entries)
+            ])  # fmt: skip
             entries += [self._claimed(stream, *claim) for claim in taken]
             self._served = stream
-            if len(entries) >= room:
+            if len(entries) >= room or (entries and entries[0].attempt > SUSPECT):
                 break
         return entries
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from benchmarks.simulator.history import Stage
-from benchmarks.simulator.plan import Plan
+from benchmarks.simulator.plan import Fault, Message, Plan
 from benchmarks.simulator.shrink import shrink
 from nvp_agentkit.energy import ledger
-from nvp_agentkit.streams import scripts
+from nvp_agentkit.streams import intake, scripts
 from nvp_agentkit.streams.verdict import Rules
 
-COUNT = 120
+COUNT = 60
 Broken = Callable[[pytest.MonkeyPatch], None]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with Stage().open() as stage:
         yield stage
-
-
-def first_wrong(stage: Stage, seeds: range) -> Plan | None:
-    return next((plan for plan in map(Plan.of, seeds) if stage.play(plan)), None)
 
 
 def test_no_history_loses_doubles_or_overruns(stage: Stage) -> None:
@@ -36,10 +32,21 @@ def test_no_history_loses_doubles_or_overruns(stage: Stage) -> None:
 def test_a_seed_is_one_history_to_the_last_call(stage: Stage) -> None:
     told: list[list[str]] = [[], []]
     for lines in told:
-        stage.play(Plan.of(5), lines.append)
-        stage.play(Plan.of(6), lines.append)
+        for seed in range(5, 8):
+            stage.play(Plan.of(seed), lines.append)
     assert told[0] == told[1]
-    assert len(told[0]) > 50
+    assert len(told[0]) > 100
+
+
+def test_a_message_that_kills_each_of_its_workers_harms_no_neighbour(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly = Message("predict", at_s=0.0, fate="deadly", times=9)
+    neighbours = [Message("predict", at_s=0.0)] * 3
+    plan = Plan(0, 2, 4, 0.4, 0.002, limit_mj=1_000_000, messages=(deadly, *neighbours), faults=())
+    assert stage.play(plan) == []
+    monkeypatch.setattr(intake, "SUSPECT", 9)
+    assert "refused" in str(stage.play(plan))
 
 
 def lua(name: str, line: str, instead: str) -> Broken:
@@ -65,7 +72,7 @@ def ledger_lua(name: str, line: str, instead: str) -> Broken:
 
 
 def late_repeats_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it was before a simulated history found it: an entry was refused before anybody asked whose repeat it is."""
+    """As it was before a history found it: an entry was refused before anybody asked whose repeat it is."""
     receive = Rules.receive
 
     def received(rules: Rules, entry: object) -> object:
@@ -75,41 +82,80 @@ def late_repeats_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rules, "receive", received)
 
 
-BROKEN: dict[str, tuple[Broken, range]] = {
+def plans(
+    message: Message,
+    faults: Iterable[Fault | None] = (None,),
+    *,
+    seeds: int = 1,
+    workers: int = 1,
+    lease_s: float = 0.4,
+    slowest_s: float = 0.002,
+) -> list[Plan]:
+    """Histories of one message: one of ``faults`` in each, at several latencies."""
+    return [
+        Plan(seed, workers, 1, lease_s, slowest_s, 1_000_000, (message,), () if fault is None else (fault,))
+        for fault in faults
+        for seed in range(seeds)
+    ]
+
+
+def at(kind: str, *calls: int, for_s: float = 0.0) -> list[Fault]:
+    """Something that happens to the first worker at one of its calls."""
+    return [Fault(kind, 0, call=call, for_s=for_s) for call in range(*calls)]
+
+
+BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
     "completes what another worker has": (
-        lua("complete", "if mine(id) and newest(last_arg) then", "if newest(last_arg) then"), range(445, 455)
+        lua("complete", "if mine(id) and newest(last_arg) then", "if newest(last_arg) then"),
+        plans(Message("job", 0.05, work_s=0.3), at("freeze", 6, 14, for_s=1.2), seeds=4, workers=2),
     ),
     "takes a lease back that it lost": (
-        lua("renew", "if mine.err or #mine == 0 then", "if mine.err then"), range(300, 330)
+        lua("renew", "if mine.err or #mine == 0 then", "if mine.err then"),
+        plans(Message("predict", 0.05, work_s=1.5), at("freeze", 9, 16, for_s=0.8), seeds=4, workers=2),
     ),
-    "works on every copy": (lua("claim", "mine[i] = ", "mine[i] = 1 or "), range(20)),
-    "leaves with messages in hand": (lua("tidy", "info.pending == 0 and", ""), range(40)),
-    "answers a copy that comes late": (late_repeats_are_answered, range(150, 200)),
+    "leaves with messages in hand": (
+        lua("tidy", "info.pending == 0 and", ""),
+        plans(Message("predict", 0.05, work_s=1.0), at("stop", 10, 12), seeds=2, workers=2),
+    ),
+    "works on every copy": (
+        lua("claim", "mine[i] = ", "mine[i] = 1 or "), plans(Message("predict", 0.0, copies=3), seeds=3)
+    ),
+    "answers a copy that comes late": (
+        late_repeats_are_answered, plans(Message("job", 0.0, copies=2, deadline_s=0.3, work_s=0.5), seeds=3)
+    ),
+    "decides a quorum twice": (
+        lua("complete", "'NX', 'EX', arg())", "'EX', arg())"),
+        plans(Message("quorum", 0.0, deadline_s=5.0), seeds=5, workers=5),
+    ),
     "reserves twice for one request": (
-        ledger_lua("reserve", "    return begin(state)\nend", "    hold(mj) return begin(state)\nend"), range(20)
+        ledger_lua("reserve", "    return begin(state)\nend", "    hold(mj) return begin(state)\nend"),
+        plans(Message("predict", 0.05, work_s=0.3), at("kill", 12, 18), seeds=2),
     ),
     "lets a slow attempt take the fence": (
-        ledger_lua("reserve", "if attempt < last then", "if false then"), range(7610, 7620)
+        ledger_lua("reserve", "if attempt < last then", "if false then"),
+        plans(Message("job", 0.0, work_s=0.5), seeds=130, workers=2, lease_s=1.0, slowest_s=1.5),
     ),
     "reaps for nothing what was never settled": (
-        ledger_lua("reap", "(parts - amount_of(reservation, 'seen')) * share", "0"), range(40)
+        ledger_lua("reap", "(parts - amount_of(reservation, 'seen')) * share", "0"),
+        plans(Message("predict", 0.05, deadline_s=0.3, work_s=0.2), at("kill", 12, 18), seeds=2),
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_worker_or_ledger_is_caught_that(stage: Stage, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_it, seeds = BROKEN[broken]
-    assert first_wrong(stage, seeds) is None
+    break_it, histories = BROKEN[broken]
     break_it(monkeypatch)
-    assert first_wrong(stage, seeds) is not None
+    caught = next(plan for plan in histories if stage.play(plan))
+    monkeypatch.undo()
+    assert stage.play(caught) == []
 
 
 def test_a_history_that_goes_wrong_is_shrunk(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     lua("claim", "mine[i] = ", "mine[i] = 1 or ")(monkeypatch)
-    plan = next(
-        plan for plan in map(Plan.of, range(200)) if len(plan.messages) > 1 and plan.faults and stage.play(plan)
-    )
+    copied, other = Message("predict", 0.3, copies=3, work_s=0.5), Message("predict", 0.0)
+    plan = Plan(0, 3, 4, 1.0, 0.05, 10**6, (other, copied, other), (Fault("cut", 1, call=9), Fault("stop", 0, call=12)))
+    assert stage.play(plan)
     least = shrink(plan, stage.play)
     assert stage.play(least)
     assert (len(least.messages), least.faults, least.workers, least.batch) == (1, (), 1, 1)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from nvp_agentkit.streams import Completion
 from nvp_agentkit.streams.completion import Settlement, complete
+from nvp_agentkit.streams.intake import Intake
 
 LEASE_S = 0.4
 
@@ -143,6 +144,20 @@ async def test_a_wedged_handler_is_not_renewed_past_the_deadline(bench):
     bench.start(lease_s=LEASE_S, name="other")
     assert (await bench.reply(event, "nvp.prediction.refused.v1")).data["code"] == "deadline_exceeded"
     release.set()
+
+
+async def test_what_outlived_two_workers_is_taken_alone(bench):
+    for _ in range(3):
+        await bench.ask()
+
+    async def taken(worker: str) -> list[int]:
+        """What the sweep of a worker brings that finds all others silent."""
+        intake = Intake(bench.redis, kind="predict", group="inference", consumer=worker, lease_s=0)
+        return [entry.attempt for entry in await intake.take(8, 0.001)]
+
+    assert await taken("first") == [1, 1, 1]
+    assert await taken("second") == [2, 2, 2]
+    assert [await taken(worker) for worker in ("third", "fourth")] == [[3], [4]]
 
 
 async def test_payload_deleted_under_a_pending_entry_is_put_on_record(bench):

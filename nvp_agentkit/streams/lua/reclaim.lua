@@ -2,11 +2,14 @@
 -- where the payload has been deleted under the group: those are acknowledged here and only reported.
 -- XPENDING IDLE + XCLAIM and not XAUTOCLAIM: it says how often an entry was delivered, acts the same on Redis
 -- 6.2 and later, and needs no cursor (from 0-0 XAUTOCLAIM never reaches the tail of a long list: docket#463).
--- KEYS stream   ARGV group, consumer, lease in ms, count
+-- An entry whose workers fell silent `suspect` times may be what kills them: it is taken alone, with nothing in hand.
+-- KEYS stream   ARGV group, consumer, lease in ms, count, suspect, entries in hand
 local stream, group, consumer, lease = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local suspect, in_hand = tonumber(ARGV[5]), tonumber(ARGV[6])
 local taken = {}
 for _, stale in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', ARGV[4])) do
-  local id = stale[1]
+  local id, alone = stale[1], stale[4] >= suspect
+  if alone and in_hand + #taken > 0 then break end
   local entry = redis.call('XCLAIM', stream, group, consumer, lease, id)[1]
   if entry then
     taken[#taken + 1] = {id, stale[4] + 1, entry[2]}
@@ -14,5 +17,6 @@ for _, stale in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-',
     redis.call('XACK', stream, group, id)
     taken[#taken + 1] = {id, stale[4]}
   end
+  if alone then break end
 end
 return taken
