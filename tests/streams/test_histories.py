@@ -153,7 +153,7 @@ def test_a_worker_or_ledger_is_caught_that(stage: Stage, broken: str, monkeypatc
 
 def test_a_history_that_goes_wrong_is_shrunk(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     lua("claim", "mine[i] = ", "mine[i] = 1 or ")(monkeypatch)
-    copied, other = Message("predict", 0.3, copies=3, work_s=0.5), Message("predict", 0.0)
+    copied, other = Message("job", 0.3, copies=3, work_s=0.5), Message("job", 0.0)
     plan = Plan(0, 3, 4, 1.0, 0.05, 10**6, (other, copied, other), (Fault("cut", 1, call=9), Fault("stop", 0, call=12)))
     assert stage.play(plan)
     least = shrink(plan, stage.play)
