@@ -5,11 +5,13 @@ too. ``seeing`` is the same equation on half the cells, told what the network is
 to guess the state (`domains.blind`). It is compared with even where it errs more than the network, and nothing is
 counted of what it learned from: both in its favour. ``knowing`` is told the whole hidden state at no cost, which no
 forecaster is, on the coarsest cells that err no more than the network, at worst those of the truth. A forecast is one
-step ahead, of one field. Unknown means never.
+step ahead, of one field. Unknown means never. ``--cells`` judges no more than so many simulators that earlier runs have
+not, and tells of those there are, which the figures say.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +20,7 @@ import jax
 import numpy as np
 
 from benchmarks.baselines import solver_cpu_s
-from benchmarks.cells import Numbers, cell
+from benchmarks.cells import Numbers, cell, place
 from benchmarks.clock import CpuPacer
 from benchmarks.every_domain import spaced
 from benchmarks.one_core import pin
@@ -62,25 +64,45 @@ class Opponent(NamedTuple):
     wider: int
 
 
-def measure(*, quick: bool, cpu_s: float | None = None) -> dict[str, Figure]:
-    """Quick: one simulator at 32x32."""
+def measure(*, quick: bool, cpu_s: float | None = None, cells: int | None = None) -> dict[str, Figure]:
+    """Quick: one simulator at 32x32.
+
+    Raises:
+        BrokenError: none is judged yet.
+    """
     pin()
     plan = QUICK if quick else Plan(FULL_CPU_S)
     plan = plan if cpu_s is None else plan._replace(cpu_s=cpu_s)
-    settings = plan._replace(domains=())
-    made = {one: partial(judged, one, plan) for one in plan.domains}
-    cells = {one: make() if quick else cell("break_even", one, settings, make) for one, make in made.items()}
-    figures = {"training": Figure(plan.cpu_s, "CPU-s", goal=FULL_CPU_S, higher_is_better=True)}
+    found = {one: judged(one, plan) for one in plan.domains} if quick else _kept(plan, cells)
+    if not found:
+        raise BrokenError("no simulator is judged yet; let it judge some with --cells")
+    figures = {
+        "domains": Figure(len(found), f"of {len(plan.domains)}", goal=len(plan.domains), higher_is_better=True),
+        "training": Figure(plan.cpu_s, "CPU-s", goal=FULL_CPU_S, higher_is_better=True),
+    }
     for name in ("seeing", "knowing"):
-        counts = {one: forecasts(numbers, name) for one, numbers in cells.items()}
+        counts = {one: forecasts(numbers, name) for one, numbers in found.items()}
         ever = sorted(count for count in counts.values() if count is not None)
         middle = ever[len(counts) // 2] if len(ever) > len(counts) // 2 else None
         figures[f"{name}/median"] = Figure(middle, "forecasts", goal=GOAL)
         figures[f"{name}/paid_back"] = Figure(len(ever), f"of {len(counts)}", goal=len(counts), higher_is_better=True)
         figures |= {f"{one}/{name}/break_even": Figure(count, "forecasts", goal=GOAL) for one, count in counts.items()}
-    for one, numbers in cells.items():
+    for one, numbers in found.items():
         figures |= {f"{one}/{name}": Figure(value, _unit(name)) for name, value in numbers.items()}
     return figures
+
+
+def _kept(plan: Plan, most: int | None) -> dict[str, Numbers]:
+    """Of each domain that was judged before, and of the first ``most`` others."""
+    settings, room = plan._replace(domains=()), math.inf if most is None else most
+    found = {}
+    for domain in plan.domains:
+        new = not place("break_even", domain, settings).exists()
+        if new and room < 1:
+            continue
+        room -= new
+        found[domain] = cell("break_even", domain, settings, partial(judged, domain, plan))
+    return found
 
 
 def forecasts(numbers: Numbers, opponent: str) -> float | None:
