@@ -44,7 +44,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_letters(
-    limit: Annotated[int, typer.Option(help="Most letters shown, the newest.", metavar="N", min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(help="Most letters shown, the newest.", metavar="N", min=1, max=1000)] = 10,
     account: OfAccount = None,
     stream: OnStream = None,
     done: Annotated[bool, typer.Option("--handled", help="What was replayed or dropped in the last 30 days.")] = False,
@@ -237,22 +237,18 @@ def _say_total(counts: dict[tuple[str, str], int]) -> None:
 
 
 def _show(newest: Sequence[DeadLetter | Handled]) -> None:
-    from rich.table import Table
+    """Two lines a letter: which it is, never cut, and why, cut at the width."""
     from rich.text import Text
 
     from nvp_agentkit.cli.screen import console
     from nvp_agentkit.streams.dead import DeadLetter
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("at", no_wrap=True)
-    table.add_column("letter", overflow="fold")
-    table.add_column("what")
-    table.add_column("reason", no_wrap=True, overflow="ellipsis", ratio=1)
+    screen = console()
     for one in newest:
         what = f"{one.attempts}x {one.group}" if isinstance(one, DeadLetter) else f"{one.what} by {one.by}"
         reason = printable(one.reason).replace("\n", " ")
-        table.add_row(*(Text(cell) for cell in (_when(one.at_ms), one.name, what, reason)))
-    console().print(table)
+        screen.print(Text(f"{_when(one.at_ms)}  {one.name}  {what}"), soft_wrap=True)
+        screen.print(Text(f"    {reason}", style="dim"), no_wrap=True, overflow="ellipsis")
 
 
 def _tell(letter: DeadLetter) -> None:

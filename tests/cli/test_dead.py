@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from nvp_agentkit.streams import names, register
 
 EVIL = b"\x1b[2J\x1b]0;owned\x07\xff\x00"
-REASON = "failed on \x1b[31mred\x1b[0m\nand on"
+REASON = "failed on \x1b[31mred\x1b[0m\nand on " + 200 * "x"
 
 
 def letter(n: int, *, reason: str = REASON, raw: bytes = EVIL) -> dict[str, bytes | str | int]:
@@ -46,10 +46,12 @@ async def run(
 async def test_thousands_of_letters_are_a_page_and_hostile_text_is_written_out(run, account):
     said = (await run("list", "--account", account)).out
     assert said.startswith("2,003 dead letters of 1 accounts: 2,000 of predict, 3 of jobs\n")
-    assert len(said.splitlines()) == 23
-    assert f"{account}/predict/2000-0" in said
-    assert "5x inference" in said
-    assert r"failed on \x1b[31mred" in said
+    _, newest, why, *_ = lines = said.splitlines()
+    assert len(lines) == 1 + 2 * 10 + 1
+    assert newest.endswith(f"  {account}/predict/2000-0  5x inference")
+    assert why.startswith(r"    failed on \x1b[31mred\x1b[0m and on xxx")
+    assert why.endswith("…")
+    assert max(map(len, lines)) <= 120
     shown = await run("show", f"{account}/predict/7-0")
     assert r"\x1b[2J\x1b]0;owned\x07\xff\x00" in shown.out
     for text in (said, shown.out):
