@@ -26,7 +26,7 @@ BATCH = 16  # messages in one worker's hands at a time
 class Role:
     """One place in one group: which streams, what is accepted, what is done, how it is refused.
 
-    Not ``unique`` are messages that may well be handled twice: see `Consumer`, for ``max_deliveries`` as well.
+    Not ``unique`` are messages that may well be handled twice: see `Consumer`, for ``max_deliveries`` and ``before``.
     """
 
     suffix: str
@@ -37,6 +37,7 @@ class Role:
     batch: int = BATCH
     unique: bool = True
     max_deliveries: float = DELIVERIES
+    before: str = ""
 
     @classmethod
     def each(
@@ -49,6 +50,7 @@ class Role:
         *,
         batch: int = BATCH,
         unique: bool = True,
+        before: str = "",
     ) -> Role:
         """A role whose messages are answered one by one, beside each other within a batch.
 
@@ -64,7 +66,7 @@ class Role:
             ):
                 return await answer(delivery)
 
-        return cls(suffix, group, accepts, one_by_one(named), refuse, batch, unique)
+        return cls(suffix, group, accepts, one_by_one(named), refuse, batch, unique, before=before)
 
 
 def _ids(delivery: Delivery, suffix: str) -> dict[str, str]:
@@ -97,6 +99,23 @@ def _traced(role: Role) -> Handle:
     return traced
 
 
+def _consumer(system: System, role: Role) -> Consumer:
+    return Consumer(
+        system.redis,
+        kind=role.suffix,
+        before=role.before,
+        group=role.group,
+        name=f"{system.name}@{system.settings.instance}",
+        handle=system.metrics.timed(role.suffix, role.group, _traced(role)),
+        refuse=partial(role.refuse, system),
+        accepts=(role.accepts,),
+        unique=role.unique,
+        batch=role.batch,
+        max_deliveries=role.max_deliveries,
+        lease_s=system.settings.lease_s,
+    )
+
+
 async def run_roles(
     system: System,
     stop: asyncio.Event,
@@ -109,23 +128,7 @@ async def run_roles(
 
     The worker is ready when ``readiness`` and every consumer say so.
     """
-    consumers = [
-        Consumer(
-            system.redis,
-            kind=role.suffix,
-            group=role.group,
-            name=f"{system.name}@{system.settings.instance}",
-            handle=system.metrics.timed(role.suffix, role.group, _traced(role)),
-            refuse=partial(role.refuse, system),
-            accepts=(role.accepts,),
-            unique=role.unique,
-            batch=role.batch,
-            max_deliveries=role.max_deliveries,
-            lease_s=system.settings.lease_s,
-        )
-        for role in roles
-    ]
-
+    consumers = [_consumer(system, role) for role in roles]
     watched = [(role.suffix, role.group, one) for role, one in zip(roles, consumers, strict=True)]
     system.metrics.watch(watched, lambda: system.child.generation)
 

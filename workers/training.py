@@ -250,7 +250,8 @@ def _report(told: dict[str, Any], weights: ObjectRef) -> MemberReport:
 
 
 async def serve(system: System, stop: asyncio.Event) -> None:
-    jobs = Role.each("jobs", "training", JobRequested, partial(answer, system=system), refusals.job, batch=1)
+    do = partial(answer, system=system)
+    jobs = Role.each("jobs", "training", JobRequested, do, refusals.job, batch=1, before="urgent")
     back = partial(cancelling.take_back, system=system)
     cancels = Role.each("cancel", "training", JobCancelRequested, back, cancelling.not_taken)
     started = time.monotonic()

@@ -110,7 +110,8 @@ async def queued(redis: Redis) -> list[Job]:
     return [
         Job(account, event.id, QUEUED, 0, event.budget_mj or 0, _until(event))
         for account in await known(redis)
-        for event in await waiting(redis, account, "jobs")
+        for suffix in ("urgent", "jobs")
+        for event in await waiting(redis, account, suffix)
     ]
 
 

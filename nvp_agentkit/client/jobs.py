@@ -78,6 +78,7 @@ class Jobs(Connection):
         parent: str | None = None,
         model: str | None = None,
         deadline_s: float = JOB_DEADLINE_S,
+        urgent: bool = False,
     ) -> Job:
         """Train an ensemble on ``data`` within ``budget_j`` joules; it serves the account's domain when done.
 
@@ -86,12 +87,14 @@ class Jobs(Connection):
         with the workers (docs/starter.md).
         ``steps``: so many of all members in all, within the budget; with enough of it the numbers do not depend on it.
         ``model``: of a plug-in's forecaster of that name, which the workers must have; None: of our networks.
+        ``urgent``: see `submit`.
 
         Raises (from the job's `result`):
             InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
         """
         more = {"members": members, "seed": seed, "steps": steps, "parent": parent, "model": model}
-        return await self.submit(said(TrainSpec, domain=domain, data=data, **more), budget_j, deadline_s)
+        spec = said(TrainSpec, domain=domain, data=data, **more)
+        return await self.submit(spec, budget_j, deadline_s, urgent=urgent)
 
     async def evaluate(
         self, domain: str, *, data: ObjectRef, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S
@@ -100,16 +103,24 @@ class Jobs(Connection):
         return await self.submit(said(EvaluateSpec, domain=domain, data=data), budget_j, deadline_s)
 
     async def submit(
-        self, spec: JobSpec, budget_j: float | None, deadline_s: float = JOB_DEADLINE_S, *, name: str | None = None
+        self,
+        spec: JobSpec,
+        budget_j: float | None,
+        deadline_s: float = JOB_DEADLINE_S,
+        *,
+        name: str | None = None,
+        urgent: bool = False,
     ) -> Job:
         """Any job. One that has a ``name`` is done once however often it is asked for: a second asker follows the
         first one's, and only if that ended badly it is begun anew.
+
+        ``urgent`` ones are begun before the others that wait, but for every fourth; what runs is not interrupted.
         """
         until = time.time() + seconds(deadline_s)
         async with within(min(deadline_s, ANSWER_S)):
             job_id = None if name is None else await self._id_of(name)
             event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), until, id=job_id)
-            await publish(self._redis, self.account, "jobs", event)
+            await publish(self._redis, self.account, "urgent" if urgent else "jobs", event)
         return Job(self._redis, self.account, event.id, until)
 
     def job(self, job_id: str, *, deadline_s: float = JOB_DEADLINE_S) -> Job:

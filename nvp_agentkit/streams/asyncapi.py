@@ -51,6 +51,7 @@ CHANNELS = {
     "predict": Channel(names.key(ACCOUNT, "predict"), "Requests for one model's forecast.", (m.PredictionRequested,)),
     "ensemble": Channel(names.key(ACCOUNT, "ensemble"), "Requests for a quorum's forecast.", (m.PredictionRequested,)),
     "jobs": Channel(names.key(ACCOUNT, "jobs"), "Requests that take a while.", (m.JobRequested,)),
+    "urgent": Channel(names.key(ACCOUNT, "urgent"), "Jobs that go before those.", (m.JobRequested,)),
     "cancel": Channel(names.key(ACCOUNT, "cancel"), "Jobs that are wanted no more.", (m.JobCancelRequested,)),
     "replies": Channel(
         names.replies(ACCOUNT),
@@ -74,6 +75,10 @@ OPERATIONS = {
     ),
     "askJob": Operation(
         "send", "jobs", "Have data made, a file taken in, or an ensemble trained.",
+        (m.JobCompleted, m.JobRefused, m.JobSuspended, m.JobFailed),
+    ),
+    "askUrgently": Operation(
+        "send", "urgent", "Have a job begun before those of `jobs`, but for every fourth.",
         (m.JobCompleted, m.JobRefused, m.JobSuspended, m.JobFailed),
     ),
     "cancelJob": Operation("send", "cancel", "Take a job back; its own answer says `cancelled`."),

@@ -39,6 +39,7 @@ class Consumer:
 
     Args:
         kind: the streams' suffix, such as ``predict``.
+        before: another suffix, of messages of the same sort that go first; every fourth read they go last.
         name: the worker's; its name in Redis carries a random part, so that a process never holds the leases
             of its predecessor.
         handle: deliveries -> one outcome each, in order. A retryable `NvpError` sends a message round again
@@ -64,6 +65,7 @@ class Consumer:
         redis: Redis,
         *,
         kind: str,
+        before: str = "",
         group: str,
         name: str,
         handle: Handle,
@@ -82,7 +84,8 @@ class Consumer:
         self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries, group)
         self._unique, self._batch, self._batch_wait_s = unique, batch, batch_wait_s
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
-        self._intake = Intake(redis, kind=kind, group=group, consumer=self.name, lease_s=lease_s)
+        kinds = (before, kind) if before else (kind,)
+        self._intake = Intake(redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s, longest_s=longest_s)
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None

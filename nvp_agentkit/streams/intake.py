@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -21,6 +22,7 @@ BLOCK_S = 1.0  # a blocked read is never cancelled (52 of 300 provoked races los
 IDLE_S = 0.2  # between two looks at a registry without accounts
 WATCH_S = 1.0  # how soon a new account is served
 SUSPECT = 2  # deliveries that ended in silence; from then on an entry harms nobody but itself
+AGEING = 4  # of so many reads one begins with what would go last
 SILENT_MS = 3_600_000  # a consumer that holds nothing and was silent for so long is removed from its group
 
 
@@ -28,11 +30,13 @@ class Intake:
     """New entries and those whose worker fell silent, over all registered accounts.
 
     COUNT holds per stream, so an account that floods takes its share of a batch and no more; the streams take
-    turns at the front.
+    turns at the front. Of several ``kinds`` the first is read first, but for every `AGEING` th read.
     """
 
-    def __init__(self, redis: Redis, *, kind: str, group: str, consumer: str, lease_s: float) -> None:
-        self._redis, self._kind, self._group, self._consumer = redis, kind, group, consumer
+    def __init__(self, redis: Redis, *, kinds: Sequence[str], group: str, consumer: str, lease_s: float) -> None:
+        self._redis, self._kinds, self._group, self._consumer = redis, kinds, group, consumer
+        self._kind_of: dict[str, str] = {}
+        self._reads = 0
         self._lease_ms = int(1000 * lease_s)
         self._sweep_s = min(1.0, lease_s / 4)
         self._streams: dict[str, str] = {}
@@ -71,10 +75,14 @@ class Intake:
 
     async def _watch(self) -> None:
         """Follow the registry. An account whose key is no stream is left out, and said; the others are served."""
-        wanted = {names.key(account, self._kind): account for account in await known(self._redis)}
+        accounts = await known(self._redis)
+        self._kind_of = {names.key(account, kind): kind for kind in self._kinds for account in accounts}
+        wanted = {names.key(account, kind): account for kind in self._kinds for account in accounts}
         added = [stream for stream in wanted if stream not in self._streams]
-        groups = tuple(dict.fromkeys((*names.GROUPS.get(self._kind, ()), self._group)))
-        refused = await create_groups(self._redis, dict.fromkeys(added, groups))
+        refused = await create_groups(self._redis, {
+            stream: tuple(dict.fromkeys((*names.GROUPS.get(self._kind_of[stream], ()), self._group)))
+            for stream in added
+        })
         for stream in refused.keys() - self._unusable:
             log.error("stream %s cannot be used: %s", stream, refused[stream])
         self._unusable = set(refused)
@@ -92,9 +100,16 @@ class Intake:
         start = streams.index(self._served) + 1 if self._served in self._streams else 0
         return streams[start:] + streams[:start]
 
+    def _by_rank(self, streams: list[str]) -> list[str]:
+        """Those of the first kind first; at every `AGEING` th read last, so that nothing waits for ever."""
+        if len(self._kinds) == 1:
+            return streams
+        self._reads += 1
+        return sorted(streams, key=lambda one: self._kinds.index(self._kind_of[one]), reverse=self._reads % AGEING == 0)
+
     async def _new(self, room: int, wait_s: float) -> list[Entry]:
         block_ms = max(1, int(1000 * wait_s)) if wait_s > 0 else None
-        everyone = self._in_turn()
+        everyone = self._by_rank(self._in_turn())
         share = max(1, room // len(everyone))
         found: list[Entry] = []
         for start in range(0, len(everyone), room):

@@ -15,6 +15,7 @@ WORKERS = "nvp:{registry}:worker:"
 # done with it, and a group that came later would find its first entries gone.
 GROUPS: dict[str, tuple[str, ...]] = {
     "jobs": ("training",),
+    "urgent": ("training",),
     "cancel": ("training",),
     "predict": ("inference",),
     "ensemble": (*VOTERS, "tally"),
