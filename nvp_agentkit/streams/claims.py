@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections import defaultdict
@@ -16,24 +17,25 @@ from nvp_agentkit.streams.delivery import Delivery
 from nvp_agentkit.streams.scripts import Call, call_many
 
 WITHOUT_DEADLINE_S = 3600.0
+SAME, OURS = 0, 1  # of what claim.lua says
 
 
-async def repeats(redis: Redis, deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Those whose id belongs to another entry: the first that anybody claimed, in any stream and group.
+async def repeats(redis: Redis, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, bool]]:
+    """Those whose id belongs to another entry, and whether they ask the same as that one.
 
-    Clients publish twice when the answer to their XADD is lost, and an agent may do so to have work done that is
-    charged once. A claim outlives its request's deadline by as long as replies are kept. What is replayed from the dead
-    letters claims for the entry it first came as.
+    That is the first that anybody claimed, in any stream and group. Clients publish twice when the answer to their
+    XADD is lost, and an agent may do so to have work done that is charged once. A claim outlives its request's deadline
+    by as long as replies are kept. What is replayed from the dead letters claims for the entry it first came as.
     """
     by_stream: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in deliveries:
         by_stream[delivery.stream].append(delivery)
     results = await call_many(redis, "claim", [_call(some) for some in by_stream.values()])
-    found: list[Delivery] = []
+    found: list[tuple[Delivery, bool]] = []
     for some, mine in zip(by_stream.values(), results, strict=True):
         if isinstance(mine, Exception):
             raise mine
-        found += [delivery for delivery, first in zip(some, mine, strict=True) if not first]
+        found += [(delivery, what == SAME) for delivery, what in zip(some, mine, strict=True) if what != OURS]
     return found
 
 
@@ -50,5 +52,11 @@ def _call(deliveries: Sequence[Delivery]) -> Call:
     args: list[str | bytes | int] = [first.stream]
     for one in deliveries:
         keys.append(names.claim(first.account, one.request_id))
-        args += [one.origin or one.entry_id, outlives_s(one, now)]
+        args += [one.origin or one.entry_id, _asks(one), outlives_s(one, now)]
     return keys, args
+
+
+def _asks(delivery: Delivery) -> str:
+    """A digest of what is asked, whenever and until when."""
+    asked = delivery.event.model_dump_json(include={"type", "data"})
+    return hashlib.sha1(asked.encode(), usedforsecurity=False).hexdigest()

@@ -197,10 +197,14 @@ class Consumer:
         repeated = await repeats(self._redis, deliveries)
         if not repeated:
             return deliveries
-        for one in repeated:
+        for one, _ in repeated:
             log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
-        await self._settle([Settlement(one.account, one.stream, one.entry_id, Completion()) for one in repeated])
-        return [one for one in deliveries if one not in repeated]
+        await self._settle([
+            Settlement(one.account, one.stream, one.entry_id, Completion(), "" if same else _reused(one))
+            for one, same in repeated
+        ])  # fmt: skip
+        others = {one for one, _ in repeated}
+        return [one for one in deliveries if one not in others]
 
     async def _outcomes(self, deliveries: list[Delivery]) -> Sequence[Outcome] | None:
         """What the handler says; None when it was still at it as the drain ended, and was cut off."""
@@ -253,3 +257,7 @@ class Consumer:
             self.counts["retried"] += 1
             log.warning("%s on %s again in %.2f s: %s", again.delivery.entry_id, again.delivery.stream, wait_s,
                         again.error)
+
+
+def _reused(delivery: Delivery) -> str:
+    return f"id {delivery.request_id} was used before to ask for something else; give each request an id of its own"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nvp_agentkit.errors import InvalidMessage
 from nvp_agentkit.messages import Event, Payload, decode
+from nvp_agentkit.streams import names
 
 REPLAYED = b"replayed"  # field beside the event where the message comes from the dead letters
 HISTORY = re.compile(rb"([\w-]{1,64}) (\d{1,9}) (\d{1,20}-\d{1,20})")
@@ -38,10 +39,15 @@ class Entry(NamedTuple):
 
     @property
     def replayed(self) -> Replayed | None:
-        """None for a message that is here for the first time, and where the field says nothing that we write."""
+        """None for a message that is here for the first time, and where the field says nothing that we write.
+
+        A group that does not read the stream gave nothing up: the entry would be nobody's.
+        """
         raw = self.fields and self.fields.get(REPLAYED)
         said = HISTORY.fullmatch(raw) if raw else None
-        return said and Replayed(said[1].decode(), int(said[2]), said[3].decode())
+        if said is None or said[1].decode() not in names.GROUPS.get(self.stream.rpartition(":")[2], ()):
+            return None
+        return Replayed(said[1].decode(), int(said[2]), said[3].decode())
 
 
 @dataclass(slots=True, eq=False)

@@ -54,6 +54,27 @@ async def test_each_group_works_on_the_first_entry_and_nobody_on_one_that_repeat
     assert seen == [bench.stream, *[ensemble] * len(names.GROUPS["ensemble"])]
 
 
+async def test_an_id_used_again_for_something_else_is_a_dead_letter_and_the_first_is_answered(bench):
+    first = await bench.ask()
+    later = first.model_copy(update={"time": datetime.now(UTC)})
+    other = first.model_copy(update={"data": {**first.data, "domain": "heat_diffusion"}})
+    for event in (later, other):
+        await bench.ask(event)
+    runs = []
+
+    async def handle(delivery):
+        runs.append(delivery.payload.domain)
+        return bench.answered(delivery)
+
+    consumer = bench.each(handle)
+    await bench.eventually(lambda: asyncio.sleep(0, consumer.counts["dead"] == 1 and consumer.counts["done"] == 2))
+    assert runs == ["plasma_physics"]
+    assert await bench.replies(first) == [ANSWERED.encode()]
+    (letter,) = await bench.dead()
+    assert letter.raw == {b"event": other.encode()}
+    assert f"id {first.id} was used before to ask for something else" in letter.reason
+
+
 async def test_a_copy_that_is_read_after_the_deadline_gets_no_answer_of_its_own(bench):
     consumer = bench.start()
     event = await bench.ask(bench.request(within_s=0.5))

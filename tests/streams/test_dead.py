@@ -156,7 +156,9 @@ async def test_hostile_bytes_come_back_byte_for_byte(bench):
     assert fields == HOSTILE
 
 
-@pytest.mark.parametrize("history", [b"voter-1", b"voter-1 \xff 1-1", b"voter-1 1 1", b"voter-1 9999999999 1-1"])
+@pytest.mark.parametrize(
+    "history", [b"voter-1", b"voter-1 \xff 1-1", b"voter-1 1 1", b"voter-1 9999999999 1-1", b"voter-1 3 1-1"]
+)
 async def test_a_forged_history_is_none(bench, history):
     event = bench.request()
     seen = Mended(bench)

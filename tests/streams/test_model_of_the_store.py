@@ -190,8 +190,8 @@ def _functions(one: int, stream: str, group: str, consumer: str, number: int, fl
 
     return [
         *([("complete", settled)] * 4),
-        on("claim", 100), on("renew"), on("release", number, number), on("reclaim", 0, 2, 2, number % 2, entry=False),
-        on("tidy", 3_600_000, entry=False),
+        on("claim", number % 2, 100), on("renew"), on("release", number, number),
+        on("reclaim", 0, 2, 2, number % 2, entry=False), on("tidy", 3_600_000, entry=False),
     ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ if #raw == 0 or kept ~= tonumber(letter.size) then return {'cut'} end
 
 local origin = before and string.match(before, '^%S+ %d+ (%d+%-%d+)$') or letter.id
 local owner = claim and redis.call('GET', claim)
-if owner and owner ~= stream .. ' ' .. origin then return {'another'} end
+if owner and string.match(owner, '^%S+ %S+') ~= stream .. ' ' .. origin then return {'another'} end
 
 raw[#raw + 1], raw[#raw + 2] = 'replayed', letter.group .. ' ' .. letter.attempts .. ' ' .. origin
 local id = redis.call('XADD', stream, '*', unpack(raw))
