@@ -17,7 +17,7 @@ PREFIX = f"nvp:{{{ACCOUNT}}}:"
 LEDGER = "nvp:{ledger}:"
 WORK = ("jobs", "predict", "lineage")
 KEPT = {"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "cancel"}
-PAGE = 500
+EVERYTHING, PAGE = "nvp:*", 500
 
 
 @dataclass
@@ -50,7 +50,7 @@ async def check(redis: Redis, graph: Graph, asker: Asker) -> Found:
     await _streams(redis, found, asker, sum(len(one) for one in answers.values()))
     await _ledger(redis, found, answers)
     await _graph(graph, found, answers)
-    async for key in redis.scan_iter(match="nvp:*", count=PAGE):
+    async for key in redis.scan_iter(match=EVERYTHING, count=PAGE):
         name = _text(key)
         for_good = name.removeprefix(PREFIX).removesuffix(":dead") in KEPT or name.startswith(
             (LEDGER + "account:", "nvp:{registry}:accounts")
