@@ -9,13 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
-from benchmarks.verdict import Figure
+from benchmarks.cells import Numbers
 from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.fields.sequence import Floats, SequenceSet
 from nvp_agentkit.fields.split import Split, split
 from nvp_agentkit.model import Normalization
-from nvp_agentkit.model.novelty import Novelty, Numbers, descriptors
+from nvp_agentkit.model.novelty import Novelty, descriptors
 from nvp_agentkit.model.predict import normalise
 
 TRAJECTORIES, FRAMES, SEED = 8, 21, 5
@@ -24,20 +25,19 @@ LOUDER = 1.5
 ALARM = 1.0  # farther out than every window held out, by `novelty.MARGIN`
 
 
-def shares(size: int) -> dict[str, Figure]:
+def shares(size: int) -> Numbers:
     """Mean and least over the domains, and false alarms of each."""
     data = {name: split(domain.simulate(TRAJECTORIES, FRAMES, size, SEED)) for name, domain in DOMAINS.items()}
     units = {name: Normalization.fit(np.asarray(parts.train.values)) for name, parts in data.items()}
     seen: dict[str, list[float]] = defaultdict(list)
-    figures: dict[str, Figure] = {}
+    found: Numbers = {}
     for name in data:
         for what, share in _of(name, data, units):
             seen[what].append(share)
-        figures[f"unfamiliar/{name}"] = Figure(seen["same_domain"][-1], "share")
-    for what, found in seen.items():
-        figures[f"unfamiliar/{what}/mean"] = Figure(float(np.mean(found)), "share")
-        figures[f"unfamiliar/{what}/least"] = Figure(min(found), "share")
-    return figures
+        found[f"false_alarms/{name}"] = seen["same_domain"][-1]
+    for what, each in seen.items():
+        found |= {f"{what}/mean": float(np.mean(each)), f"{what}/least": min(each)}
+    return found
 
 
 def _of(name: str, data: dict[str, Split], units: dict[str, Normalization]) -> Iterator[tuple[str, float]]:
@@ -69,7 +69,7 @@ def _windows(data: SequenceSet, step: int = 1) -> Floats:
     return np.concatenate([values[:, at : at + step + 1 : step] for at in range(data.frames - step)])
 
 
-def _described(frames: Floats, units: Normalization) -> Numbers:
+def _described(frames: Floats, units: Normalization) -> npt.NDArray[np.float64]:
     return descriptors(*normalise(frames, np.isfinite(frames), units))
 
 
