@@ -27,7 +27,7 @@ from nvp_agentkit.streams import AWAY, register
 
 JOBS, QUICK = 1000, 60
 LIMIT_MJ = 10**9
-QUIET_WITHIN_S = 240.0
+QUIET_WITHIN_S = 400.0
 REAP_AT_MS = 2**52  # later than any reservation expires
 SHOWN = 20
 

@@ -14,7 +14,7 @@ FAULTS = {
     "kill front": 4, "kill child": 3, "stop front": 3, "stop child": 2, "kill recorder": 1, "kill valkey": 1.5,
     "stall valkey": 1.5, "cut connections": 1.5, "fill valkey": 0.5, "flush scripts": 0.5, "kill graph": 0.7,
 }  # fmt: skip
-NATURES = {"plain": 86, "copied": 8, "junk": 3, "poison": 1, "too small": 2}
+NATURES = {"plain": 86.6, "copied": 8, "junk": 3, "poison": 0.4, "too small": 2}
 
 
 @dataclass(frozen=True)
