@@ -43,7 +43,7 @@ def measure(*, quick: bool, jobs: int | None = None, seed: int = 1, fsync: str =
         folder = Path(root) / "stack"
         done, found = asyncio.run(_run(folder, asked, faults, fsync))
         left = tethered(folder)
-    for one in found.wrong[:SHOWN]:
+    for one in (*found.wrong[:SHOWN], *found.innocent[:SHOWN]):
         print(one)
     print(", ".join(f"{count} {kind}" for kind, count in sorted(found.spoken.items())))
     return _figures(jobs, done, found, len(left), time.monotonic() - began, quick=quick)
@@ -90,7 +90,7 @@ def _figures(
         "processes_left": Figure(left, "processes", floor=0),
         "at_most_95": Figure(bound, "%"),
         "jobs": Figure(jobs, "jobs", floor=None if quick else JOBS, higher_is_better=True),
-        "refused_by_neighbours": Figure(found.innocent, "jobs"),
+        "refused_by_neighbours": Figure(len(found.innocent), "jobs"),
         "cost_as_if_calm": Figure(found.exact, "jobs"),
         "faults": Figure(faults, "faults"),
         **{kind.replace(" ", "_"): Figure(done.get(kind, 0), "faults") for kind in schedule.FAULTS},
