@@ -12,11 +12,12 @@ from redis.asyncio import Redis
 from benchmarks.turmoil.asker import ACCOUNT, Asker
 from benchmarks.turmoil.child import COST_MJ
 from nvp_agentkit.lineage.graph import Graph
+from nvp_agentkit.streams.names import GROUPS
 
 PREFIX = f"nvp:{{{ACCOUNT}}}:"
 LEDGER = "nvp:{ledger}:"
-WORK = ("jobs", "predict", "lineage")
-KEPT = {"jobs", "predict", "ensemble", "votes", "replies", "lineage", "models", "deadlines", "cancel"}
+WORK = tuple(GROUPS)
+KEPT = {*WORK, "replies", "models", "deadlines"}
 EVERYTHING, PAGE = "nvp:*", 500
 
 
