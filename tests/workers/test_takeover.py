@@ -50,7 +50,7 @@ def objects(bench) -> set[str]:
 
 async def second_member_begun(bench, delivery: Delivery, working: asyncio.Task[Completion]) -> None:
     """Wait until the first member is put away, and a checkpoint of the second."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while (at := await left(bench, delivery))["run"] is None or not at["models"]:
             await asyncio.wait({working}, timeout=0.02)
             assert not working.done()
