@@ -71,7 +71,7 @@ def measure(*, quick: bool, cells: int | None = None) -> dict[str, Figure]:
     tried, theirs = steps.largest("documented", batch)
     for too_large, held in steps.ended.items():
         figures[f"documented/batch_{too_large}_ended_at"] = Figure(held, "GB PSS")
-    figures["documented/batch"] = Figure(tried, "samples")
+    figures["documented/batch"] = Figure(tried if theirs else None, "samples")
     for name, what, unit in (("per_sample", "cpu_ms", "CPU-ms"), ("peak", "peak_gb", "GB PSS")):
         share = tried if what == "cpu_ms" else 1
         figures[f"documented/{name}"] = Figure(theirs[what] / share if theirs else None, unit)
