@@ -34,6 +34,7 @@ BENCHMARKS = (
     "consumer",
     "demo",
     "forward",
+    "fuzz_messages",
     "gpu",
     "heartbeat",
     "histories",

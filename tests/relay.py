@@ -1,4 +1,4 @@
-"""A TCP relay that can be cut and mended: how tests let a server be away."""
+"""A TCP relay that can be cut and mended, or hold back what goes through it: how tests let a server be away."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class Relay:
         place = urlsplit(uri)
         self._target = (place.hostname, place.port)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.flows = asyncio.Event()  # clear it, and connections stay open and nothing comes through
+        self.flows.set()
         self.port = port
 
     async def mend(self) -> None:
@@ -30,16 +32,16 @@ class Relay:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self._target)
         for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(_copy(source, sink))
+            task = asyncio.create_task(self._copy(source, sink))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
-        with suppress(ConnectionError):
-            while chunk := await source.read(65_536):
-                sink.write(chunk)
-                await sink.drain()
-    finally:
-        sink.close()
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError):
+                while chunk := await source.read(65_536):
+                    await self.flows.wait()
+                    sink.write(chunk)
+                    await sink.drain()
+        finally:
+            sink.close()

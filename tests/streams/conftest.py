@@ -130,6 +130,12 @@ async def bench(redis: Redis, account: str) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture
+def bench_at() -> Callable[[Redis, str], Bench]:
+    """A `Bench` on any server, for an account that is there; its consumers are the test's to stop."""
+    return Bench
+
+
+@pytest.fixture
 def make_request() -> Callable[[], Event]:
     """Makes a valid request, a new one at each call."""
     return request

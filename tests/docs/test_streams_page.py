@@ -1,0 +1,23 @@
+"""The page about streams names tests that there are, and its rules are the fifteen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "streams.md").read_text()
+
+
+def test_every_test_that_the_page_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", PAGE))
+    there = {
+        name for file in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    assert len(named) > 40
+    assert named - there == set()
+
+
+def test_each_rule_is_held_by_a_test() -> None:
+    rules = re.findall(r"^\| (\d+) \| [^|]+ \| `test_", PAGE, flags=re.MULTILINE)
+    assert rules == [str(number) for number in range(1, 16)]
