@@ -35,7 +35,7 @@ from nvp_agentkit.streams.health import workers
 
 EVENTS, QUICK_EVENTS = 100_000, 2_000
 ACCOUNT, LIMIT_MJ = "fuzz", 10**12
-SLICE = 4_000
+SLICE, AT_ONCE = 4_000, 200
 REST_WITHIN_S, READY_S, LATE_S = 240.0, 120.0, 5.0
 REQUESTS = ("predict", "ensemble", "jobs", "urgent")  # of which each is answered, or nobody could
 ASKS = (*REQUESTS, "cancel")  # where an account's own user may add
@@ -145,9 +145,14 @@ class Fuzzing:
         made = [self._mutator.mutate(*self._events.draw(self._rng)) for _ in range(count)]
         asks = [one for one in made if one.suffix in ASKS]
         rest = [one for one in made if one.suffix not in ASKS]
-        entries = await self._add(self._agent, asks) | await self._add(self._owner, rest)
+        entries: dict[Place, Mutated] = {}
+        letters: dict[Place, str] = {}
+        for start in range(0, count, AT_ONCE):  # of letters a thousand a stream are kept, of one entry up to four
+            entries |= await self._add(self._agent, asks[start : start + AT_ONCE])
+            entries |= await self._add(self._owner, rest[start : start + AT_ONCE])
+            letters |= await self._letters()
         await self._forbidden(made[0])
-        letters = await self._rest()
+        letters |= await self._rest()
         answers = await self._answers(list(entries.values()))
         for (place, one), said in zip(entries.items(), answers, strict=True):
             self._end(place, one, letters.pop(place, None), said)

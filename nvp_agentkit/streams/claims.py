@@ -6,10 +6,11 @@ import hashlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from redis.asyncio import Redis
 
+from nvp_agentkit.messages import TYPES, Payload
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.completion import REPLY_TTL_S
@@ -20,17 +21,20 @@ WITHOUT_DEADLINE_S = 3600.0
 SAME, OURS = 0, 1  # of what claim.lua says
 
 
-async def repeats(redis: Redis, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, bool]]:
+async def repeats(
+    redis: Redis, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]] = ()
+) -> list[tuple[Delivery, bool]]:
     """Those whose id belongs to another entry, and whether they ask the same as that one.
 
     That is the first that anybody claimed, in any stream and group. Clients publish twice when the answer to their
     XADD is lost, and an agent may do so to have work done that is charged once. A claim outlives its request's deadline
     by as long as replies are kept. What is replayed from the dead letters claims for the entry it first came as.
+    What is of no kind that the stream takes claims nothing: it may yet come where it belongs.
     """
     by_stream: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in deliveries:
         by_stream[delivery.stream].append(delivery)
-    results = await call_many(redis, "claim", [_call(some) for some in by_stream.values()])
+    results = await call_many(redis, "claim", [_call(some, accepts) for some in by_stream.values()])
     found: list[tuple[Delivery, bool]] = []
     for some, mine in zip(by_stream.values(), results, strict=True):
         if isinstance(mine, Exception):
@@ -45,14 +49,16 @@ def outlives_s(delivery: Delivery, now: float) -> int:
     return math.ceil(min(max(left_s, 0), MAX_DEADLINE_S)) + REPLY_TTL_S  # what is later will be refused
 
 
-def _call(deliveries: Sequence[Delivery]) -> Call:
+def _call(deliveries: Sequence[Delivery], accepts: Collection[type[Payload]]) -> Call:
     """One call for deliveries of one stream."""
     first, now = deliveries[0], time.time()
     keys: list[str] = []
     args: list[str | bytes | int] = [first.stream]
     for one in deliveries:
         keys.append(names.claim(first.account, one.request_id))
-        args += [one.origin or one.entry_id, _asks(one), outlives_s(one, now)]
+        kind = TYPES.get(one.event.type)
+        misplaced = kind is not None and accepts and kind not in accepts
+        args += [one.origin or one.entry_id, _asks(one), 0 if misplaced else outlives_s(one, now)]
     return keys, args
 
 

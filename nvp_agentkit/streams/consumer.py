@@ -194,14 +194,15 @@ class Consumer:
         """Without what only repeats an earlier entry: that is answered, or will be, as the earlier one."""
         if not self._unique:
             return deliveries
-        repeated = await repeats(self._redis, deliveries)
+        repeated = await repeats(self._redis, deliveries, self._rules.accepts)
         if not repeated:
             return deliveries
         for one, _ in repeated:
             log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
+        why = [self._rules.of_no_use(one) if same else _reused(one) for one, same in repeated]
         await self._settle([
-            Settlement(one.account, one.stream, one.entry_id, Completion(), "" if same else _reused(one))
-            for one, same in repeated
+            Settlement(one.account, one.stream, one.entry_id, Completion(), dead)
+            for (one, _), dead in zip(repeated, why, strict=True)
         ])  # fmt: skip
         others = {one for one, _ in repeated}
         return [one for one in deliveries if one not in others]

@@ -47,12 +47,18 @@ class Rules:
         except InvalidMessage as error:
             return _end(entry, str(error), fenced=entry.fields is not None)
 
-    def admit(self, delivery: Delivery) -> Delivery | Settlement:
-        """What may be worked on; anything else is refused. Not asked of a repeat, which gets no answer of its own."""
+    def of_no_use(self, delivery: Delivery) -> str:
+        """Why the message could not have been worked on here; empty where it could."""
         try:
             check_payload(delivery, self.accepts)
         except InvalidMessage as error:
-            return self._refused(delivery, error, dead=str(error))
+            return str(error)
+        return ""
+
+    def admit(self, delivery: Delivery) -> Delivery | Settlement:
+        """What may be worked on; anything else is refused. Not asked of a repeat, which gets no answer of its own."""
+        if useless := self.of_no_use(delivery):
+            return self._refused(delivery, InvalidMessage(useless), dead=useless)
         if untimely := _untimely(delivery):
             return self._refused(delivery, untimely)
         if delivery.attempt > self.max_deliveries:

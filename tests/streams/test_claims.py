@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nvp_agentkit.streams import names, publish
+from nvp_agentkit.messages import JobCancelRequested, PredictionRequested
+from nvp_agentkit.streams import Completion, dead_letters, names, publish
 
 ANSWERED = "nvp.prediction.abstained.v1"
 REFUSED = "nvp.prediction.refused.v1"
@@ -73,6 +74,23 @@ async def test_an_id_used_again_for_something_else_is_a_dead_letter_and_the_firs
     (letter,) = await bench.dead()
     assert letter.raw == {b"event": other.encode()}
     assert f"id {first.id} was used before to ask for something else" in letter.reason
+
+
+async def test_a_request_that_came_to_the_wrong_stream_is_answered_where_it_belongs_and_only_there(bench):
+    def silently(delivery, error):
+        return Completion()
+
+    wrong = bench.start(kind="cancel", group="training", accepts=[JobCancelRequested], refuse=silently)
+    event = bench.request()
+    await publish(bench.redis, bench.account, "cancel", event)
+    await bench.eventually(lambda: asyncio.sleep(0, wrong.counts["dead"] == 1))
+    bench.start(accepts=[PredictionRequested])
+    await bench.reply(await bench.ask(event))
+    await publish(bench.redis, bench.account, "cancel", event)
+    await bench.eventually(lambda: asyncio.sleep(0, wrong.counts["dead"] == 2))
+    letters = await dead_letters(bench.redis, bench.account, "cancel")
+    assert ["does not belong on this stream" in letter.reason for letter in letters] == [True, True]
+    assert await bench.replies(event) == [ANSWERED.encode()]
 
 
 async def test_a_copy_that_is_read_after_the_deadline_gets_no_answer_of_its_own(bench):
