@@ -244,6 +244,7 @@ class History:
         self._server.restart(AGAIN_S)
         self.store.restore(saved)
         self._lose()
+        self._world.at(self._world.now + AGAIN_S, None, self._open_again)
 
     def _lose(self) -> None:
         self._record.lost_at = self._world.now
