@@ -83,13 +83,14 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     log.info("job ends badly", account=delivery.account, request=job_id, code=error.code, reason=detail)
     energy = used(error)
     reply: JobFailed | JobRefused
-    never_began = delivery.attempt == 1 or isinstance(error, Cancelled)  # which is found out before anything is done
+    asked = _payload(delivery)
+    found_first = isinstance(error, Cancelled) or not isinstance(asked, JobRequested)  # before anything is done
+    never_began = delivery.attempt == 1 or found_first
     if isinstance(error, (*REFUSALS, Cancelled)) and never_began and energy is None:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
         reply = JobRefused(job_id=job_id, code=error.code, detail=detail, needed_mj=needed_mj)
     else:
         reply = JobFailed(job_id=job_id, code=error.code, detail=detail, energy=energy)
-    asked = _payload(delivery)
     recorded: tuple[Event, ...] = ()
     if isinstance(asked, JobRequested):
         outcome: Literal["refused", "failed"] = "refused" if isinstance(reply, JobRefused) else "failed"

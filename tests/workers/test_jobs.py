@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from benchmarks import sample_files
-from nvp_agentkit.errors import Cancelled, ComputeFailed, DeadlineExceeded, InvalidInput, NvpError
+from nvp_agentkit.errors import Cancelled, ComputeFailed, DeadlineExceeded, InvalidInput, InvalidMessage, NvpError
 from nvp_agentkit.messages import (
     ImportSpec,
     JobCompleted,
@@ -27,6 +27,7 @@ from nvp_agentkit.messages import (
     LineageRecorded,
     ObjectRef,
     Payload,
+    PredictionAbstained,
     Reading,
     SimulateSpec,
     TrainSpec,
@@ -336,3 +337,10 @@ def test_a_job_that_failed_after_an_attempt_was_paid_says_failed_and_not_refused
     assert isinstance(bench.said(refusals.job(bench.system, first, InvalidInput("early"))), JobRefused)
     for begun in (DeadlineExceeded("late"), NvpError("a defect"), ComputeFailed("five times")):
         assert isinstance(bench.said(refusals.job(bench.system, first, begun)), JobFailed)
+
+
+async def test_what_is_no_job_is_refused_with_one_word_however_often_it_was_delivered(bench) -> None:
+    nonsense = PredictionAbstained(request_id="r", reason="no job at all")
+    for attempt in (1, 2):
+        told = refusals.job(bench.system, bench.delivery(nonsense, suffix="jobs", attempt=attempt), InvalidMessage("no"))
+        assert isinstance(bench.said(told), JobRefused)
