@@ -342,5 +342,5 @@ def test_a_job_that_failed_after_an_attempt_was_paid_says_failed_and_not_refused
 async def test_what_is_no_job_is_refused_with_one_word_however_often_it_was_delivered(bench) -> None:
     nonsense = PredictionAbstained(request_id="r", reason="no job at all")
     for attempt in (1, 2):
-        told = refusals.job(bench.system, bench.delivery(nonsense, suffix="jobs", attempt=attempt), InvalidMessage("no"))
-        assert isinstance(bench.said(told), JobRefused)
+        taken = bench.delivery(nonsense, suffix="jobs", attempt=attempt)
+        assert isinstance(bench.said(refusals.job(bench.system, taken, InvalidMessage("no job"))), JobRefused)
