@@ -53,6 +53,7 @@ def driver_of(place: StackFile):
 def names(folder: Path, text: str) -> list[Path]:
     """Files of the folder, logs aside, in which ``text`` stands."""
     files = (path for path in folder.rglob("*") if path.is_file() and ".log" not in path.name)
+    files = (path for path in files if path.parent.name != "log")  # there the graph server tells of its disk
     return [path for path in files if text.encode() in path.read_bytes()]
 
 

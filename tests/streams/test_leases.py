@@ -152,7 +152,7 @@ async def test_what_outlived_two_workers_is_taken_alone(bench):
 
     async def taken(worker: str) -> list[int]:
         """What the sweep of a worker brings that finds all others silent."""
-        intake = Intake(bench.redis, kind="predict", group="inference", consumer=worker, lease_s=0)
+        intake = Intake(bench.redis, kinds=("predict",), group="inference", consumer=worker, lease_s=0)
         return [entry.attempt for entry in await intake.take(8, 0.001)]
 
     assert await taken("first") == [1, 1, 1]

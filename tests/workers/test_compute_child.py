@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from nvp_agentkit.energy.meter import modelled
-from nvp_agentkit.errors import BudgetExhausted, ComputeFailed, DeadlineExceeded, InvalidField, NvpError, UnknownDomain
+from nvp_agentkit.errors import Cancelled, ComputeFailed, DeadlineExceeded, InvalidField, NvpError, UnknownDomain
 from nvp_agentkit.settings import TETHERED_TO, Settings, compute_environment
 from nvp_agentkit.workers.compute import front
 from nvp_agentkit.workers.compute.arena import Arena
@@ -146,7 +146,7 @@ async def test_a_call_waits_for_its_turn_until_its_deadline_and_harms_nobody(
         await child.call("simulate", endless, deadline=time.time() + 0.2)
     assert not first.done()
     await child.interrupt("that was enough")
-    with pytest.raises(BudgetExhausted, match="that was enough"):  # it stops at its next step, alive
+    with pytest.raises(Cancelled, match="that was enough"):  # it stops at its next step, alive
         await first
     assert child.generation == generation
 
