@@ -8,6 +8,7 @@ the worker can do; each is timed from when it was due.
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import tempfile
 import time
@@ -37,6 +38,7 @@ ANSWER_S = 30.0
 
 def measure(*, quick: bool) -> dict[str, Figure]:
     """Quick: three seconds of each, and no server that flushes every write."""
+    gc.freeze()
     seconds = QUICK_SECONDS if quick else SECONDS
     figures = asyncio.run(_measure("everysec", seconds, loaded=True, held=not quick))
     if not quick:
@@ -139,6 +141,7 @@ def _serve(settings: Settings) -> None:
             )  # fmt: skip
             await consumer.run(asyncio.Event())
 
+    gc.freeze()  # as workers do
     asyncio.run(serve())
 
 
