@@ -9,6 +9,7 @@ from lupa import lua51
 from redis.exceptions import ResponseError
 
 from benchmarks.simulator.stream_commands import error
+from benchmarks.simulator.values import UnmodelledError
 
 if TYPE_CHECKING:
     from benchmarks.simulator.store import Store
@@ -40,7 +41,7 @@ class Scripts:
         self._compiled: dict[bytes, Any] = {}
         self._shas: dict[bytes, bytes] = {}
         self._store: Store
-        self._defect: NotImplementedError | None = None
+        self._defect: UnmodelledError | None = None
         self._run = self._lua.compile(REDIS)(self._call)
 
     def sha(self, text: bytes) -> bytes:
@@ -65,7 +66,7 @@ class Scripts:
             return self._told(self._execute(said))
         except ResponseError as error:
             return self._lua.table_from({b"err": str(error).encode()})
-        except NotImplementedError as defect:  # of the model: Lua's pcall must not hide it
+        except UnmodelledError as defect:  # Lua's pcall must not hide it
             self._defect = defect
             raise
 

@@ -1,7 +1,7 @@
 """A model of the stream server: the commands that the product sends, and no others, one at a time.
 
-Answers are what RESP3 carries, before redis-py reads them. `tests/streams/test_simulator.py` asks this and a real
-server the same and compares.
+Answers are what RESP3 carries, before redis-py reads them. `tests/streams/test_model_of_the_store.py` asks this and a
+real server the same and compares.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from benchmarks.simulator import stream_commands
 from benchmarks.simulator.scripts import Scripts
-from benchmarks.simulator.values import SortedSet, Stream, copied
+from benchmarks.simulator.values import SortedSet, Stream, UnmodelledError, copied
 
 Value = bytes | dict[bytes, bytes] | SortedSet | Stream
 Args = tuple[bytes, ...]
@@ -43,7 +43,7 @@ class Store:
             raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
         command = COMMANDS.get(name)
         if command is None:
-            raise NotImplementedError(f"the modelled store knows no {name.decode()} {args!r}")
+            raise UnmodelledError(f"the modelled store knows no {name.decode()} {args!r}")
         return command(self, *args)
 
     def flush(self) -> None:
@@ -209,7 +209,7 @@ def _zrem(store: Store, key: bytes, *members: bytes) -> int:
 
 def _zrange(store: Store, key: bytes, first: bytes, last: bytes) -> list[bytes]:
     if (first, last) != (b"0", b"-1"):
-        raise NotImplementedError("ZRANGE is used for all of a set")
+        raise UnmodelledError(f"ZRANGE from {first!r} to {last!r}: only all of a set is modelled")
     return [member for _, member in (store.get(key, SortedSet) or SortedSet()).in_order()]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis._parsers.base import BaseParser
 
-from benchmarks.simulator.values import EntryId, Group, Pending, Stream, read_id, shown
+from benchmarks.simulator.values import EntryId, Group, Pending, Stream, UnmodelledError, read_id, shown
 
 if TYPE_CHECKING:
     from benchmarks.simulator.store import Store
@@ -69,7 +69,7 @@ def _xdel(store: Store, key: bytes, *ids: bytes) -> int:
 
 def _xtrim(store: Store, key: bytes, how: bytes, least: bytes) -> int:
     if how != b"MINID":
-        raise NotImplementedError("XTRIM is used with MINID")
+        raise UnmodelledError(f"XTRIM by {how!r}: only MINID is modelled")
     stream = store.get(key, Stream) or Stream()
     gone = [one for one in stream.entries if one < read_id(least)]
     for one in gone:

@@ -10,6 +10,10 @@ T = TypeVar("T")
 LAST: EntryId = (2**64 - 1, 2**64 - 1)
 
 
+class UnmodelledError(Exception):
+    """The product sends a command that the model does not know: a gap of the model, and no answer of a server."""
+
+
 class SortedSet(dict[bytes, float]):
     """Member -> score."""
 

@@ -7,10 +7,12 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from nvp_agentkit.embedded.tether import die_with_parent
 from nvp_agentkit.workers.compute.arena import Arena
+from nvp_agentkit.workers.compute.child import serve
 from nvp_agentkit.workers.compute.spending import used_cpu_s
 from nvp_agentkit.workers.compute.wire import BlockingWire
 
@@ -26,17 +28,10 @@ def main(argv: list[str]) -> None:
     arena = Arena.attach(arena_fd, arena_bytes)
     with socket.socket(fileno=pipe_fd) as pipe:
         wire = BlockingWire(pipe)
-        wire.send({"ready": True, "life_cpu_s": used_cpu_s()})
-        while True:
-            try:
-                frame = wire.receive()
-            except EOFError:
-                return
-            if "op" in frame:
-                wire.send(_answer(frame, wire, arena))
+        serve(wire, partial(_answer, wire, arena))
 
 
-def _answer(frame: dict[str, Any], wire: BlockingWire, arena: Arena) -> dict[str, Any]:
+def _answer(wire: BlockingWire, arena: Arena, frame: dict[str, Any]) -> dict[str, Any]:
     arrays = [array.copy() for array in arena.take(frame["arrays"])]
     if arrays and arrays[0].flat[0] == POISON:
         os.kill(os.getppid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
 """Write the published contract's streams, an AsyncAPI 3 document. ``python -m nvp_agentkit.streams.asyncapi``
 
-Seen from an agent: it sends on four streams of its account, and reads what is said on the others.
+Seen from an agent: it sends on five streams of its account, and reads what is said on the others.
 """
 
 from __future__ import annotations

@@ -13,15 +13,16 @@ from nvp_agentkit.streams import publish, register
 from nvp_agentkit.streams.queue import waiting
 
 
+@pytest.mark.parametrize("suffix", ["jobs", "urgent"])
 async def test_a_job_that_waits_is_listed_and_can_be_taken_back(
-    nvp, redis: Redis, settings: Settings, account: str, monkeypatch: pytest.MonkeyPatch
+    suffix: str, nvp, redis: Redis, settings: Settings, account: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NVP_REDIS_URL", str(settings.redis_url))
     await register(redis, account, owner="tests")
     spec = SimulateSpec(domain="plasma_physics")
     asked = new_event(JobRequested(spec=spec), source="nvp:agent:tests", budget_mj=5_000)
-    await redis.xadd(f"nvp:{{{account}}}:jobs", {"event": b"no message"})
-    await publish(redis, account, "jobs", asked)
+    await redis.xadd(f"nvp:{{{account}}}:{suffix}", {"event": b"no message"})
+    await publish(redis, account, suffix, asked)
     said = f"job {asked.id} of {account}: queued, 0.0 J of at most 5.0 J"
     for words in (("jobs", "list"), ("status",)):
         assert said in (await asyncio.to_thread(nvp, *words)).out

@@ -15,10 +15,12 @@ from nvp_agentkit.messages import (
     JobProgressed,
     JobRefused,
     JobSuspended,
+    ObjectRef,
     Reading,
     SimulateSpec,
     new_event,
 )
+from nvp_agentkit.streams import names
 from nvp_agentkit.streams.progress import report
 
 READING = Reading(mj=900, lo_mj=500, hi_mj=3000, method="modelled", sensor="cpu-time")
@@ -124,3 +126,12 @@ async def test_a_named_job_is_asked_for_twice_and_is_one_unless_it_ended_badly(n
     assert third.id != first.id
     await desk.answer(JobCompleted(job_id=third.id, kind="simulate", energy=READING, seconds=1.0), third.id)
     assert (await (await nvp.submit(spec, 5, name="shard")).result()).job_id == third.id
+
+
+async def test_an_urgent_job_goes_to_the_stream_that_is_read_first(nvp, desk) -> None:
+    data = ObjectRef(uri="file:///data", digest=f"sha256:{'0' * 64}", bytes=1)
+    await nvp.submit(SimulateSpec(domain="plasma_physics"), 5, urgent=True)
+    await nvp.train("plasma_physics", data=data, budget_j=5, urgent=True)
+    await nvp.train("plasma_physics", data=data, budget_j=5)
+    lengths = [await desk.redis.xlen(names.key(desk.account, suffix)) for suffix in ("urgent", "jobs")]
+    assert lengths == [2, 1]

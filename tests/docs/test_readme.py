@@ -178,5 +178,6 @@ def test_the_page_on_extending_runs_as_it_stands_and_a_broken_package_ends_no_wo
             client.train("heat_diffusion", data=made.dataset, model="broken", budget_j=40).result()
         with pytest.raises(UnknownName, match=r"brings 'nobodys' .* there are: broken, damped_waves"):
             client.train("heat_diffusion", data=made.dataset, model="nobodys", budget_j=40).result()
-        again = client.train("heat_diffusion", data=made.dataset, model="damped_waves", budget_j=40).result()
+        waiting = client.train("heat_diffusion", data=made.dataset, model="damped_waves", budget_j=40, urgent=True)
+        again = waiting.result()
     assert [one.model_id for one in again.members] == [one.model_id for one in trained.members]

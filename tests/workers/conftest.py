@@ -199,6 +199,18 @@ def field() -> np.ndarray:
 
 
 @pytest.fixture
+def three(field: np.ndarray) -> np.ndarray:
+    """Three frames of a drift, so that there is something to foretell; positive, periodic."""
+    return np.stack([np.roll(field[0], 2 * step, 1) for step in range(3)])
+
+
+@pytest.fixture
+def models(system: System) -> ModelHost:
+    """The champion's."""
+    return ModelHost("voter-0", system)
+
+
+@pytest.fixture
 def request_of(field: np.ndarray) -> Callable[..., PredictionRequested]:
     """A valid prediction request; give what shall be otherwise."""
 

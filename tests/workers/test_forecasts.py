@@ -31,11 +31,6 @@ from nvp_agentkit.workers import inference, refusals, registry, warm
 from nvp_agentkit.workers.forecasting import ModelHost
 
 
-@pytest.fixture
-def models(system) -> ModelHost:
-    return ModelHost("voter-0", system)
-
-
 async def completed(bench, models: ModelHost, request, **options) -> PredictionCompleted:
     answer = bench.said(await inference.answer(bench.delivery(request, **options), models, bench.system))
     assert isinstance(answer, PredictionCompleted)

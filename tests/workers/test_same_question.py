@@ -15,11 +15,6 @@ from nvp_agentkit.workers import inference
 from nvp_agentkit.workers.forecasting import ModelHost
 
 
-@pytest.fixture
-def models(system) -> ModelHost:
-    return ModelHost("voter-0", system)
-
-
 async def asked(bench, models: ModelHost, request, **options) -> PredictionCompleted:
     """The answer, once its completion has happened."""
     completion = await inference.answer(bench.delivery(request, **options), models, bench.system)

@@ -12,20 +12,8 @@ from nvp_agentkit.errors import BudgetTooSmall, InvalidInput
 from nvp_agentkit.messages import PredictionCompleted
 from nvp_agentkit.training import Parent
 from nvp_agentkit.workers import inference
-from nvp_agentkit.workers.forecasting import ModelHost
 
 BUDGET_MJ = 40_000
-
-
-@pytest.fixture
-def models(system) -> ModelHost:
-    return ModelHost("voter-0", system)
-
-
-@pytest.fixture
-def three(field: np.ndarray) -> np.ndarray:
-    """A drift, so that there is something to foretell; positive, periodic."""
-    return np.stack([np.roll(field[0], 2 * step, 1) for step in range(3)])
 
 
 async def test_any_domain_has_a_first_forecast_by_it_paid_for_and_on_record(

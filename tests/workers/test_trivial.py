@@ -14,17 +14,6 @@ from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.messages import PredictionCompleted
 from nvp_agentkit.streams import Completion
 from nvp_agentkit.workers import inference, registry
-from nvp_agentkit.workers.forecasting import ModelHost
-
-
-@pytest.fixture
-def models(system) -> ModelHost:
-    return ModelHost("voter-0", system)
-
-
-@pytest.fixture
-def three(field: np.ndarray) -> np.ndarray:
-    return np.stack([np.roll(field[0], 2 * step, 1) for step in range(3)])
 
 
 async def completed(bench, models, request, **options) -> PredictionCompleted:

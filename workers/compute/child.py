@@ -12,7 +12,8 @@ import re
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -29,7 +30,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 IN_RUST = re.compile(r"\(os error (\d+)\)")  # safetensors' word for the number of an OSError
 
 
-def serve(wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation]) -> None:
+def serve(wire: BlockingWire, answer: Callable[[Frame], Frame]) -> None:
     """Answer calls until the front hangs up."""
     wire.send({"ready": True, "life_cpu_s": used_cpu_s()})
     while True:
@@ -38,10 +39,10 @@ def serve(wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation])
         except EOFError:
             return
         if "op" in frame:
-            wire.send(_answer(frame, wire, arena, operations))
+            wire.send(answer(frame))
 
 
-def _answer(frame: Frame, wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation]) -> Frame:
+def _answer(wire: BlockingWire, arena: Arena, operations: Mapping[str, Operation], frame: Frame) -> Frame:
     call = Call(frame["params"], arena.take(frame["arrays"]), wire)
     try:
         values, arrays = operations[frame["op"]](call)
@@ -76,7 +77,8 @@ def main(argv: list[str]) -> None:
     from .operations import OPERATIONS  # imports JAX, after the tether holds
 
     with socket.socket(fileno=pipe_fd) as pipe:
-        serve(BlockingWire(pipe), Arena.attach(arena_fd, arena_bytes), OPERATIONS)
+        wire = BlockingWire(pipe)
+        serve(wire, partial(_answer, wire, Arena.attach(arena_fd, arena_bytes), OPERATIONS))
 
 
 if __name__ == "__main__":
