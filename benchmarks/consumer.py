@@ -4,7 +4,8 @@
 works on them in batches of 100. ``raw``, over redis-py as it comes: read, the same validation, acknowledge.
 ``raw_effects``: the same, and each message's reply and fact in a pipelined transaction. Contestants take turns; ratios
 are of neighbours, medians of the rounds. What ours does beside: leases, fence, one claim for an id, retries, dead
-letters, fair turns, trimming.
+letters, fair turns, trimming. ``ours_unclaimed`` is without the claims. Beside the rates: what a message took of the
+client's CPU and of the server's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -50,6 +51,14 @@ FIELD = ArrayRef(
 Work = Callable[[Redis, int], Awaitable[None]]
 
 
+class Measured(NamedTuple):
+    """Messages a second, and CPU a message in microseconds: the client's and the server's."""
+
+    hz: float
+    client_us: float
+    server_us: float
+
+
 def measure(*, quick: bool) -> dict[str, Figure]:
     """Quick: a tenth of the messages, two rounds."""
     gc.freeze()  # as workers do
@@ -58,11 +67,15 @@ def measure(*, quick: bool) -> dict[str, Figure]:
         rates = asyncio.run(_rounds(Path(folder), events, rounds))
 
     def ratio(ours: str, theirs: str) -> float:
-        return round(statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True)), 3)
+        return round(statistics.median(a.hz / b.hz for a, b in zip(rates[ours], rates[theirs], strict=True)), 3)
 
     told = {
-        name: Figure(round(statistics.median(each)), "msg/s", higher_is_better=True) for name, each in rates.items()
+        name: Figure(round(statistics.median(one.hz for one in each)), "msg/s", higher_is_better=True)
+        for name, each in rates.items()
     }
+    for name, each in rates.items():
+        told[f"{name}_client"] = Figure(round(statistics.median(one.client_us for one in each), 1), "us/msg")
+        told[f"{name}_server"] = Figure(round(statistics.median(one.server_us for one in each), 1), "us/msg")
     return told | {
         "ours_over_raw": Figure(ratio("ours", "raw"), "times", None if quick else 0.8, 0.95, True),
         "effects_over_raw_effects": Figure(
@@ -71,9 +84,9 @@ def measure(*, quick: bool) -> dict[str, Figure]:
     }
 
 
-async def _rounds(folder: Path, events: int, rounds: int) -> dict[str, list[float]]:
-    """Messages a second of each contestant, round by round."""
-    rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+async def _rounds(folder: Path, events: int, rounds: int) -> dict[str, list[Measured]]:
+    """What each contestant does, round by round."""
+    rates: dict[str, list[Measured]] = {name: [] for name in CONTESTANTS}
     server = await valkey.start(folder, appendfsync="everysec")
     try:
         url = valkey.url(server)
@@ -90,20 +103,26 @@ async def _rounds(folder: Path, events: int, rounds: int) -> dict[str, list[floa
     return rates
 
 
-async def _rate(redis: Redis, work: Work, events: int) -> float:
-    """Fill the stream, time how long ``work`` takes to empty it, and leave nothing behind."""
+async def _rate(redis: Redis, work: Work, events: int) -> Measured:
+    """Fill the stream, see what ``work`` takes to empty it, and leave nothing behind."""
     await redis.delete(*[key async for key in redis.scan_iter(match=names.key(ACCOUNT, "*"), count=1000)])
     await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     pipe = redis.pipeline(transaction=False)
     for _ in range(events):
         pipe.xadd(STREAM, {"event": request().encode()})
     await pipe.execute()
-    began = time.perf_counter()
+    server_s, client_s, began = await _cpu_s(redis), time.process_time(), time.perf_counter()
     await work(redis, events)
-    rate = events / (time.perf_counter() - began)
+    took_s, client_s = time.perf_counter() - began, time.process_time() - client_s
+    server_s = await _cpu_s(redis) - server_s
     if left := (await redis.xpending(STREAM, GROUP))["pending"]:
         raise BrokenError(f"{left} messages were left pending")
-    return rate
+    return Measured(events / took_s, 1e6 * client_s / events, 1e6 * server_s / events)
+
+
+async def _cpu_s(redis: Redis) -> float:
+    used = await redis.info("cpu")
+    return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
 
 def request() -> Event:
@@ -155,6 +174,10 @@ async def _ours(redis: Redis, events: int) -> None:
     await _consume(redis, events, lambda delivery: Completion())
 
 
+async def _ours_unclaimed(redis: Redis, events: int) -> None:
+    await _consume(redis, events, lambda delivery: Completion(), unique=False)
+
+
 async def consume_with_effects(redis: Redis, events: int) -> None:
     """Let our consumer answer and record ``events`` requests, of whatever accounts."""
     await _consume(
@@ -164,7 +187,7 @@ async def consume_with_effects(redis: Redis, events: int) -> None:
     )
 
 
-async def _consume(redis: Redis, events: int, answer: Callable[[Delivery], Completion]) -> None:
+async def _consume(redis: Redis, events: int, answer: Callable[[Delivery], Completion], *, unique: bool = True) -> None:
     stop = asyncio.Event()
 
     async def handle(deliveries: list[Delivery]) -> Sequence[Completion]:
@@ -176,7 +199,7 @@ async def _consume(redis: Redis, events: int, answer: Callable[[Delivery], Compl
 
     consumer = Consumer(
         redis, kind="predict", group=GROUP, name="ours", handle=handle, refuse=_no_refusal,
-        accepts=(PredictionRequested,), batch=BATCH,
+        accepts=(PredictionRequested,), unique=unique, batch=BATCH,
     )  # fmt: skip
     await consumer.run(stop)
 
@@ -188,6 +211,7 @@ def _no_refusal(delivery: Delivery, error: NvpError) -> Completion:
 CONTESTANTS: dict[str, Work] = {
     "raw": _raw,
     "ours": _ours,
+    "ours_unclaimed": _ours_unclaimed,
     "raw_effects": _raw_effects,
     "ours_effects": consume_with_effects,
 }
