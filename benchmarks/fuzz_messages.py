@@ -53,6 +53,7 @@ class Seen:
     reasonless: int = 0
     own_letters: int = 0
     forbidden: int = 0
+    hastened: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -91,6 +92,7 @@ async def _measure(settings: Settings, count: int, seed: int) -> dict[str, Figur
             "answered": Figure(ends["answered"], "events"),
             "taken": Figure(ends["taken"], "events"),
             "silent": Figure(ends["silent"], "events", floor=0),
+            "hastened": Figure(seen.hastened, "events"),
             "without_reason": Figure(seen.reasonless, "letters", floor=0),
             "defects": Figure(ends["defect"], "events", floor=0),
             "tracebacks": Figure(tracebacks, "in logs", floor=0),
@@ -159,13 +161,31 @@ class Fuzzing:
         self.seen.own_letters += len(letters)
         self.seen.wrong += [f"{place}: a worker's own message died: {reason}" for place, reason in letters.items()]
 
-    async def wait_for_deadlines(self) -> None:
-        """Look again for the ends of quorum requests that only their deadline brought one."""
-        await asyncio.sleep(WITHIN_S + LATE_S if self._waiting else 0)
+    async def wait_for_deadlines(self, within_s: float = WITHIN_S) -> None:
+        """Look again for the ends of quorum requests that only their deadline brought one.
+
+        A request may name a later deadline, or none, which is an hour: what is on file by then is let be due.
+        """
+        await asyncio.sleep(within_s + LATE_S if self._waiting else 0)
+        self.seen.hastened = await self._hasten()
         for (place, one), said in zip(
             self._waiting, await self._answers([one for _, one in self._waiting]), strict=True
         ):
             self._end(place, one, None, said, over=True)
+        self._waiting.clear()
+
+    async def _hasten(self) -> int:
+        """Let the time be over for all that waits for votes, and the tally say its last word; how many these are."""
+        deadlines = names.key(ACCOUNT, "deadlines")
+        waiting: Any = await self._owner.zrange(deadlines, 0, -1)
+        if waiting:
+            await self._owner.zadd(deadlines, dict.fromkeys(waiting, 0), xx=True)
+        until = time.monotonic() + REST_WITHIN_S
+        while left := await self._owner.zcard(deadlines):
+            if time.monotonic() > until:
+                raise BrokenError(f"the tally leaves {left} requests undecided whose deadline is over")
+            await asyncio.sleep(0.1)
+        return len(waiting)
 
     async def ask_and_be_answered(self) -> None:
         """A request that nobody touched, after all that."""
