@@ -12,6 +12,7 @@ from benchmarks.simulator.store import Store
 from benchmarks.simulator.values import SortedSet, Stream
 from benchmarks.simulator.work import Record
 from nvp_agentkit.settings import VOTERS
+from nvp_agentkit.streams.intake import SUSPECT
 from nvp_agentkit.streams.names import GROUPS
 
 KEPT = frozenset({*(suffix.encode() for suffix in GROUPS), b"replies", b"models", b"deadlines"})
@@ -160,8 +161,13 @@ def _work(request_id: str, message: Message, plan: Plan, record: Record, store: 
     """How often it was worked on, and what that cost."""
     found, runs = [], record.runs.get(request_id, [])
     done, voters = sum(run.ended for run in runs), len(VOTERS) if message.kind == "quorum" else 1
-    if plan.mild and message.fate in ("done", "refused") and done > voters:
+    # What a deadly neighbour's worker was settling as it died is done again, until that one is suspect.
+    deaths = sum(min(one.times, SUSPECT) for one in plan.messages if one.fate == "deadly")
+    if plan.mild and message.fate in ("done", "refused") and done > voters * (1 + deaths):
         found.append(f"was done {done} times, and no worker lost its lease")
+    orderly = plan.mild and not plan.faults and all(one.fate != "flaky" for one in plan.messages)
+    if orderly and any(run.attempt > SUSPECT and run.beside for run in runs):
+        found.append("was worked on beside others, though it may be what kills its workers")
     if not plan.faults and plan.mild and len(runs) > DELIVERIES * voters:
         found.append(f"was worked on {len(runs)} times, {DELIVERIES} are enough")
     held = store.values.get(b"nvp:{ledger}:reservation:ace:" + request_id.encode())

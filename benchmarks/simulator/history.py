@@ -283,7 +283,7 @@ class History:
             self._world.at(now + LOOK_S, None, self._look)
 
     def _quiet(self) -> bool:
-        return not self._seen.waiting(ACCOUNT)
+        return not (self._asker.redis.link.busy or self._seen.waiting(ACCOUNT))
 
 
 def _event(request_id: str, message: Message) -> Event:

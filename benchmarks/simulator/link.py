@@ -31,6 +31,7 @@ class Call:
     answers: list[Any]
     cut_after: int | None = None  # commands applied before the connection is lost; None: it is not
     applied: Callable[[], None] = lambda: None  # what happens as soon as they are
+    over: bool = False  # for the server: answered, or the connection is lost
 
 
 class Server:
@@ -44,7 +45,7 @@ class Server:
 
     def arrive(self, call: Call, stop: int) -> None:
         """Apply ``call``'s commands up to ``stop``, and let the rest follow."""
-        if call.answered.done():
+        if call.over:
             return
         if self._world.now < self.down_until:
             self._fail(call)
@@ -109,6 +110,7 @@ class Server:
                 self._answer(call)
 
     def _answer(self, call: Call) -> None:
+        call.over = True
         call.applied()
         self._world.at(self._world.now + call.link.latency(), call.link.process, self._tell, call)
 
@@ -118,6 +120,7 @@ class Server:
             call.answered.set_result(call.answers)
 
     def _fail(self, call: Call) -> None:
+        call.over = True
         self._open.discard(call)
         self._world.at(self._world.now + call.link.latency(), call.link.process, _lose, call)
 
@@ -138,6 +141,17 @@ class Link:
         self._server, self._world, self._chance, self._slowest_s = server, world, chance, slowest_s
         self._faults, self._struck = faults, struck
         self.void = False  # the history is over
+        self._sent: list[Call] = []
+
+    @property
+    def store(self) -> Store:
+        return self._server.store
+
+    @property
+    def busy(self) -> bool:
+        """Something that was sent has still to arrive, perhaps from a process that is dead by now."""
+        self._sent = [call for call in self._sent if not call.over]
+        return bool(self._sent)
 
     def latency(self) -> float:
         """Mostly a millisecond; at times as long as the weather allows."""
@@ -197,6 +211,7 @@ class Link:
             call.applied = partial(self._strike, fault)
         stop = self._chance.randrange(1, count) if count > 1 and self._chance.random() < SPLIT else count
         self._world.at(self._world.now + self.latency(), None, self._server.arrive, call, stop)
+        self._sent.append(call)
         return call.answered
 
 

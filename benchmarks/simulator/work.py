@@ -11,6 +11,8 @@ from functools import lru_cache
 from benchmarks.simulator.link import Link
 from benchmarks.simulator.plan import Fault, Message
 from benchmarks.simulator.quorum import Ensemble
+from benchmarks.simulator.store import Store
+from benchmarks.simulator.values import Stream, read_id
 from nvp_agentkit.errors import InvalidField, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
@@ -42,6 +44,7 @@ class Run:
     attempt: int
     used_mj: int = 0
     ended: bool = False  # the work itself; not yet what comes of it
+    beside: int = 0  # other entries that were in the same worker's hands as it began
 
 
 @dataclass
@@ -116,7 +119,7 @@ class Work:
         return Completion(facts=(recorded,), forwards=(("votes", self._system.event(cast, delivery)),))
 
     def _begin(self, delivery: Delivery) -> tuple[Message, Run]:
-        run = Run(delivery.attempt)
+        run = Run(delivery.attempt, beside=_beside(self._link().store, delivery))
         self._record.runs[delivery.request_id].append(run)
         return self._messages[delivery.request_id], run
 
@@ -135,6 +138,13 @@ class Work:
                 await self._link().strike(Fault("kill", -1))
             case _:
                 return
+
+
+def _beside(store: Store, delivery: Delivery) -> int:
+    held = store.values.get(delivery.stream.encode())
+    groups = held.groups.values() if isinstance(held, Stream) else ()
+    entry_id = read_id(delivery.entry_id.encode())
+    return sum(group.held_by(group.pending[entry_id].consumer) - 1 for group in groups if entry_id in group.pending)
 
 
 def _cost(used_mj: int) -> Cost:

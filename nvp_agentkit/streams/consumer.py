@@ -151,7 +151,8 @@ class Consumer:
         """A batch, at most; what a read brought beyond it is handed back at once."""
         # The first read does not wait: being able to read is being ready.
         entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
-        alone = bool(entries) and entries[0].attempt > SUSPECT
+        if alone := bool(entries) and entries[0].attempt > SUSPECT:
+            await self._settled()  # of a worker that this one kills nothing else may be left half done
         until = time.monotonic() + (0 if alone else self._batch_wait_s)
         while 0 < len(entries) < self._batch and (left_s := until - time.monotonic()) > 0:
             entries += await self._intake.take(self._batch - len(entries), left_s)

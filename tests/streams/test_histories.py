@@ -11,7 +11,7 @@ from benchmarks.simulator.history import Stage
 from benchmarks.simulator.plan import Fault, Message, Plan
 from benchmarks.simulator.shrink import shrink
 from nvp_agentkit.energy import ledger
-from nvp_agentkit.streams import intake, scripts
+from nvp_agentkit.streams import consumer, intake, scripts
 from nvp_agentkit.streams.verdict import Rules
 
 COUNT = 60
@@ -82,6 +82,11 @@ def late_repeats_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rules, "receive", received)
 
 
+def a_suspect_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was before a history found it: a batch was still being settled as what kills workers was begun."""
+    monkeypatch.setattr(consumer, "SUSPECT", 9)
+
+
 def plans(
     message: Message,
     faults: Iterable[Fault | None] = (None,),
@@ -102,6 +107,13 @@ def plans(
 def at(kind: str, *calls: int, for_s: float = 0.0) -> list[Fault]:
     """Something that happens to the first worker at one of its calls."""
     return [Fault(kind, 0, call=call, for_s=for_s) for call in range(*calls)]
+
+
+def busy_beside_a_deadly_one() -> list[Plan]:
+    """What kills its workers, and something to settle whenever that is begun."""
+    deadly = Message("predict", 0.0, fate="deadly", times=9)
+    others = [Message("predict", 0.06 * number) for number in range(1, 40)]
+    return [Plan(seed, 1, 1, 0.4, 0.09, 1_000_000, (deadly, *others), ()) for seed in range(30)]
 
 
 BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
@@ -135,6 +147,7 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
         ledger_lua("reserve", "if attempt < last then", "if false then"),
         plans(Message("job", 0.0, work_s=0.5), seeds=130, workers=2, lease_s=1.0, slowest_s=1.5),
     ),
+    "begins what kills workers while it settles": (a_suspect_waits_for_nothing, busy_beside_a_deadly_one()),
     "reaps for nothing what was never settled": (
         ledger_lua("reap", "(parts - amount_of(reservation, 'seen')) * share", "0"),
         plans(Message("predict", 0.05, deadline_s=0.3, work_s=0.2), at("kill", 12, 18), seeds=2),
