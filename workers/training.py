@@ -73,12 +73,12 @@ async def _done(
     system: System,
 ) -> Answer:
     if not isinstance(spec, TrainSpec):
-        return await _run(delivery, spec.kind, await datasets.parameters(spec, scratch, system), energy, system)
+        return await _run(attempt, spec.kind, await datasets.parameters(spec, scratch, system), energy)
     params = await _parameters(delivery.account, spec, scratch, system)
     if spec.model is not None:
-        return await _run(delivery, "train_foreign", params, energy, system)
+        return await _run(attempt, "train_foreign", params, energy)
     params |= {"left": await attempt.found(), "attempt": f"{delivery.request_id} {attempt.fence}"}
-    return await _run(delivery, "train", params, energy, system, attempt.left)
+    return await _run(attempt, "train", params, energy, attempt.left)
 
 
 @contextmanager
@@ -129,14 +129,14 @@ def _require_voters(members: int, system: System) -> None:
 
 
 async def _run(
-    delivery: Delivery,
+    attempt: checkpoints.Attempt,
     kind: str,
     params: dict[str, Any],
     energy: joules.Window,
-    system: System,
     on_left: Callable[[dict[str, Any]], None] = lambda left: None,
 ) -> Answer:
     """The computation in the child, its progress on the job's stream, stopped when nobody wants it any more."""
+    delivery, system = attempt.delivery, attempt.system
     lines: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def progressed(line: dict[str, Any]) -> None:
@@ -146,7 +146,7 @@ async def _run(
         else:
             lines.put_nowait(line)
 
-    telling = asyncio.create_task(_tell(delivery, lines, energy, system))
+    telling = asyncio.create_task(_tell(attempt, lines, energy))
     granted = params | {
         "granted_mj": energy.share_mj,
         "margin_mj": energy.margin_mj,
@@ -168,9 +168,10 @@ async def _run(
 
 
 async def _tell(
-    delivery: Delivery, lines: asyncio.Queue[dict[str, Any] | None], energy: joules.Window, system: System
+    attempt: checkpoints.Attempt, lines: asyncio.Queue[dict[str, Any] | None], energy: joules.Window
 ) -> None:
-    """Publish the job's progress."""
+    """Publish the job's progress, while nobody has begun it since."""
+    delivery, system = attempt.delivery, attempt.system
     while (line := await lines.get()) is not None:
         told = JobProgressed(
             job_id=delivery.request_id,
@@ -178,7 +179,8 @@ async def _tell(
             **(line | {"used_mj": energy.before_mj + line["used_mj"]}),
         )
         try:
-            await report(system.redis, delivery.account, delivery.request_id, system.event(told, delivery))
+            event = system.event(told, delivery)
+            await report(system.redis, delivery.account, delivery.request_id, event, fence=attempt.fence)
         except RedisError as error:
             log.warning("progress not told", job=delivery.request_id, reason=str(error))
 

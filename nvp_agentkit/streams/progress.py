@@ -15,6 +15,7 @@ from nvp_agentkit.messages import Event, decode
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.replies import answer, newest
+from nvp_agentkit.streams.scripts import call
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,13 @@ LAST_LOOK_S = 1.0  # at the end, or for whoever comes when it is over
 KEPT = 1000  # lines of one job
 
 
-async def report(redis: Redis, account: str, job_id: str, event: Event) -> None:
-    """Append one progress event to the job's stream, which expires `TTL_S` after its last line."""
-    stream = names.job(account, job_id)
-    pipe = redis.pipeline(transaction=False)
-    pipe.xadd(stream, {"event": event.encode()}, maxlen=KEPT, approximate=True)
-    pipe.expire(stream, TTL_S)
-    await pipe.execute()
+async def report(redis: Redis, account: str, job_id: str, event: Event, *, fence: int = 0) -> bool:
+    """Append one progress event to the job's stream, which expires `TTL_S` after its last line.
+
+    False where ``fence`` is not the job's newest (`fences.begin`; 0: nobody has begun it), and nothing has happened.
+    """
+    keys = [names.job(account, job_id), names.attempts(account, job_id)]
+    return bool(await call(redis, "tell", keys, [fence, event.encode(), KEPT, TTL_S]))
 
 
 async def newest_line(redis: Redis, account: str, job_id: str) -> Event | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -126,6 +127,59 @@ async def story(redis: Redis, account: str, job_id: str) -> list[JobProgressed]:
     """All that the job has told of itself."""
     told = await redis.xrange(names.job(account, job_id))
     return [decode(fields[b"event"]).payload for _, fields in told]
+
+
+async def test_a_front_that_wakes_after_another_has_done_its_job_changes_nothing(
+    bench, redis, start: Callable[..., subprocess.Popen[bytes]], settings: Settings
+) -> None:
+    asleep = start("training")
+    asked = bench.simulation(trajectories=8, frames=40).event
+    await publish(redis, bench.account, "jobs", asked)
+    await steps_done(redis, bench.account, asked.id)
+    to_all(asleep, signal.SIGSTOP)
+    try:
+        start("training", settings.model_copy(update={"instance": "awake"}))
+        async with ReplyReader(redis, bench.account) as replies:
+            done = (await replies.wait(asked.id, [TYPE_OF[JobCompleted]], timeout_s=PATIENCE_S)).payload
+        before, made = await everything(redis, bench.account), objects(settings)
+    finally:
+        to_all(asleep, signal.SIGCONT)
+    log = settings.data_dir / "logs" / "training.log"
+    async with asyncio.timeout(PATIENCE_S):
+        while b"was not ours any more: nothing completed" not in log.read_bytes():
+            assert await everything(redis, bench.account) == before
+            await asyncio.sleep(0.02)
+    assert asleep.poll() is None
+    assert (await everything(redis, bench.account), objects(settings)) == (before, made)
+    assert before[names.replies(bench.account)][0] == before[names.key(bench.account, "lineage")][0] == 1
+    grant, balance = await bench.system.ledger.grant(bench.account, asked.id), await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj, balance.overdraft_mj) == (grant.paid_mj, 0, 0)
+    assert grant.paid_mj == done.energy.mj
+
+
+def to_all(front: subprocess.Popen[bytes], what: signal.Signals) -> None:
+    """To a worker's front, then to what it has started."""
+    worker = psutil.Process(front.pid)
+    for process in (worker, *worker.children(recursive=True)):
+        process.send_signal(what)
+
+
+async def everything(redis: Redis, account: str) -> dict[str, Any]:
+    """All that is kept of an account, but for who has read its streams; of a stream also how long it ever was."""
+    found: dict[str, Any] = {}
+    for pattern in (f"nvp:{{{account}}}:*", f"nvp:{{ledger}}:*{account}*"):
+        async for key in redis.scan_iter(match=pattern, count=1000):
+            if await redis.type(key) == b"stream":
+                said = await redis.xinfo_stream(key)
+                found[key.decode()] = (said["entries-added"], await redis.xrange(key))
+            else:
+                found[key.decode()] = await redis.dump(key)
+    return found
+
+
+def objects(settings: Settings) -> set[str]:
+    """What the artifact store holds."""
+    return {path.name for path in Path(str(settings.artifacts_url)).rglob("*") if path.is_file()}
 
 
 async def test_a_worker_told_to_end_signs_off_and_takes_its_child_along(redis, start) -> None:

@@ -14,6 +14,7 @@ import pytest
 from nvp_agentkit.errors import ComputeFailed, InvalidInput, NvpError
 from nvp_agentkit.messages import JobCompleted, JobFailed, JobProgressed, JobRequested, ObjectRef, TrainSpec, decode
 from nvp_agentkit.streams import Completion, Delivery, names
+from nvp_agentkit.streams.progress import report
 from nvp_agentkit.workers import checkpoints, training
 
 from .test_training import DOMAIN, brought, waves
@@ -92,7 +93,7 @@ def texts(*paths: str) -> list[str]:
     return [Path(path).read_text() for path in paths]
 
 
-async def test_a_worker_that_was_asleep_moves_no_checkpoint_and_records_nothing(bench, job, tmp_path) -> None:
+async def test_a_worker_that_was_asleep_moves_no_checkpoint_and_tells_and_records_nothing(bench, job, tmp_path) -> None:
     model, early, later, late = (tmp_path / name for name in ("model", "early", "later", "too late"))
     for path in (model, early, later, late):
         path.write_text(path.name)
@@ -109,8 +110,12 @@ async def test_a_worker_that_was_asleep_moves_no_checkpoint_and_records_nothing(
 
     reply = bench.system.event(JobFailed(job_id=job.request_id, code="x", detail="y"), job, reply=True)
     answers, facts = (names.key(bench.account, suffix) for suffix in (f"reply:{job.request_id}", "lineage"))
+    line = JobProgressed(job_id=job.request_id, phase="x", step=1, used_mj=1, granted_mj=2, method="modelled")
     for attempt, told in ((asleep, 0), (awake, 1)):
         fence = (job.request_id, attempt.fence)
+        event = bench.system.event(line, job)
+        await report(bench.system.redis, bench.account, job.request_id, event, fence=attempt.fence)
+        assert len(await story(bench, job)) == told
         await bench.complete(Completion(replies=(reply,), facts=(reply,), fence=fence))
         assert await bench.system.redis.exists(answers) == told
         assert await bench.system.redis.xlen(facts) == told
