@@ -21,12 +21,11 @@ from . import facts, keeping
 from .compute.front import Answer
 from .system import System
 
+OnData = SimulateSpec | ImportSpec | JoinSpec | EvaluateSpec | CheckSpec
 OUT = "data.safetensors"  # what the child makes, in the job's scratch folder
 
 
-async def parameters(
-    spec: SimulateSpec | ImportSpec | JoinSpec | EvaluateSpec | CheckSpec, scratch: Path, system: System
-) -> dict[str, Any]:
+async def parameters(spec: OnData, scratch: Path, system: System) -> dict[str, Any]:
     """What the operation needs, with every reference a local file."""
     asked = spec.model_dump(mode="json", exclude={"kind", "source", "data", "parts"})
     out = {"out": str(scratch / OUT)}
@@ -46,7 +45,7 @@ async def parameters(
 
 async def keep(
     delivery: Delivery,
-    spec: SimulateSpec | ImportSpec | JoinSpec | EvaluateSpec | CheckSpec,
+    spec: OnData,
     done: Answer,
     run: facts.RunFacts,
     told: Mapping[str, Any],

@@ -101,6 +101,9 @@ class RunFacts:
         self._facts.link(edges.used(self.run, data))
         return data
 
+    def used_model(self, model_id: str) -> None:
+        self._facts.link(edges.used(self.run, nodes.node("ModelVersion", model_id)))
+
     def was_asked(self, spec: DatasetSpec) -> None:
         self._facts.link(edges.used(self.run, self._facts.add(nodes.asked(spec))))
 

@@ -40,6 +40,11 @@ async def array(values: NDArray[np.generic], system: System, units: str = "1") -
     return await _kept(partial(system.artifacts.put_array, values.astype(np.float32), units))
 
 
+async def document(data: bytes, system: System) -> ObjectRef:
+    """JSON, kept."""
+    return await _kept(partial(system.artifacts.put, data, "application/json"))
+
+
 async def _kept(put: Callable[[], Awaitable[Ref]]) -> Ref:
     """Put away what the child made, with patience: it was paid for, and a new attempt would be paid for again.
 

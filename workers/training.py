@@ -1,4 +1,4 @@
-"""Jobs: train an ensemble, and those on data (`datasets`). One at a time, each under its joule budget."""
+"""Jobs: train an ensemble, those on data (`datasets`) and hindcasts. One at a time, each under its joule budget."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, KeyRing, Member
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable
 from nvp_agentkit.messages import (
     STARTER,
+    HindcastSpec,
     JobCancelRequested,
     JobCompleted,
     JobProgressed,
     JobRequested,
-    JobSpec,
     MemberReport,
     ObjectRef,
     TrainSpec,
@@ -31,7 +31,7 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
-from . import cancelling, checkpoints, datasets, facts, joules, keeping, refusals, registry
+from . import cancelling, checkpoints, datasets, facts, hindcasts, joules, keeping, refusals, registry
 from .compute.front import Answer
 from .process import Role, run_roles
 from .requests import body
@@ -45,6 +45,8 @@ async def answer(delivery: Delivery, system: System) -> Completion:
     """One job: reserve, run in the child, settle, keep what it made, register it."""
     spec = body(delivery, JobRequested).spec
     log.info("job begins", kind=spec.kind, domain=spec.domain, attempt=delivery.attempt)
+    if isinstance(spec, HindcastSpec):
+        return await hindcasts.answer(delivery, spec, system)
     with _scratch() as scratch:
         async with (
             joules.window(system, delivery, part=PART, parts=1) as energy,
@@ -66,7 +68,7 @@ async def answer(delivery: Delivery, system: System) -> Completion:
 
 async def _done(
     delivery: Delivery,
-    spec: JobSpec,
+    spec: TrainSpec | datasets.OnData,
     scratch: Path,
     energy: joules.Window,
     attempt: checkpoints.Attempt,

@@ -24,6 +24,7 @@ from nvp_agentkit.cli import (
     demo,
     doctor,
     evaluate,
+    hindcast,
     inspect,
     jobs,
     logs,
@@ -73,6 +74,7 @@ app.add_typer(dead.app, name="dead", rich_help_panel=RUN)
 app.command("worker", rich_help_panel=RUN)(stack.worker)
 app.command("keys", rich_help_panel=RUN)(stack.keys)
 app.command("predict", rich_help_panel=ASK)(predict.command)
+app.command("hindcast", rich_help_panel=ASK)(hindcast.command)
 app.command("evaluate", rich_help_panel=ASK)(evaluate.command)
 app.command("verify", rich_help_panel=ASK)(inspect.verify_certificate)
 app.command("lineage", rich_help_panel=ASK)(inspect.lineage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nvp_agentkit import __version__
@@ -33,9 +34,10 @@ def dataset(forecast: Forecast) -> xr.Dataset:
     import numpy as np
 
     calibrated = "calibrated on held-out data" if forecast.trained else "one number for all cells, not calibrated"
-    sigma = _about(forecast, "standard deviation") | {"comment": calibrated}
+    told = partial(about, forecast.domain, forecast.units)
+    sigma = told("standard deviation") | {"comment": calibrated}
     variables: dict[str, Any] = {
-        "mean": (CELLS, forecast.mean, _about(forecast, "mean") | {"ancillary_variables": "sigma"}),
+        "mean": (CELLS, forecast.mean, told("mean") | {"ancillary_variables": "sigma"}),
         "sigma": (CELLS, forecast.std, sigma),
     }
     coordinates = _coordinates(forecast.axes, forecast.mean.shape)
@@ -44,7 +46,7 @@ def dataset(forecast: Forecast) -> xr.Dataset:
         numbers = [int(voter.rpartition("-")[2]) for voter in members]
         said = {"standard_name": "realization", "long_name": "number of the voter", "units": "1"}
         coordinates["member"] = ("member", np.array(numbers, np.int32), said)
-        variables["members"] = (("member", *CELLS), np.stack(list(members.values())), _about(forecast, "each vote"))
+        variables["members"] = (("member", *CELLS), np.stack(list(members.values())), told("each vote"))
     found = xr.Dataset(variables, coordinates, _attributes(forecast))
     for variable in found.variables.values():
         variable.encoding["_FillValue"] = None  # every value is there, and CF wants none on a coordinate
@@ -53,15 +55,15 @@ def dataset(forecast: Forecast) -> xr.Dataset:
     return found
 
 
-def _about(forecast: Forecast, what: str) -> dict[str, str]:
+def about(domain: str, units: str, what: str) -> dict[str, str]:
     """Units and name of a variable. Where CF has no word for the unit, values are pure numbers counted in it."""
-    named = f"{what} of the forecast of {forecast.domain}"
-    about = {"long_name": named, "units": forecast.units}
-    if not readable(forecast.units):
-        about = {"long_name": f"{named}, in {forecast.units}", "units": "1"}
-    if forecast.units in TEMPERATURES:
-        about["units_metadata"] = f"temperature: {'difference' if what == 'standard deviation' else 'unknown'}"
-    return about | {"nvp_units": forecast.units}
+    named = f"{what} of the forecast of {domain}"
+    told = {"long_name": named, "units": units}
+    if not readable(units):
+        told = {"long_name": f"{named}, in {units}", "units": "1"}
+    if units in TEMPERATURES:
+        told["units_metadata"] = f"temperature: {'difference' if what == 'standard deviation' else 'unknown'}"
+    return told | {"nvp_units": units}
 
 
 def _coordinates(axes: Axes, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from nvp_agentkit.client.job import FINALS, Job
 from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
 from nvp_agentkit.messages import (
     EvaluateSpec,
+    HindcastSpec,
     ImportSpec,
     JobCompleted,
     JobRequested,
@@ -21,9 +22,11 @@ from nvp_agentkit.messages import (
     TrainSpec,
 )
 from nvp_agentkit.messages.checks import millijoules
+from nvp_agentkit.messages.values import digest_of
 from nvp_agentkit.streams.replies import answer, publish
 
 JOB_DEADLINE_S = 3600.0
+HINDCAST_DEADLINE_S = 86_400.0
 
 
 class Jobs(Connection):
@@ -57,14 +60,18 @@ class Jobs(Connection):
             units: of the values; left away, those that the file names.
             dt_s, dx_m: between frames and cells, whatever the file says.
         """
+        millijoules(budget_j)
+        spec = await self.bring(path, domain=domain, array=array, units=units, dt_s=dt_s, dx_m=dx_m)
+        return await self.submit(spec, budget_j, deadline_s)
+
+    async def bring(self, path: Path | str, *, domain: str, **meaning: str | float | None) -> ImportSpec:
+        """Put a file into the artifact store: the job that would read it there. ``meaning``: as for `import_file`."""
         from nvp_agentkit.client.bringing import as_one_file
 
-        source, _ = Path(path), millijoules(budget_j)
+        source = Path(path)
         with await asyncio.to_thread(as_one_file, source) as file:
             ref = await self.artifacts.put_file(file)
-        said_of_it = {"array": array, "units": units, "dt_s": dt_s, "dx_m": dx_m}
-        spec = said(ImportSpec, domain=domain, source=ref, filename=source.name, **said_of_it)
-        return await self.submit(spec, budget_j, deadline_s)
+        return said(ImportSpec, domain=domain, source=ref, filename=source.name, **meaning)
 
     async def train(
         self,
@@ -102,6 +109,32 @@ class Jobs(Connection):
         """Score every trivial forecaster on what training on ``data`` would not see; the result has `scores`."""
         return await self.submit(said(EvaluateSpec, domain=domain, data=data), budget_j, deadline_s)
 
+    async def hindcast(
+        self,
+        data: ObjectRef,
+        *,
+        domain: str,
+        steps: int,
+        every: int = 1,
+        model: str | None = None,
+        partial: bool = False,
+        budget_j: float | None = None,
+        deadline_s: float = HINDCAST_DEADLINE_S,
+        urgent: bool = False,
+    ) -> Job:
+        """Forecast ``steps`` frames ahead from every ``every``-th frame of ``data``; the result has a `manifest`.
+
+        Refused where ``budget_j`` will not reach; with ``partial`` it is begun. What stops before its end, for joules
+        or time, is gone on from when the same is asked for again, and only the rest is paid for. Asked for while it is
+        under way, this follows that job.
+
+        ``model``: an ensemble's digest, or the id of a member of the one in service; None: the domain's champion.
+        """
+        more = {"steps": steps, "every": every, "model": model, "partial": partial}
+        spec = said(HindcastSpec, domain=domain, data=data, **more)
+        name = f"hindcast-{digest_of(spec.model_dump_json(exclude={'partial'}).encode())[-32:]}"
+        return await self.submit(spec, budget_j, deadline_s, name=name, anew=True, urgent=urgent)
+
     async def submit(
         self,
         spec: JobSpec,
@@ -109,16 +142,17 @@ class Jobs(Connection):
         deadline_s: float = JOB_DEADLINE_S,
         *,
         name: str | None = None,
+        anew: bool = False,
         urgent: bool = False,
     ) -> Job:
         """Any job. One that has a ``name`` is done once however often it is asked for: a second asker follows the
-        first one's, and only if that ended badly it is begun anew.
+        first one's, and only if that ended badly it is begun anew; with ``anew`` however it ended.
 
         ``urgent`` ones are begun before the others that wait, but for every fourth; what runs is not interrupted.
         """
         until = time.time() + seconds(deadline_s)
         async with within(min(deadline_s, ANSWER_S)):
-            job_id = None if name is None else await self._id_of(name)
+            job_id = None if name is None else await self._id_of(name, anew=anew)
             event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), until, id=job_id)
             await publish(self._redis, self.account, "urgent" if urgent else "jobs", event)
         return Job(self._redis, self.account, event.id, until)
@@ -127,10 +161,10 @@ class Jobs(Connection):
         """A job of this account that was asked for before, here or elsewhere: to follow, to wait for, to cancel."""
         return Job(self._redis, self.account, job_id, time.time() + seconds(deadline_s))
 
-    async def _id_of(self, name: str) -> str:
+    async def _id_of(self, name: str, *, anew: bool) -> str:
         for attempt in count(1):
             job_id = f"{name}-{attempt}"
             ended = await answer(self._redis, self.account, job_id, FINALS)
-            if ended is None or isinstance(ended.payload, JobCompleted):
+            if ended is None or (isinstance(ended.payload, JobCompleted) and not anew):
                 break
         return job_id

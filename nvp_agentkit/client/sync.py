@@ -98,6 +98,7 @@ class SyncAgentClient:
     import_file = _starting(AgentClient.import_file)
     train = _starting(AgentClient.train)
     evaluate = _starting(AgentClient.evaluate)
+    hindcast = _starting(AgentClient.hindcast)
     submit = _starting(AgentClient.submit)
 
     @functools.wraps(AgentClient.job)

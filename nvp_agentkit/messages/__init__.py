@@ -8,6 +8,7 @@ from nvp_agentkit.messages.jobs import (
     DatasetSpec,
     EvaluateSpec,
     ForecasterScore,
+    HindcastSpec,
     ImportSpec,
     JobCancelRequested,
     JobCompleted,
@@ -44,8 +45,8 @@ from nvp_agentkit.messages.values import (
 
 __all__ = [
     "STARTER", "TRIVIAL", "TYPES", "AccountName", "ArrayRef", "CheckSpec", "DatasetSpec", "Digest", "DomainName",
-    "EdgeFact", "EvaluateSpec", "Event", "ForecasterScore", "ImportSpec", "JobCancelRequested", "JobCompleted",
-    "JobFailed", "JobProgressed", "JobRefused", "JobRequested", "JobSpec", "JobSuspended", "JoinSpec",
+    "EdgeFact", "EvaluateSpec", "Event", "ForecasterScore", "HindcastSpec", "ImportSpec", "JobCancelRequested",
+    "JobCompleted", "JobFailed", "JobProgressed", "JobRefused", "JobRequested", "JobSpec", "JobSuspended", "JoinSpec",
     "LineageRecorded", "MemberReport", "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained",
     "PredictionCertified", "PredictionCompleted", "PredictionRefused", "PredictionRequested", "Reading",
     "SimulateSpec", "TrainSpec", "VoteCast", "decode", "new_event", "reply_id",

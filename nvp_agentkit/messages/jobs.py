@@ -88,8 +88,28 @@ class CheckSpec(Payload):
     data: ObjectRef
 
 
+class HindcastSpec(Payload):
+    """Forecast ``steps`` frames ahead from every ``every``-th frame of ``data`` that has so many after it.
+
+    Data, model, ``steps`` and ``every`` make the work: asked for again, it goes on from what is there.
+    """
+
+    kind: Literal["hindcast"] = "hindcast"
+    domain: DomainName
+    data: ObjectRef
+    steps: int = Field(ge=1, le=1024)
+    every: int = Field(1, ge=1, le=2**20)
+    model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        description="a member's id, or an ensemble's digest: its champion; default: the champion in service",
+    )
+    partial: bool = Field(False, description="begin although the budget will not reach to the end")
+
+
 DatasetSpec = SimulateSpec | ImportSpec | JoinSpec  # what makes a dataset
-JobSpec = DatasetSpec | TrainSpec | EvaluateSpec | CheckSpec
+JobSpec = DatasetSpec | TrainSpec | EvaluateSpec | CheckSpec | HindcastSpec
 
 
 class JobRequested(Payload):
@@ -173,6 +193,7 @@ class JobCompleted(Payload):
     baselines: dict[str, float] = Field(default_factory=dict, description="name -> VRMSE on held-out trajectories")
     scores: tuple[ForecasterScore, ...] = ()
     arrays: dict[str, ArrayRef] = Field(default_factory=dict, description="maps to look at, by name")
+    manifest: ObjectRef | None = Field(None, description="of a hindcast: where its forecasts lie (docs/hindcasts.md)")
 
 
 class JobRefused(Payload):

@@ -16,18 +16,26 @@ from nvp_agentkit.streams.delivery import Delivery
 from nvp_agentkit.streams.scripts import call
 
 
-async def begin(redis: Redis, delivery: Delivery) -> tuple[int, str | None]:
-    """Begin the job, perhaps once more: the fence of this attempt, and what earlier ones pointed at last."""
-    key = names.attempts(delivery.account, delivery.request_id)
+async def begin(
+    redis: Redis, delivery: Delivery, work: str | None = None, *, longer_s: int = 0
+) -> tuple[int, str | None]:
+    """Begin the job, perhaps once more: the fence of this attempt, and what earlier ones pointed at last.
+
+    ``work``: what several jobs may do one after the other, so that their attempts have one fence. It is remembered for
+    ``longer_s`` more than a job is.
+    """
+    key = names.attempts(delivery.account, work or delivery.request_id)
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hincrby(key, "fence", 1)
         pipe.hget(key, "at")
-        pipe.expire(key, outlives_s(delivery, time.time()))
+        pipe.expire(key, outlives_s(delivery, time.time()) + longer_s)
         fence, at, _ = await pipe.execute()
     return fence, None if at is None else at.decode()
 
 
-async def point(redis: Redis, delivery: Delivery, fence: int, at: str) -> bool:
+async def point(
+    redis: Redis, delivery: Delivery, fence: int, at: str, work: str | None = None, *, longer_s: int = 0
+) -> bool:
     """Point at ``at`` from now on; False where another attempt has begun, and nothing has changed."""
-    key = names.attempts(delivery.account, delivery.request_id)
-    return bool(await call(redis, "point", [key], [fence, at, outlives_s(delivery, time.time())]))
+    key = names.attempts(delivery.account, work or delivery.request_id)
+    return bool(await call(redis, "point", [key], [fence, at, outlives_s(delivery, time.time()) + longer_s]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import atlas, data, foreign, serving, training, trivial
+from . import atlas, data, foreign, hindcast, serving, training, trivial
 
 OPERATIONS = {
     "simulate": data.simulate,
@@ -12,6 +12,8 @@ OPERATIONS = {
     "check": atlas.check,
     "train": training.train,
     "train_foreign": foreign.train,
+    "survey": hindcast.survey,
+    "hindcast": hindcast.part,
     "load": serving.load,
     "predict": serving.predict,
     "forecast_trivially": trivial.forecast,

@@ -35,7 +35,7 @@ def load(call: Call) -> tuple[dict[str, Any], Arrays]:
     """
     if call.params["fresh"]:
         jax.clear_caches()  # type: ignore[no-untyped-call]
-    model = _loaded(call.params["source"])
+    model = loaded(call.params["source"])
     _models[call.params["model_id"]] = model
     _models.move_to_end(call.params["model_id"])
     while len(_models) > call.params["keep"]:
@@ -48,7 +48,8 @@ def load(call: Call) -> tuple[dict[str, Any], Arrays]:
     return {"cpu_s": warm.cpu_s, "wall_s": warm.wall_s, "kept": list(_models)}, []
 
 
-def _loaded(source: str | dict[str, Any]) -> Forecaster:
+def loaded(source: str | dict[str, Any]) -> Forecaster:
+    """The model at ``source``, as `load` takes it."""
     if not isinstance(source, str):
         return StarterForecaster(FieldMeta(STARTER, boundary=tuple(source["boundary"]), positive=source["positive"]))
     data = read_bounded(Path(source))

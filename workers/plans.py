@@ -1,0 +1,106 @@
+"""The work of a hindcast before any of it is done: what it is, in which parts, at what price."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from nvp_agentkit import __version__
+from nvp_agentkit.artifacts.store import MAX_CELLS
+from nvp_agentkit.energy.meter import modelled
+from nvp_agentkit.ensemble import EnsembleRecord, Member
+from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.messages import HindcastSpec
+from nvp_agentkit.messages.hindcasts import Manifest
+from nvp_agentkit.messages.values import canonical_json, digest_of
+
+from .requests import UNSAID
+
+CELLS = 2**22  # of a part's mean: 16 MiB, and as much of its standard deviation; a start alone may have `MAX_CELLS`
+AT_ONCE = 16  # starts that go through a network together (`model.predict.LARGEST_BATCH`)
+JUDGED_EVERY, JUDGED = 8, 64  # starts, of many; two of the trivial forecasters cost about as much as the model
+FIT_WINDOWS = 64  # that the trivial forecasters learn from
+# CPU-seconds on two busy cores: with an empty compile cache; of a cell and a step; of one whose forecast is judged.
+OPENING_CPU_S, PART_CPU_S, CELL_CPU_S, JUDGED_CPU_S_PER_CELL = 8.0, 0.1, 2.0e-6, 4.0e-6
+READ_CPU_S_PER_CELL = 1.0e-8  # once, for the mean map
+
+
+def planned(
+    spec: HindcastSpec, record: EnsembleRecord, member: Member, about: dict[str, Any], context: int
+) -> Manifest:
+    """The whole work, of which nothing is done yet. The first start has two frames, for the trivial forecasters.
+
+    Raises:
+        InvalidField: too short, too large or in other units.
+    """
+    first, frames = max(context, 2) - 1, about["frames"]
+    starts = len(range(first, frames - spec.steps, spec.every))
+    if not starts:
+        raise InvalidField(
+            f"steps={spec.steps}: trajectories have {frames} frames and the first {first + 1} are shown, so that "
+            f"{max(frames - first - 1, 0)} steps can be compared with what came; ask for fewer"
+        )
+    cells = spec.steps * about["height"] * about["width"]
+    if cells > MAX_CELLS:
+        most = MAX_CELLS // (about["height"] * about["width"])
+        raise InvalidField(
+            f"{spec.steps} steps of {about['height']}x{about['width']} are {cells:,} cells from one start, limit "
+            f"{MAX_CELLS:,}; ask for {most} steps or fewer"
+        )
+    learnt = None if record.rule is None else record.rule.units
+    if learnt is not None and about["units"] not in (UNSAID, learnt):
+        raise InvalidField(f"data in {about['units']!r}, and the ensemble of {record.domain} learnt it in {learnt!r}; "
+                           "import them converted")  # fmt: skip
+    same = {"data": spec.data.digest, "model": member.model_id, "steps": spec.steps, "every": spec.every}
+    return Manifest(
+        work=digest_of(canonical_json(same | {"version": __version__})),
+        domain=spec.domain,
+        ensemble=record.digest,
+        first=first,
+        starts=starts,
+        together=together(starts, cells),
+        **{**same, "units": learnt or about["units"]},
+        **{name: value for name, value in about.items() if name != "units"},
+    )
+
+
+def together(starts: int, cells: int) -> int:
+    """Starts of a part, of so many cells each: they are computed as whole batches, or as one of a power of two."""
+    most = max(CELLS // cells, 1)
+    return min(starts, most // AT_ONCE * AT_ONCE if most >= AT_ONCE else 1 << (most.bit_length() - 1))
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a hindcast takes, before any of it is seen."""
+
+    opening_mj: float
+    part_mj: float
+
+    @classmethod
+    def of(cls, work: Manifest, watts_per_core: float) -> Price:
+        cells = work.steps * work.height * work.width
+        computed = _computed(work.together) * cells
+        judged = -(-work.together // judged_every(work)) * cells
+        fit = FIT_WINDOWS * work.height * work.width
+        archive = work.trajectories * work.frames * work.height * work.width
+        opening_s = OPENING_CPU_S + JUDGED_CPU_S_PER_CELL * fit + READ_CPU_S_PER_CELL * archive
+        part_s = PART_CPU_S + CELL_CPU_S * computed + JUDGED_CPU_S_PER_CELL * judged
+        return cls(*(modelled(cpu_s, watts_per_core=watts_per_core).mj for cpu_s in (opening_s, part_s)))
+
+    def mj(self, count: int) -> int:
+        """Of so many parts."""
+        return math.ceil(self.opening_mj + count * self.part_mj)
+
+
+def judged_every(work: Manifest) -> int:
+    """Which starts are judged: all of few, every `JUDGED_EVERY`-th of many."""
+    return max(1, min(JUDGED_EVERY, work.trajectories * work.starts // JUDGED))
+
+
+def _computed(together: int) -> int:
+    """Starts that are computed for so many: a batch is a power of two, many of them are whole batches."""
+    if together >= AT_ONCE:
+        return -(-together // AT_ONCE) * AT_ONCE
+    return 1 << (together - 1).bit_length()
