@@ -15,7 +15,8 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from benchmarks.consumer import consume_with_effects, request
+from benchmarks.consumer import consume_with_effects
+from benchmarks.traffic import request
 from benchmarks.verdict import Figure
 from nvp_agentkit.embedded import children, valkey
 from nvp_agentkit.settings import Settings

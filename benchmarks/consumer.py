@@ -5,49 +5,37 @@ works on them in batches of 100. ``raw``, over redis-py as it comes: read, the s
 ``raw_effects``: the same, and each message's reply and fact in a pipelined transaction. Contestants take turns; ratios
 are of neighbours, medians of the rounds. What ours does beside: leases, fence, one claim for an id, retries, dead
 letters, fair turns, trimming. ``ours_unclaimed`` is without the claims. Beside the rates: what a message took of the
-client's CPU and of the server's.
+client's CPU and of the server's. Then FastStream, Taskiq, arq and docket at the same validation, reply and fact, each
+with its own queue and guarantees, at fewer messages and in an environment of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import gc
-import hashlib
 import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
+from benchmarks import frameworks
+from benchmarks.traffic import fact, reply, request
 from benchmarks.verdict import BrokenError, Figure
 from nvp_agentkit.embedded import children, valkey
 from nvp_agentkit.errors import NvpError
-from nvp_agentkit.messages import (
-    ArrayRef,
-    Event,
-    LineageRecorded,
-    NodeFact,
-    PredictionAbstained,
-    PredictionRequested,
-    decode,
-    new_event,
-)
+from nvp_agentkit.messages import Event, PredictionRequested, decode
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, Consumer, Delivery, connect, names, register
 
 EVENTS, QUICK_EVENTS, ROUNDS = 20_000, 2_000, 5
+FRAMEWORK_EVENTS = 2_000  # some do hundreds a second
 BATCH = 100
 ACCOUNT, GROUP = "bench", "inference"
 STREAM = names.key(ACCOUNT, "predict")
-RAW = bytes(4 * 16)
-FIELD = ArrayRef(
-    shape=(4, 4), digest=f"sha256:{hashlib.sha256(RAW).hexdigest()}", inline=base64.b64encode(RAW).decode()
-)
 Work = Callable[[Redis, int], Awaitable[None]]
 
 
@@ -60,11 +48,12 @@ class Measured(NamedTuple):
 
 
 def measure(*, quick: bool) -> dict[str, Figure]:
-    """Quick: a tenth of the messages, two rounds."""
+    """Quick: a tenth of the messages, two rounds, no frameworks."""
     gc.freeze()  # as workers do
     with tempfile.TemporaryDirectory(prefix="nvp-consumer-") as folder:
         events, rounds = (QUICK_EVENTS, 2) if quick else (EVENTS, ROUNDS)
         rates = asyncio.run(_rounds(Path(folder), events, rounds))
+        rivals = {} if quick else asyncio.run(_frameworks(Path(folder)))
 
     def ratio(ours: str, theirs: str) -> float:
         return round(statistics.median(a.hz / b.hz for a, b in zip(rates[ours], rates[theirs], strict=True)), 3)
@@ -76,6 +65,13 @@ def measure(*, quick: bool) -> dict[str, Figure]:
     for name, each in rates.items():
         told[f"{name}_client"] = Figure(round(statistics.median(one.client_us for one in each), 1), "us/msg")
         told[f"{name}_server"] = Figure(round(statistics.median(one.server_us for one in each), 1), "us/msg")
+    for name, worked in rivals.items():
+        told[name] = Figure(round(worked.hz), "msg/s", higher_is_better=True)
+        told[f"{name}_client"] = Figure(round(worked.client_us, 1), "us/msg")
+    if rivals:
+        fastest = max(worked.hz for worked in rivals.values())
+        over = round(statistics.median(one.hz for one in rates["ours_effects"]) / fastest, 2)
+        told["effects_over_fastest_framework"] = Figure(over, "times", 1.0, 2.0, higher_is_better=True)
     return told | {
         "ours_over_raw": Figure(ratio("ours", "raw"), "times", None if quick else 0.8, 0.95, True),
         "effects_over_raw_effects": Figure(
@@ -103,6 +99,21 @@ async def _rounds(folder: Path, events: int, rounds: int) -> dict[str, list[Meas
     return rates
 
 
+async def _frameworks(folder: Path) -> dict[str, frameworks.Worked]:
+    """What each makes of the same work, on a server like ours, emptied between them."""
+    worked: dict[str, frameworks.Worked] = {}
+    server = await valkey.start(folder, appendfsync="everysec")
+    try:
+        url = valkey.url(server)
+        async with Redis.from_url(url) as redis:
+            for name in frameworks.NAMES:
+                worked[name] = await asyncio.to_thread(frameworks.work, name, url, FRAMEWORK_EVENTS)
+                await redis.flushall()
+    finally:
+        await children.end(server.process, grace_s=0)
+    return worked
+
+
 async def _rate(redis: Redis, work: Work, events: int) -> Measured:
     """Fill the stream, see what ``work`` takes to empty it, and leave nothing behind."""
     await redis.delete(*[key async for key in redis.scan_iter(match=names.key(ACCOUNT, "*"), count=1000)])
@@ -125,22 +136,6 @@ async def _cpu_s(redis: Redis) -> float:
     return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
 
-def request() -> Event:
-    """A prediction request as clients send it, some 650 bytes."""
-    payload = PredictionRequested(domain="plasma_physics", field=FIELD)
-    deadline = datetime.now(UTC) + timedelta(hours=1)
-    return new_event(payload, source="nvp:client:bench", deadline=deadline, budget_mj=5000)
-
-
-def _reply(event: Event) -> Event:
-    return new_event(PredictionAbstained(request_id=event.id, reason="done"), source="worker", replyto=event.id)
-
-
-def _fact(event: Event) -> Event:
-    facts = LineageRecorded(nodes=(NodeFact(label="Prediction", id=event.id, properties={"status": "done"}),))
-    return new_event(facts, source="worker", subject=event.subject)
-
-
 async def _raw(redis: Redis, events: int) -> None:
     while events:
         read = await _read_valid(redis)
@@ -153,8 +148,8 @@ async def _raw_effects(redis: Redis, events: int) -> None:
         read = await _read_valid(redis)
         pipe = redis.pipeline(transaction=True)
         for event in read.values():
-            pipe.xadd(names.replies(ACCOUNT), {"event": _reply(event).encode(), "replyto": event.id})
-            pipe.xadd(names.key(ACCOUNT, "lineage"), {"event": _fact(event).encode()})
+            pipe.xadd(names.replies(ACCOUNT), {"event": reply(event).encode(), "replyto": event.id})
+            pipe.xadd(names.key(ACCOUNT, "lineage"), {"event": fact(event).encode()})
         pipe.xack(STREAM, GROUP, *read)
         await pipe.execute()
         events -= len(read)
@@ -183,7 +178,7 @@ async def consume_with_effects(redis: Redis, events: int) -> None:
     await _consume(
         redis,
         events,
-        lambda delivery: Completion(replies=(_reply(delivery.event),), facts=(_fact(delivery.event),)),
+        lambda delivery: Completion(replies=(reply(delivery.event),), facts=(fact(delivery.event),)),
     )
 
 

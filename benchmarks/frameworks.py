@@ -1,0 +1,59 @@
+"""Task frameworks at the consumer's work, in an environment of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.cells import KEPT
+from benchmarks.throwaway import environment
+from benchmarks.verdict import ROOT, BrokenError
+
+PINS = Path(__file__).with_name("frameworks.txt")
+NAMES = ("faststream", "faststream_batch", "taskiq", "arq", "docket")
+PACKAGES = ("faststream", "taskiq", "taskiq-redis", "arq", "pydocket")
+LIMIT_S = 300
+
+
+class Worked(NamedTuple):
+    """Messages a second, and CPU of the client a message in microseconds."""
+
+    hz: float
+    client_us: float
+
+
+def python() -> Path:
+    """The interpreter of the environment, made once.
+
+    Raises:
+        BrokenError: they cannot be installed.
+    """
+    home = KEPT / "frameworks"
+    ready = home / "ready"
+    if not ready.exists() or ready.read_text() != PINS.read_text():
+        if environment(home, *PACKAGES, pins=PINS) is None:
+            raise BrokenError("the frameworks cannot be installed; this benchmark needs a package index")
+        ready.write_text(PINS.read_text())
+    return home / "bin" / "python"
+
+
+def work(name: str, url: str, events: int) -> Worked:
+    """Have the framework of that name publish so many requests and work on them all, on an empty server.
+
+    Raises:
+        BrokenError: it did not.
+    """
+    asked = [str(python()), "-W", "ignore", "-m", "benchmarks.framework_workers", name, url, str(events)]
+    alone = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    try:
+        done = subprocess.run(
+            asked, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise BrokenError(f"{name}: {events} messages took more than {LIMIT_S} s") from error
+    if done.returncode:
+        raise BrokenError(f"{name}: {(done.stderr.strip() or 'ended').splitlines()[-1]}")
+    return Worked(**json.loads(done.stdout.splitlines()[-1]))
