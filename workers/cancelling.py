@@ -14,6 +14,7 @@ from nvp_agentkit.messages import JobCancelRequested, JobRefused, new_event
 from nvp_agentkit.streams import Completion, Delivery, RedisError, answer
 from nvp_agentkit.streams.cancelling import mark, marked
 
+from .refusals import final_of_job
 from .requests import body
 from .system import System
 
@@ -38,7 +39,8 @@ async def take_back(delivery: Delivery, system: System) -> Completion:
         return Completion()
     told = JobRefused(job_id=asked.job_id, code=Cancelled.code, detail=f"{words}, before it began")
     source = f"nvp:worker:{system.name}"
-    return Completion(replies=(new_event(told, source=source, replyto=asked.job_id),))
+    done = Completion(replies=(new_event(told, source=source, replyto=asked.job_id),))
+    return final_of_job(asked.job_id, delivery.deadline, done)
 
 
 def not_taken(system: System, delivery: Delivery, error: NvpError) -> Completion:

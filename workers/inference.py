@@ -40,6 +40,8 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     if isinstance(served, Served):
         asked = question(request, ensemble=served.record.digest, model_id=served.member.model_id, units=units)
     reply = await (models.questions.once(delivery, asked, forecast) if asked else forecast())
+    if reply.cached:
+        await joules.close_earlier(system, delivery, part=VOTER)
     told = remembered(asked, delivery.request_id) if asked and not reply.cached else ()
     fact = facts.single_answer(delivery, request, reply)
     reply = await _as_asked(request, reply, system)

@@ -191,6 +191,7 @@ class Window:
             seq=self._seq,
             final=final,
             fence=self.grant.fences[self.part],
+            rest=not at_work,
         )
         self.counted((self._said_mj - self._counted_mj) / 1000)
         self._counted_mj = self._said_mj
@@ -262,6 +263,14 @@ async def window(system: System, delivery: Delivery, *, part: str, parts: int) -
         await opened.close(final=True)
         raise failed from error
     await _last_word(opened)
+
+
+async def close_earlier(system: System, delivery: Delivery, *, part: str) -> None:
+    """Settle what an earlier attempt used of a request that needs no more; left open that may cost a whole share."""
+    grant = await system.ledger.grant(delivery.account, delivery.request_id)
+    if grant is not None and grant.state == "open":
+        async with window(system, delivery, part=part, parts=1):
+            pass
 
 
 async def _last_word(done: Window) -> None:

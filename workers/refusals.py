@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -40,6 +41,11 @@ def final(request_id: str, deadline: datetime | None, reply: Event, fact: Event)
         until=deadline,
         removals=((DEADLINES, request_id),),
     )
+
+
+def final_of_job(job_id: str, deadline: datetime | None, done: Completion) -> Completion:
+    """``done`` as the last word on a job, whoever has it: a worker, or who takes it back while it waits."""
+    return replace(done, once=names.decided(job_id), until=deadline)
 
 
 def prediction(system: System, delivery: Delivery, error: NvpError) -> Completion:
@@ -97,4 +103,5 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
         reason = f"{error.code}: {detail}"
         fact = facts.ended_badly(delivery, system.name, asked.spec.kind, outcome, reason=reason, energy=energy)
         recorded = (system.fact(fact, delivery),)
-    return Completion(replies=(system.event(reply, delivery, reply=True),), facts=recorded)
+    done = Completion(replies=(system.event(reply, delivery, reply=True),), facts=recorded)
+    return final_of_job(job_id, delivery.deadline, done)

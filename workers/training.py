@@ -63,6 +63,7 @@ async def answer(delivery: Delivery, system: System) -> Completion:
             else:
                 kept = await datasets.keep(delivery, spec, done, run, told, scratch / datasets.OUT, system)
             log.info("job done", kind=spec.kind, mj=reading.mj, seconds=round(seconds, 1))
+            kept = refusals.final_of_job(delivery.request_id, delivery.deadline, kept)
             return replace(kept, fence=(delivery.request_id, attempt.fence))
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.simulator import promises
 from benchmarks.simulator.plan import Message, Plan
 from benchmarks.simulator.store import Store
 from benchmarks.simulator.values import SortedSet, Stream
@@ -17,7 +18,7 @@ from nvp_agentkit.streams.names import GROUPS
 
 KEPT = frozenset({*(suffix.encode() for suffix in GROUPS), b"replies", b"models", b"deadlines"})
 WITHOUT_TTL = (b"nvp:{registry}:accounts", b"nvp:{ledger}:account:")
-BUSY = (b"predict", b"jobs", b"ensemble", b"votes", b"deadlines")
+BUSY = (b"predict", b"jobs", b"urgent", b"cancel", b"ensemble", b"votes", b"deadlines")
 DELIVERIES = 5
 Joules = dict[str, int]
 
@@ -91,6 +92,7 @@ def wrong(plan: Plan, messages: Mapping[str, Message], record: Record, seen: Wit
     found += _pending(store)
     found += _for_ever(store)
     found += _joules(store, seen)
+    found += promises.order(plan, store)
     told = _told(store)
     facts = _stream(store, b"lineage")
     for request_id, message in messages.items():
@@ -100,6 +102,7 @@ def wrong(plan: Plan, messages: Mapping[str, Message], record: Record, seen: Wit
         calm = plan.mild and _easy(message, plan) and not (plan.faults if patient else record.struck)
         found += [f"{request_id}: {one}" for one in _request(request_id, message, told, facts, must=must, calm=calm)]
         found += [f"{request_id}: {one}" for one in _work(request_id, message, plan, record, store)]
+        found += [f"{request_id}: {one}" for one in promises.asked_again(request_id, messages, plan, record, store)]
     return found
 
 
@@ -107,7 +110,8 @@ def _easy(message: Message, plan: Plan) -> bool:
     """Nothing of its own keeps this one from being done."""
     affordable = message.budget_mj >= message.used_mj * (len(VOTERS) if message.kind == "quorum" else 1)
     timely = message.deadline_s is None or message.deadline_s >= 5
-    return message.fate == "done" and affordable and timely and message.differing < 2 and plan.limit_mj >= 1_000_000
+    wanted = message.fate == "done" and message.cancel_s is None
+    return wanted and affordable and timely and message.differing < 2 and plan.limit_mj >= 1_000_000
 
 
 def _stream(store: Store, suffix: bytes) -> list[list[bytes]]:
@@ -139,7 +143,7 @@ def _request(
     recorded = len(about) - votes
     total = sum(answers.values())
     if message.fate == "garbled":
-        return ["was answered, though nobody can read it"] if total else []
+        return ["was answered, though nobody can read it"] if total and message.cancel_s is None else []
     found = []
     if total > 1:
         found.append(f"was answered {total} times: {answers}")
@@ -152,7 +156,8 @@ def _request(
     if calm and total == 1 and not answers.keys() & {"completed", "certified"}:
         found.append(f"was answered as {answers}, and nothing was in its way")
     readable = message.kind != "job" or message.fate != "strange"
-    if recorded > 1 or (recorded != total and readable and total == 1):
+    unbegun = message.cancel_s is not None and recorded == 0  # then there is nothing to put on record
+    if recorded > 1 or (recorded != total and readable and total == 1 and not unbegun):
         found.append(f"left {recorded} facts and {total} answers")
     return found
 
@@ -173,16 +178,17 @@ def _work(request_id: str, message: Message, plan: Plan, record: Record, store: 
     held = store.values.get(b"nvp:{ledger}:reservation:ace:" + request_id.encode())
     if type(held) is not dict or held[b"state"] == b"refused" or record.lost_at >= 0:
         return found
+    found += promises.taken_back(request_id, message, plan, record, store, _paid(held))
     paid, used = _paid(held), sum(int(value) for name, value in held.items() if name.startswith(b"used:"))
+    if not plan.faults and not record.struck and plan.mild and paid > sum(run.used_mj for run in runs):
+        found.append(f"used {sum(run.used_mj for run in runs)} mJ, and {paid} were paid")
     if not record.struck and plan.mild and len(runs) == done == 1 and paid != min(message.used_mj, message.budget_mj):
         found.append(f"cost {message.used_mj} of {message.budget_mj} mJ and {paid} were paid")
-    answers = store.values.get(b"nvp:{ace}:reply:" + request_id.encode())
-    said_by: Any = answers if type(answers) is dict else {}
-    for kind, raw in said_by.items():
-        said = json.loads(raw)["data"].get("energy", {}).get("mj", used)
+    for kind, body in promises.answers(store, request_id).items():
+        said = (body.get("energy") or {}).get("mj", used)
         # A worker that lost its lease may use joules as well, and settle them after the answer: that is the truth.
         known = said == used if plan.mild else message.used_mj <= said <= used
-        if message.kind != "quorum" and b".completed." in kind and not known:
+        if message.kind != "quorum" and b".completed." in kind and not (known or body.get("cached")):
             found.append(f"was said to cost {said} mJ, and {used} were settled")
     if message.kind == "predict" and used > sum(run.used_mj for run in runs):
         found.append(f"{used} mJ were settled, and {len(runs)} attempts cannot have used them")
@@ -235,9 +241,11 @@ def _joules(store: Store, seen: Witnessed) -> list[str]:
 
 
 def _owed(reservation: Any) -> int:
-    """What a reaped one costs: its whole share for each part that has not said its last word."""
+    """What a reaped one costs: its whole share for each part that has not said its last word, and is not at rest."""
     parts = int(reservation[b"parts"])
-    final = [name[6:] for name in reservation if name.startswith(b"final:")]
+    final = {name[6:] for name in reservation if name.startswith(b"final:")}
+    rested = {name[5:]: value for name, value in reservation.items() if name.startswith(b"rest:") and value}
+    final |= {part for part, fence in rested.items() if fence == reservation.get(b"fence:" + part)}
     said = sum(int(reservation[b"paid:" + part]) for part in final)
     return said + (parts - len(final)) * (int(reservation[b"granted"]) // parts)
 

@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from benchmarks.simulator.asked import asked, taken_back
 from benchmarks.simulator.checker import Witnessed, wrong
 from benchmarks.simulator.client import ModelRedis
 from benchmarks.simulator.doors import Doors
@@ -20,16 +20,13 @@ from benchmarks.simulator.plan import Fault, Message, Plan
 from benchmarks.simulator.quorum import Ensemble, Shelf
 from benchmarks.simulator.scripts import Scripts
 from benchmarks.simulator.store import Store
-from benchmarks.simulator.work import FIELD, WATTS_PER_CORE, Record, Work
+from benchmarks.simulator.work import WATTS_PER_CORE, Child, Record, Work
 from benchmarks.simulator.workers import serve
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.messages import (
     Event,
-    JobRequested,
     PredictionAbstained,
-    PredictionRequested,
-    SimulateSpec,
     new_event,
 )
 from nvp_agentkit.settings import Settings
@@ -40,7 +37,6 @@ from nvp_agentkit.workers.system import System
 from nvp_agentkit.workers.tally import Tally
 
 ACCOUNT = "ace"
-SUFFIXES = {"predict": "predict", "job": "jobs", "quorum": "ensemble"}
 HORIZON_S = 90.0
 LOOK_S, AGAIN_S = 0.1, 0.1
 DRAIN_S = 30.0
@@ -83,7 +79,7 @@ class Stage:
         for number in range(len(self._places), count):
             redis = ModelRedis()
             name, shelf = f"place-{number}", self._shelf
-            system = System(name, self._settings, redis, shelf, Ledger(redis), None)  # type: ignore[arg-type]
+            system = System(name, self._settings, redis, shelf, Ledger(redis), Child())  # type: ignore[arg-type]
             self._places.append(Place(number, redis, system, Tally(system)))
         for place in self._places:
             place.calls = 0
@@ -109,6 +105,8 @@ class History:
         self._server, self._tell = Server(self._world, self.store, tell), tell
         self._record, self._seen = Record(), Witnessed(self.store)
         *self._workers, self._asker, self._keeper = stage.places(plan.workers + 2)
+        urgent, jobs = key(ACCOUNT, "urgent").encode(), key(ACCOUNT, "jobs").encode()
+        self.store.rivals = {urgent: jobs, jobs: urgent}
         self._links: list[Link] = []
         self._messages = {f"request-{number:04d}": one for number, one in enumerate(plan.messages)}
         self._asked = self._over = False
@@ -207,17 +205,24 @@ class History:
 
     async def _ask_one(self, request_id: str, message: Message) -> None:
         await asyncio.sleep(message.at_s)
-        event = _event(request_id, message)
+        suffix, event = asked(request_id, message)
         for _ in range(message.copies):
-            while True:
-                began = self._world.now
-                try:
-                    await publish(self._asker.redis, ACCOUNT, SUFFIXES[message.kind], event)
-                except StoreUnavailable:
-                    await asyncio.sleep(AGAIN_S)
-                    continue
-                self._record.accepted[request_id] = began
-                break
+            self._record.accepted[request_id] = await self._publish(suffix, event)
+        if message.cancel_s is not None:
+            await asyncio.sleep(message.cancel_s)
+            await self._publish(*taken_back(request_id))
+            self._record.cancelled[request_id] = self._world.now
+
+    async def _publish(self, suffix: str, event: Event) -> float:
+        """Until the store has it; when it had it at the earliest."""
+        while True:
+            began = self._world.now
+            try:
+                await publish(self._asker.redis, ACCOUNT, suffix, event)
+            except StoreUnavailable:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return began
 
     def _happen(self, fault: Fault) -> None:
         """To the store."""
@@ -284,15 +289,3 @@ class History:
 
     def _quiet(self) -> bool:
         return not (self._asker.redis.link.busy or self._seen.waiting(ACCOUNT))
-
-
-def _event(request_id: str, message: Message) -> Event:
-    deadline = message.deadline_s and datetime.fromtimestamp(START_S + message.at_s + message.deadline_s, UTC)
-    assurance: Any = "quorum" if message.kind == "quorum" else "single"
-    payload: Any = PredictionRequested(domain="plasma_physics", field=FIELD, assurance=assurance)
-    if message.kind == "job":
-        payload = JobRequested(spec=SimulateSpec(domain="plasma_physics"))
-    if message.fate == "strange":
-        payload = PredictionAbstained(request_id=request_id, reason="this belongs on another stream")
-    event = new_event(payload, source="asker", id=request_id, deadline=deadline or None, budget_mj=message.budget_mj)
-    return event if message.fate != "garbled" else event.model_copy(update={"specversion": "2.0"})

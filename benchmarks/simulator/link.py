@@ -190,6 +190,8 @@ class Link:
         await woken
 
     def _strike(self, fault: Fault) -> None:
+        if not self.process.alive:
+            return  # by another of its calls
         if fault.kind == "kill":
             self.process.alive = False
             self._world.at(self._world.now + self.latency(), None, self._server.hang_up, self)

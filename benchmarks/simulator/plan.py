@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["predict", "job", "quorum"]
@@ -29,6 +29,9 @@ class Message:
     fate: Fate = "done"
     times: int = 0  # attempts that end badly, of the flaky and the deadly
     differing: int = 0  # voters of a quorum that say something else
+    urgent: bool = False  # a job that goes before others
+    cancel_s: float | None = None  # after it is asked for: then a job is wanted no more
+    question: int = 0  # forecasts of one number ask the same; of 0 each asks something of its own
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Plan:
         calm = chance.random() < 0.2
         count = 0 if calm else chance.choice((1, 1, 2, 2, 3, 4))
         faults = tuple(_fault(chance, workers, lease_s) for _ in range(count))
+        if kind == "job" and chance.random() < 0.1:  # a rush, so that some have to wait for others
+            messages *= 3
+        messages = tuple(_more(chance, message) for message in messages)
         return cls(
             seed,
             workers,
@@ -110,6 +116,16 @@ def _message(chance: random.Random, kind: Kind) -> Message:
         times=chance.choice((1, 2, 9)) if fate in ("flaky", "deadly") else 0,
         differing=chance.choice((0, 0, 1, 2)) if kind == "quorum" else 0,
     )
+
+
+def _more(chance: random.Random, message: Message) -> Message:
+    if message.kind == "predict":
+        return replace(message, question=chance.choice((0, 0, 0, 1, 1, 2)))
+    if message.kind == "job":
+        cancel_s = chance.choice((None, None, None, 0.0, 0.2, 0.6))
+        work_s = message.work_s if cancel_s is None else chance.choice((message.work_s, 2.0))
+        return replace(message, urgent=chance.random() < 0.4, cancel_s=cancel_s, work_s=work_s)
+    return message
 
 
 def _fault(chance: random.Random, workers: int, lease_s: float) -> Fault:

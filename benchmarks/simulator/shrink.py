@@ -46,6 +46,17 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
 
 def _plainer(message: Message) -> Iterator[Message]:
     plain = Message(message.kind, at_s=0.0, deadline_s=60.0)
-    for name in ("fate", "copies", "deadline_s", "budget_mj", "used_mj", "work_s", "at_s"):
+    for name in (
+        "fate",
+        "copies",
+        "deadline_s",
+        "budget_mj",
+        "used_mj",
+        "work_s",
+        "at_s",
+        "urgent",
+        "cancel_s",
+        "question",
+    ):
         if getattr(message, name) != getattr(plain, name):
             yield replace(message, **{name: getattr(plain, name)})

@@ -36,6 +36,8 @@ class Store:
         self.touched: set[bytes] = set()  # streams that grew or went since somebody looked: blocked readers do
         self.taken_over: list[tuple[bytes, int]] = []  # entries that changed hands, and how long they had been idle
         self.observers: list[Observer] = []
+        self.rivals: dict[bytes, bytes] = {}  # streams that are read in an order -> the other one
+        self.handed: list[tuple[bytes, bytes, bool]] = []  # by whom, of which, while the other had any
 
     def execute(self, name: bytes, args: Args) -> Any:
         """One command. Raises `ResponseError` as redis-py would."""

@@ -141,7 +141,16 @@ def _xreadgroup(store: Store, _: bytes, name: bytes, consumer: bytes, *args: byt
         for one in taken:
             group.pending[one] = Pending(consumer, now_ms, 1)
         found[key] = _shown(stream, taken)
+        if rival := store.rivals.get(key):
+            store.handed.append((consumer, key, _waits(store, rival, name)))
     return found or None
+
+
+def _waits(store: Store, key: bytes, name: bytes) -> bool:
+    """Something is there that the group has not read."""
+    stream = store.get(key, Stream)
+    group = stream.groups.get(name) if stream else None
+    return stream is not None and group is not None and bool(stream.after(group.last, 1))
 
 
 def _xread(store: Store, *args: bytes) -> dict[bytes, list[Any]] | None:

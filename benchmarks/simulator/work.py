@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any
 
 from benchmarks.simulator.link import Link
 from benchmarks.simulator.plan import Fault, Message
 from benchmarks.simulator.quorum import Ensemble
 from benchmarks.simulator.store import Store
 from benchmarks.simulator.values import Stream, read_id
-from nvp_agentkit.errors import InvalidField, StoreUnavailable
+from nvp_agentkit.errors import Cancelled, InvalidField, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
     Event,
@@ -21,20 +22,25 @@ from nvp_agentkit.messages import (
     LineageRecorded,
     NodeFact,
     PredictionCompleted,
+    PredictionRequested,
     Reading,
     VoteCast,
     new_event,
 )
 from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams import Completion, Delivery
-from nvp_agentkit.workers import joules, refusals
+from nvp_agentkit.workers import cancelling, joules, refusals
 from nvp_agentkit.workers.compute.cost import Cost
+from nvp_agentkit.workers.requests import body
+from nvp_agentkit.workers.same_question import Questions, question, remembered
 from nvp_agentkit.workers.system import System
 
 WATTS_PER_CORE = 4.0
 STEP_S = 0.2  # of a job
-DIGEST = "sha256:" + 64 * "0"
-FIELD = ArrayRef(shape=(16, 16), digest=DIGEST, uri="memory://field")
+FIELDS = tuple(
+    ArrayRef(shape=(16, 16), digest=f"sha256:{number:064d}", uri=f"memory://field-{number}") for number in range(3)
+)
+FIELD = FIELDS[0]
 
 
 @dataclass
@@ -44,7 +50,9 @@ class Run:
     attempt: int
     used_mj: int = 0
     ended: bool = False  # the work itself; not yet what comes of it
+    over_s: float = 0.0  # when
     beside: int = 0  # other entries that were in the same worker's hands as it began
+    together: bool = False  # the same question was being worked on in the same process
 
 
 @dataclass
@@ -52,48 +60,84 @@ class Record:
     """What happened outside the store, for the checker."""
 
     accepted: dict[str, float] = field(default_factory=dict)  # request -> when the store had it at the latest
+    cancelled: dict[str, float] = field(default_factory=dict)  # job -> when the store had at the latest that it was
     runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
     lost_at: float = -1.0  # when the store last lost data
     struck: bool = False  # something happened that was in the plan, or a worker died of a message
 
 
+class Child:
+    """As much of a compute child as can be told to stop."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    async def interrupt(self, reason: str) -> None:
+        self.reason = reason
+
+
 class Work:
-    """The handlers of one place."""
+    """The handlers of one process."""
 
     def __init__(
         self, system: System, link: Callable[[], Link], messages: dict[str, Message], record: Record, ensemble: Ensemble
     ) -> None:
         self._system, self._link, self._ensemble = system, link, ensemble
         self._messages, self._record = messages, record
+        self._questions, self._at_work = Questions(system.redis), Counter[int]()
 
     async def predict(self, delivery: Delivery) -> Completion:
+        """As `workers.inference` does."""
+        number, asked = self._messages[delivery.request_id].question, ""
+        if number:
+            asked = question(body(delivery, PredictionRequested), ensemble="e", model_id="m", units="1")
+        forecast = partial(self._forecast, delivery)
+        reply = await (self._questions.once(delivery, asked, forecast) if asked else forecast())
+        if reply.cached:
+            await joules.close_earlier(self._system, delivery, part="voter-0")
+        told, recorded = _answers(delivery.request_id, reply.energy, reply.cached)
+        fields = remembered(asked, delivery.request_id) if asked and not reply.cached else ()
+        return replace(refusals.final(delivery.request_id, delivery.deadline, told, recorded), fields=fields)
+
+    async def _forecast(self, delivery: Delivery) -> PredictionCompleted:
         message, run = self._begin(delivery)
+        run.together = message.question > 0 and self._at_work[message.question] > 0
+        self._at_work[message.question] += 1
+        try:
+            return await self._compute(delivery, message, run)
+        finally:
+            self._at_work[message.question] -= 1
+
+    async def _compute(self, delivery: Delivery, message: Message, run: Run) -> PredictionCompleted:
         async with joules.window(self._system, delivery, part="voter-0", parts=1) as energy:
             energy.afford(message.used_mj, "a forecast")
             await self._meet_fate(message, delivery)
             await asyncio.sleep(message.work_s)
             run.used_mj, run.ended = message.used_mj, True
             reading = energy.charge(_cost(message.used_mj))
-        told, recorded = _forecast(delivery.request_id, reading)
-        return refusals.final(delivery.request_id, delivery.deadline, told, recorded)
+        return _forecast(delivery.request_id, reading)
 
     async def job(self, delivery: Delivery) -> Completion:
-        """Settled while it goes on, step by step, and given up when its lease went to another."""
+        """As `workers.training` does: settled step by step, given up when it is not wanted or another has its lease."""
         message, run = self._begin(delivery)
         async with joules.window(self._system, delivery, part="job", parts=1) as energy:
-            async with energy.kept_settled():
+            await cancelling.require_wanted(delivery, self._system)
+            self._child.reason = ""
+            async with cancelling.while_wanted(delivery, self._system), energy.kept_settled():
                 steps = 1 + round(message.work_s / STEP_S)
                 for step in range(steps):
                     await asyncio.sleep(message.work_s / steps)
                     await self._meet_fate(message, delivery)
-                    if delivery.lost.is_set():
-                        raise StoreUnavailable("another worker has this job now")
+                    if reason := self._child.reason:
+                        energy.charge(_cost(run.used_mj))
+                        raise Cancelled(reason)
                     run.used_mj = message.used_mj * (step + 1) // steps
                     energy.progressed(run.used_mj)
-            run.ended = True
+            run.ended, run.over_s = True, asyncio.get_running_loop().time()
             reading = energy.charge(_cost(message.used_mj))
         told, recorded = _trained(delivery.request_id, reading)
-        return Completion(replies=(told,), facts=(recorded,))
+        done = Completion(replies=(told,), facts=(recorded,))
+        return refusals.final_of_job(delivery.request_id, delivery.deadline, done)
 
     async def vote(self, delivery: Delivery, voter: str) -> Completion:
         """As `workers.shadow` does; those that differ say what no other voter does."""
@@ -117,6 +161,12 @@ class Work:
         )
         recorded = fact(delivery.request_id, label="Vote", voter=voter, signature=signature)
         return Completion(facts=(recorded,), forwards=(("votes", self._system.event(cast, delivery)),))
+
+    @property
+    def _child(self) -> Child:
+        child: Any = self._system.child
+        assert isinstance(child, Child)
+        return child
 
     def _begin(self, delivery: Delivery) -> tuple[Message, Run]:
         run = Run(delivery.attempt, beside=_beside(self._link().store, delivery))
@@ -152,10 +202,15 @@ def _cost(used_mj: int) -> Cost:
 
 
 @lru_cache(4096)
-def _forecast(request_id: str, reading: Reading) -> tuple[Event, Event]:
-    reply = PredictionCompleted(
-        request_id=request_id, model_id="trivial:persistence", mean=FIELD, log_var=FIELD, energy=reading
+def _forecast(request_id: str, reading: Reading, cached: str | None = None) -> PredictionCompleted:
+    return PredictionCompleted(
+        request_id=request_id, model_id="m", mean=FIELD, log_var=FIELD, energy=reading, cached=cached
     )
+
+
+@lru_cache(4096)
+def _answers(request_id: str, reading: Reading, cached: str | None) -> tuple[Event, Event]:
+    reply = _forecast(request_id, reading, cached)
     return new_event(reply, source="nvp:worker", replyto=request_id), fact(request_id)
 
 

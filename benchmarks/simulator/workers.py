@@ -8,10 +8,10 @@ from typing import Any
 
 from benchmarks.simulator.plan import Plan
 from benchmarks.simulator.work import Work
-from nvp_agentkit.messages import JobRequested, Payload, PredictionRequested, VoteCast
+from nvp_agentkit.messages import JobCancelRequested, JobRequested, Payload, PredictionRequested, VoteCast
 from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams import Consumer, one_by_one
-from nvp_agentkit.workers import refusals, shadow, tally
+from nvp_agentkit.workers import cancelling, refusals, shadow, tally
 from nvp_agentkit.workers.system import System
 
 
@@ -38,7 +38,10 @@ async def serve(plan: Plan, place: int, system: System, work: Work, stop: asynci
         case "predict":
             roles = [consumer("predict", "inference", PredictionRequested, work.predict, refusals.prediction)]
         case "job":
-            roles = [consumer("jobs", "training", JobRequested, work.job, refusals.job)]
+            roles = [consumer("jobs", "training", JobRequested, work.job, refusals.job, before="urgent")]
+            if any(message.cancel_s is not None for message in plan.messages):
+                back = partial(cancelling.take_back, system=system)
+                roles.append(consumer("cancel", "training", JobCancelRequested, back, cancelling.not_taken))
         case "quorum" if place < len(VOTERS):
             vote = partial(work.vote, voter=VOTERS[place])
             roles = [consumer("ensemble", VOTERS[place], PredictionRequested, vote, shadow.refuse)]

@@ -117,10 +117,12 @@ class Ledger:
         seq: int,
         final: bool = False,
         fence: int | None = None,
+        rest: bool = False,
     ) -> Grant:
         """Charge what ``part`` has used **in total** so far; a ``seq`` not above its last one changes nothing.
 
-        Neither does a ``fence`` that is not the part's newest: another worker has begun that part anew.
+        Neither does a ``fence`` that is not the part's newest: another worker has begun that part anew. With ``rest``
+        nobody is at work on the part until it is begun again.
 
         Never charges more than the part's share: the rest becomes an overdraft on record. When all parts are final
         the reservation closes and what is left of it is free again. After a `reap` or `release` nothing is charged.
@@ -132,7 +134,7 @@ class Ledger:
         if not part:
             raise InvalidInput("a part needs a name; use the voter's or the worker's")
         args = [part, _amount("use", mj, least=0), _amount("seq", seq, least=0), int(final)]
-        args.append("" if fence is None else fence)
+        args += ["" if fence is None else fence, int(rest)]
         return read_grant(account, reservation, await self._on("settle", account, reservation, args))
 
     async def release(self, account: str, reservation: str) -> int:
@@ -145,7 +147,7 @@ class Ledger:
     async def reap(self, now_ms: int) -> dict[tuple[str, str], int]:
         """Close what expired by ``now_ms`` (crashed workers): (account, reservation) -> mJ charged.
 
-        A part that never said its last word pays its whole share: the ledger errs high.
+        A part that never said its last word and is not at rest pays its whole share: the ledger errs high.
         """
         due: list[bytes] = await self._ask(self._redis.zrangebyscore(names.OPEN, "-inf", now_ms))
         reaped = {}

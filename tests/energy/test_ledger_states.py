@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import fakeredis
 from hypothesis import HealthCheck, settings
@@ -28,6 +29,7 @@ class PartModel:
     paid: int
     seq: int
     final: bool = False
+    rest: int | None = None  # the fence under which it was said that nobody is at work
 
 
 @dataclass
@@ -145,15 +147,16 @@ class LedgerMachine(RuleBasedStateMachine):
             known.seen[name].final = False
         return None
 
-    @rule(id=ids, part=part_names, mj=st.integers(0, 60), late=st.booleans())
-    def settle_under_a_fence(self, id: str, part: str, mj: int, late: bool) -> None:
+    @rule(id=ids, part=part_names, mj=st.integers(0, 60), late=st.booleans(), rest=st.booleans())
+    def settle_under_a_fence(self, id: str, part: str, mj: int, late: bool, rest: bool) -> None:
         known = self.reservations.get(id)
         fence = (known.fences.get(part, 0) if known else 0) - late
         if known and known.state != "refused" and fence != known.fences.get(part):
             expected = None
         else:
-            expected = self.settle_model(known, part, mj, 7, False)
-        assert self.call(lambda: self.ledger.settle(ACCOUNT, id, part, mj, seq=7, fence=fence)) == expected
+            expected = self.settle_model(known, part, mj, 7, False, fence if rest else None)
+        call = partial(self.ledger.settle, ACCOUNT, id, part, mj, seq=7, fence=fence, rest=rest)
+        assert self.call(call) == expected
 
     @rule(id=ids, part=part_names, mj=st.integers(0, 60), seq=st.integers(0, 6), final=st.booleans())
     def settle(self, id: str, part: str, mj: int, seq: int, final: bool) -> None:
@@ -161,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.deliver(lambda: self.ledger.settle(ACCOUNT, id, part, mj, seq=seq, final=final), expected)
 
     def settle_model(
-        self, reservation: ReservationModel | None, name: str, mj: int, seq: int, final: bool
+        self, reservation: ReservationModel | None, name: str, mj: int, seq: int, final: bool, rest: int | None = None
     ) -> type[NvpError] | None:
         if reservation is None or reservation.state == "refused":
             return UnknownName
@@ -176,7 +179,7 @@ class LedgerMachine(RuleBasedStateMachine):
         paid = part.paid if part else charged_when_reaped
         if reservation.state == "open":
             paid = min(mj, reservation.share)
-        reservation.seen[name] = PartModel(mj, paid, seq, final)
+        reservation.seen[name] = PartModel(mj, paid, seq, final, rest)
         finals = [part for part in reservation.seen.values() if part.final]
         if reservation.state == "open" and len(finals) == reservation.parts:
             reservation.state = "settled"
@@ -194,8 +197,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for reservation in self.reservations.values():
             if reservation.state == "open" and reservation.expires <= now:
                 reservation.state = "reaped"
-                for part in reservation.seen.values():
-                    part.paid = part.paid if part.final else reservation.share
+                for name, part in reservation.seen.items():
+                    at_rest = part.rest is not None and part.rest == reservation.fences.get(name)
+                    part.paid = part.paid if part.final or at_rest else reservation.share
         assert self.call(lambda: self.ledger.reap(now)) is None
 
     @precondition(lambda self: self.delivered)

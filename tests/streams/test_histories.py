@@ -11,8 +11,12 @@ from benchmarks.simulator.history import Stage
 from benchmarks.simulator.plan import Fault, Message, Plan
 from benchmarks.simulator.shrink import shrink
 from nvp_agentkit.energy import ledger
-from nvp_agentkit.streams import consumer, intake, scripts
+from nvp_agentkit.messages import PredictionCompleted
+from nvp_agentkit.streams import Delivery, consumer, intake, scripts
+from nvp_agentkit.streams.intake import Intake
 from nvp_agentkit.streams.verdict import Rules
+from nvp_agentkit.workers import cancelling, joules, refusals, same_question
+from nvp_agentkit.workers.same_question import Compute, Questions
 
 COUNT = 60
 Broken = Callable[[pytest.MonkeyPatch], None]
@@ -116,9 +120,47 @@ def busy_beside_a_deadly_one() -> list[Plan]:
     return [Plan(seed, 1, 1, 0.4, 0.09, 1_000_000, (deadly, *others), ()) for seed in range(30)]
 
 
+def said_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was before a history found it: a job had no last word."""
+    for module in (refusals, cancelling):
+        monkeypatch.setattr(module, "final_of_job", lambda job_id, deadline, done: done)
+
+
+async def no_more(*args: object, **options: object) -> None:
+    """Leaves out what was to be done."""
+
+
+def nobody_waits_for_anothers_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def once(questions: Questions, delivery: Delivery, asked: str, compute: Compute) -> PredictionCompleted:
+        return await compute()
+
+    monkeypatch.setattr(Questions, "once", once)
+
+
+def both(one: Broken, other: Broken) -> Broken:
+    """Where either alone is harmless, for the other holds."""
+
+    def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+        one(monkeypatch)
+        other(monkeypatch)
+
+    return broken
+
+
+def breaks(owner: object, name: str, instead: object) -> Broken:
+    return lambda monkeypatch: monkeypatch.setattr(owner, name, instead)
+
+
+def one_plan(*messages: Message, batch: int = 1) -> list[Plan]:
+    return [Plan(seed, 1, batch, 2.0, 0.002, 1_000_000, messages, ()) for seed in range(3)]
+
+
+RUSH = [Message("job", 0.0, work_s=0.0, urgent=number % 2 > 0) for number in range(24)]
+WAITS = (Message("job", 0.0, work_s=2.0), Message("job", 0.01, deadline_s=0.5, cancel_s=0.2))
+
 BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
     "completes what another worker has": (
-        lua("complete", "if mine(id) and newest(last_arg) then", "if newest(last_arg) then"),
+        both(said_twice, lua("complete", "if mine(id) and newest(last_arg) then", "if newest(last_arg) then")),
         plans(Message("job", 0.05, work_s=0.3), at("freeze", 6, 14, for_s=1.2), seeds=4, workers=2),
     ),
     "takes a lease back that it lost": (
@@ -133,7 +175,8 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
         lua("claim", "mine[i] = ", "mine[i] = 1 or "), plans(Message("predict", 0.0, copies=3), seeds=3)
     ),
     "answers a copy that comes late": (
-        late_repeats_are_answered, plans(Message("job", 0.0, copies=2, deadline_s=0.3, work_s=0.5), seeds=3)
+        both(said_twice, late_repeats_are_answered),
+        plans(Message("job", 0.0, copies=2, deadline_s=0.3, work_s=0.5), seeds=3),
     ),
     "decides a quorum twice": (
         lua("complete", "'NX', 'EX', arg())", "'EX', arg())"),
@@ -146,6 +189,27 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
     "lets a slow attempt take the fence": (
         ledger_lua("reserve", "if attempt < last then", "if false then"),
         plans(Message("job", 0.0, work_s=0.5), seeds=130, workers=2, lease_s=1.0, slowest_s=1.5),
+    ),
+    "lets urgent jobs wait": (breaks(Intake, "_by_rank", lambda intake, streams: streams), one_plan(*RUSH)),
+    "lets others wait for urgent jobs for ever": (breaks(intake, "AGEING", 99), one_plan(*RUSH)),
+    "speaks again of a job that was taken back": (said_twice, one_plan(*WAITS)),
+    "works at what was taken back": (
+        breaks(cancelling, "require_wanted", no_more),
+        one_plan(Message("job", 0.0, work_s=1.0), Message("job", 0.01, work_s=0.1, cancel_s=0.2)),
+    ),
+    "does not stop where it is taken back": (
+        breaks(cancelling, "LOOK_S", 9.0), one_plan(Message("job", 0.0, work_s=2.0, cancel_s=0.2))
+    ),
+    "computes the same twice at once": (
+        nobody_waits_for_anothers_answer, one_plan(*[Message("predict", 0.0, question=1)] * 2, batch=2)
+    ),
+    "charges for what was computed before": (
+        breaks(same_question, "_again", lambda told, request_id: told.model_copy(update={"cached": told.request_id})),
+        one_plan(Message("predict", 0.0, question=1), Message("predict", 0.3, question=1)),
+    ),
+    "leaves what an earlier attempt reserved": (
+        breaks(joules, "close_earlier", no_more),
+        one_plan(Message("predict", 0.0, question=1), Message("predict", 0.0, fate="flaky", times=1, question=1)),
     ),
     "begins what kills workers while it settles": (a_suspect_waits_for_nothing, busy_beside_a_deadly_one()),
     "reaps for nothing what was never settled": (
@@ -165,7 +229,7 @@ def test_a_worker_or_ledger_is_caught_that(stage: Stage, broken: str, monkeypatc
 
 
 def test_a_history_that_goes_wrong_is_shrunk(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    lua("claim", "mine[i] = ", "mine[i] = 1 or ")(monkeypatch)
+    both(said_twice, lua("claim", "mine[i] = ", "mine[i] = 1 or "))(monkeypatch)
     copied, other = Message("job", 0.3, copies=3, work_s=0.5), Message("job", 0.0)
     plan = Plan(0, 3, 4, 1.0, 0.05, 10**6, (other, copied, other), (Fault("cut", 1, call=9), Fault("stop", 0, call=12)))
     assert stage.play(plan)

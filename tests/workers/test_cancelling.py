@@ -98,6 +98,9 @@ async def test_a_job_that_waits_is_answered_at_once_and_never_begun(bench, endle
     assert bench.system.child.generation == started
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (0, 0)
+    # One that reaches it after its deadline says nothing more.
+    await bench.complete(refusals.job(bench.system, endless, DeadlineExceeded("an hour in the queue")))
+    assert await bench.system.redis.xlen(names.replies(bench.account)) == 1
 
 
 async def test_what_has_ended_stays_as_it_ended(bench) -> None:

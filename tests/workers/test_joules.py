@@ -106,6 +106,22 @@ async def test_work_that_will_be_tried_again_keeps_its_reservation(bench, window
     assert (balance.spent_mj, balance.reserved_mj) == (0, GRANTED_MJ)
 
 
+async def test_work_that_failed_and_is_not_tried_again_pays_what_it_used_and_not_its_share(bench, window) -> None:
+    with pytest.raises(StoreUnavailable):
+        await attempt(window, A_SECOND, StoreUnavailable("away, and the last attempt"))
+    await bench.system.ledger.reap((await grant(bench)).expires_ms)
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj, (await grant(bench)).state) == (4000, 0, "reaped")
+
+
+async def test_an_attempt_that_died_after_one_that_ended_in_order_pays_its_share(bench, window) -> None:
+    with pytest.raises(StoreUnavailable):
+        await attempt(window, A_SECOND, StoreUnavailable("away"))
+    await window().__aenter__()  # and nothing more is heard of it
+    await bench.system.ledger.reap((await grant(bench)).expires_ms)
+    assert (await bench.balance()).spent_mj == GRANTED_MJ
+
+
 async def test_a_cancelled_attempt_pays_what_it_used_and_keeps_the_rest_of_its_reservation(bench, window) -> None:
     begun = asyncio.Event()
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nvp_agentkit.artifacts import inline_array
-from nvp_agentkit.errors import BudgetTooSmall, DeadlineExceeded
+from nvp_agentkit.errors import BudgetTooSmall, DeadlineExceeded, StoreUnavailable
 from nvp_agentkit.messages import PredictionCompleted
 from nvp_agentkit.streams import names
-from nvp_agentkit.workers import inference
+from nvp_agentkit.workers import inference, joules
 from nvp_agentkit.workers.forecasting import ModelHost
 
 
@@ -59,6 +59,20 @@ async def test_what_was_answered_is_answered_again_by_any_worker_and_on_record_a
     assert third.mean.digest == first.mean.digest
     await redis.delete(names.answers(bench.account, first.request_id))  # replies are not kept for ever
     assert (await asked(bench, models, request_of())).cached is None
+
+
+async def test_an_attempt_that_failed_before_the_answer_was_there_costs_what_it_used(
+    bench, models, weights, request_of
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    first = await asked(bench, models, request_of())
+    again = bench.delivery(request_of())
+    with pytest.raises(StoreUnavailable):
+        async with joules.window(bench.system, again, part="voter-0", parts=1):
+            raise StoreUnavailable("no artifacts")
+    assert (await asked(bench, models, request_of(), event=again.event, attempt=2)).cached == first.request_id
+    balance = await bench.balance()
+    assert (balance.spent_mj, balance.reserved_mj) == (first.energy.mj, 0)  # and nothing is left to be reaped
 
 
 async def test_another_ensemble_is_another_question_and_units_left_away_are_its_own(

@@ -1,9 +1,10 @@
--- KEYS account reservation open journal   ARGV member reservation_id part mj seq final fence keep_ms
+-- KEYS account reservation open journal   ARGV member reservation_id part mj seq final fence rest keep_ms
 -- `mj` is what the part used in total so far. A part pays at most its share; what is beyond becomes an overdraft,
 -- on record and charged to nobody's limit. Under a fence ('' = none) that is not the part's newest nothing changes.
+-- `rest`: nobody is at work on the part until it is begun again, which `reap` reads from the fence that is kept.
 local account, reservation, open, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local member, id, part, fence, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[7], ARGV[8]
-local used, seq, final = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local member, id, part, fence, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[7], ARGV[9]
+local used, seq, final, rest = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', ARGV[8] == '1'
 
 local function grant()
     return {'ok', redis.call('HGETALL', reservation)}
@@ -43,7 +44,8 @@ local overdraft = math.max(0, used - paid) - math.max(0, used_before - paid_befo
 redis.call('HINCRBY', account, 'reserved', text(-charge))
 redis.call('HINCRBY', account, 'spent', text(charge))
 redis.call('HINCRBY', reservation, 'held', text(-charge))
-redis.call('HSET', reservation, 'seq:' .. part, text(seq), 'used:' .. part, text(used), 'paid:' .. part, text(paid))
+redis.call('HSET', reservation, 'seq:' .. part, text(seq), 'used:' .. part, text(used), 'paid:' .. part, text(paid),
+    'rest:' .. part, rest and fence or '')
 if not last_seq then
     redis.call('HINCRBY', reservation, 'seen', 1)
 end
