@@ -15,7 +15,7 @@ from nvp_agentkit.messages import PredictionCompleted
 from nvp_agentkit.streams import Delivery, consumer, intake, scripts
 from nvp_agentkit.streams.intake import Intake
 from nvp_agentkit.streams.verdict import Rules
-from nvp_agentkit.workers import cancelling, joules, refusals, same_question
+from nvp_agentkit.workers import cancelling, refusals, same_question
 from nvp_agentkit.workers.same_question import Compute, Questions
 
 COUNT = 60
@@ -207,9 +207,8 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
         breaks(same_question, "_again", lambda told, request_id: told.model_copy(update={"cached": told.request_id})),
         one_plan(Message("predict", 0.0, question=1), Message("predict", 0.3, question=1)),
     ),
-    "leaves what an earlier attempt reserved": (
-        breaks(joules, "close_earlier", no_more),
-        one_plan(Message("predict", 0.0, question=1), Message("predict", 0.0, fate="flaky", times=1, question=1)),
+    "charges who ended in order as if it had died": (
+        ledger_lua("reap", "and not at_rest(part)", ""), one_plan(Message("predict", 0.0, fate="flaky", times=9))
     ),
     "begins what kills workers while it settles": (a_suspect_waits_for_nothing, busy_beside_a_deadly_one()),
     "reaps for nothing what was never settled": (
