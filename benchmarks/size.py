@@ -23,7 +23,7 @@ from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.training import MemberConfig, MemberTrainer, StepPacer
 from nvp_agentkit.workers.compute.front import ComputeChild
-from nvp_agentkit.workers.forecasting import BATCH_SIZES
+from nvp_agentkit.workers.duty import BATCH_SIZES
 
 SIDE, QUICK_SIDE = 256, 64
 BATCH, STEPS = 16, 3
@@ -75,10 +75,11 @@ async def _child_gb(config: NVPConfig, side: int) -> tuple[float, float | None]:
             await child.start()
             assert child.pid is not None
             shape = (config.context_frames, side, side)
-            asked = {"model_id": model, "source": str(path), "frames": shape, "batches": BATCH_SIZES, "keep": 1}
             frames = np.ones((1, *shape), np.float32)
             with PeakPss(child.pid, every_s=0.2) as memory:
-                await child.call("load", asked | {"fresh": False})
+                await child.call("load", {"model_id": model, "source": str(path), "keep": 1, "fresh": False})
+                for batch in BATCH_SIZES:
+                    await child.call("ready", {"model_id": model, "frames": shape, "batch": batch})
                 await child.call("predict", {"model_id": model}, [frames])
             return pss_kb(child.pid) / GB, memory.peak_gb
         finally:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from nvp_agentkit.ensemble import Decision as QuorumDecision
 from nvp_agentkit.ensemble import EnsembleRecord, Vote
+from nvp_agentkit.ensemble.service import Change
 from nvp_agentkit.lineage import code, edges, nodes
 from nvp_agentkit.messages import (
     STARTER,
@@ -149,6 +150,20 @@ class RunFacts:
 
     def bundle(self) -> LineageRecorded:
         return self._facts.bundle()
+
+
+def placed(account: str, record: EnsembleRecord, change: Change) -> LineageRecorded:
+    """An ensemble that serves from now on, or stands beside who does: said of its champion, and by whom."""
+    facts, at_ms = edges.Facts(), now_ms()
+    model = nodes.node("ModelVersion", record.champion.model_id)
+    where, over = f"{change.place} of {account}/{record.domain}", f" over {change.over}" if change.over else ""
+    share = f", {100 * change.share:g}% of the requests" if change.share else ""
+    reason = f"{change.why}{share}{over}; ensemble {record.digest}, by {change.by}"
+    said = facts.add(
+        nodes.assertion(model, "stage", where, valid_from_ms=at_ms, recorded_ms=at_ms, reason=reason)
+    )
+    facts.link(edges.about(said, model), edges.was_attributed_to(said, facts.add(asker(account))))
+    return facts.bundle()
 
 
 def single_answer(delivery: Delivery, request: PredictionRequested, reply: PredictionCompleted) -> LineageRecorded:

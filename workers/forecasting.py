@@ -9,30 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord
 from nvp_agentkit.errors import DeadlineExceeded, NvpError
-from nvp_agentkit.streams import AWAY, RedisError, known
 
-from . import registry
 from .compute.cost import Cost, patience_s
+from .duty import BATCH_SIZES, Duty
 from .resolving import Frames, Resolver, Served, Starter
-from .rounds import every
 from .same_question import Questions
 from .system import System
 from .trivial import Trivial
-from .warm import MODELS_KEPT, Model, WarmModels
+from .warm import Model, WarmModels
 
-BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
-ALONE = (1,)  # where it is nobody's duty to be ready
 BATCH_WAIT_S = 0.005
-LOOK_EVERY_S = 1.0  # for ensembles that came into service since
 
 Answering = Served | Starter | Trivial
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -63,23 +56,22 @@ class ModelHost:
         self.who = Resolver(voter, system)
         self._system = system
         self.questions = Questions(system.redis)
-        self._told: set[str] = set()  # what cannot be loaded, said once
         self._warm = WarmModels(system)
+        self._duty = Duty(self.who, self._warm, system)
         self._waiting: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.state, self.detail = "starting", ""
 
     async def cost_mj(self, served: Answering, frames: Frames) -> int:
         """What one forecast of this shape takes, before any of it is done.
 
-        What this voter has to keep ready (`_duty`) costs nobody anything; the rest is made ready at the asker's cost.
+        What this voter has to keep ready (`Duty`) costs nobody anything; the rest is made ready at the asker's cost.
         """
         if isinstance(served, Trivial):
             cpu_s = served.cpu_s(frames.shape)
         else:
             frames = served.fitted(frames)
             model, shape = served.model(frames), frames.shape
-            if self._duty(served, shape):
+            if self._duty.includes(served, shape):
                 await self._warm.ready(model, shape, batches=BATCH_SIZES)
             cpu_s = self._warm.price(model, shape).cpu_s
         return modelled(cpu_s, watts_per_core=self._system.settings.watts_per_core).mj
@@ -127,58 +119,11 @@ class ModelHost:
         return replace(prediction, cost=loaded + prediction.cost)
 
     async def keep_ready(self, stop: asyncio.Event) -> None:
-        """Load and warm what comes into service, so that the first request finds it compiled."""
-        async for _ in every(LOOK_EVERY_S, stop):
-            try:
-                await self._system.child.start()
-                self.state, self.detail = "ready", await self._preload()
-            except (NvpError, RedisError) as error:
-                self.state, self.detail = "starting", str(error)
-                log.warning("models not ready", reason=str(error))
+        """Until ``stop``: see `Duty`."""
+        await self._duty.keep(stop)
 
     def readiness(self) -> tuple[str, str]:
-        return self.state, self.detail
-
-    def _duty(self, served: Served | Starter, shape: tuple[int, ...]) -> bool:
-        """Whether this is kept ready before anybody asks: this voter's member, for the shape that it learnt."""
-        if isinstance(served, Starter):
-            return False
-        return shape == served.record.frames and served.member == self.who.mine(served.record)
-
-    def _batches(self, served: Served | Starter, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return BATCH_SIZES if self._duty(served, shape) else ALONE
-
-    async def _preload(self) -> str:
-        """Make ready what is in service, as far as there is room; what came of it, in words.
-
-        An ensemble that cannot be loaded is its account's trouble: the others are served.
-        """
-        loaded: set[str] = set()
-        broken: set[str] = set()
-        for account in await known(self._system.redis):
-            try:
-                domains = await registry.domains(self._system.redis, account)
-            except RedisError as error:
-                if isinstance(error, AWAY):
-                    raise
-                broken.add(f"{account}: {error}")
-                continue
-            for domain in domains:
-                try:
-                    record = await registry.ensemble(self._system.redis, account, domain)
-                    member = self.who.mine(record)
-                    if member is not None and record.frames is not None and len(loaded) < MODELS_KEPT:
-                        if not self._warm.was_ready(member, record.frames):
-                            await self._warm.ready(member, record.frames, batches=BATCH_SIZES)
-                        loaded.add(member.model_id)
-                except NvpError as error:
-                    if error.retryable:
-                        raise
-                    broken.add(f"{account}/{domain}: {error}")
-        for one in broken - self._told:
-            log.error("an ensemble cannot be loaded", reason=one)
-        self._told = broken
-        return (f"{len(loaded)} models" if loaded else "no model yet") + (f", {len(broken)} broken" if broken else "")
+        return self._duty.state, self._duty.detail
 
     async def _ready(
         self,
@@ -200,16 +145,16 @@ class ModelHost:
 
         def spent(cost: Cost) -> None:
             costs.append(cost)
-            on_cost(cost)
+            on_cost(sum(costs, Cost()))
 
-        on_load = None if self._duty(served, shape) else spent
-        await self._warm.ready(model, shape, batches=self._batches(served, shape), on_cost=on_load)
-        return costs[0] if costs else Cost()
+        on_load = None if self._duty.includes(served, shape) else spent
+        await self._warm.ready(model, shape, batches=self._duty.batches(served, shape), on_cost=on_load)
+        return sum(costs, Cost())
 
     async def _gather(self, key: tuple[str, tuple[int, ...]]) -> None:
         await asyncio.sleep(BATCH_WAIT_S)
         waiting = self._waiting.pop(key)
-        most = self._batches(waiting[0].served, key[1])[-1]
+        most = self._duty.batches(waiting[0].served, key[1])[-1]
         for start in range(0, len(waiting), most):
             batch = waiting[start : start + most]
             try:

@@ -76,7 +76,7 @@ async def _model(account: str, spec: HindcastSpec, system: System) -> tuple[Ense
         if member.model_id == spec.model:
             return record, member
     try:
-        earlier = await registry.to_go_on_from(system.redis, account, spec.model)
+        earlier = await registry.called(system.redis, account, spec.model)
     except UnknownModel as error:
         raise UnknownModel(
             f"model {spec.model!r} is neither in service for {account}/{spec.domain} nor the champion of an earlier "

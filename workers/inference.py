@@ -30,7 +30,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     request = body(delivery, PredictionRequested)
     if request.assurance != "single":
         raise InvalidInput("the request asks for a quorum, which forms on the stream `ensemble`: publish it there")
-    served = await models.who.single(delivery.account, request)
+    served = await models.who.single(delivery, request)
     units = units_of(request, served.record)
 
     async def forecast() -> PredictionCompleted:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -68,11 +68,11 @@ def completed(
     reply: JobCompleted,
     run: facts.RunFacts,
     system: System,
-    fields: tuple[tuple[str, str, str], ...] = (),
+    **effects: Any,
 ) -> Completion:
-    """The job's last word, its facts, and the hash ``fields`` that it sets."""
+    """The job's last word, its facts, and more ``effects``."""
     return Completion(
         replies=(system.event(reply, delivery, reply=True),),
         facts=(system.fact(run.bundle(), delivery),),
-        fields=fields,
+        **effects,
     )

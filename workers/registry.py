@@ -1,62 +1,111 @@
-"""Which ensemble serves an account's domain: a hash beside the account's streams, written by completion alone."""
+"""Which ensembles an account has, and which of them serve: a hash beside its streams, written by completion."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
+from nvp_agentkit.ensemble import service
 from nvp_agentkit.ensemble.record import EnsembleRecord
+from nvp_agentkit.ensemble.service import Change, Service
 from nvp_agentkit.errors import UnknownModel
-from nvp_agentkit.streams import names
+from nvp_agentkit.streams import Delivery, names
 
-SUFFIX = "models"
-
-
-def registration(record: EnsembleRecord) -> tuple[tuple[str, str, str], ...]:
-    """Hash fields that put ``record`` into service; old ones stay readable by digest for votes on the way."""
-    text = record.model_dump_json()
-    return (SUFFIX, record.domain, text), (SUFFIX, record.digest, text)
+SUFFIX = service.HASH
+CANDIDATE = "candidate:"  # begins a field of that hash: whoever is about to serve, by digest
+Fields = tuple[tuple[str, str, str], ...]
 
 
-async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
-    """The ensemble in service for a domain, or the one with that digest.
+def registration(record: EnsembleRecord) -> Fields:
+    """Hash fields that have ``record`` serve a domain in which nothing else ever did."""
+    return ((SUFFIX, record.domain, record.model_dump_json()), *known(record))
+
+
+def known(record: EnsembleRecord) -> Fields:
+    """Hash fields by which ``record`` is found by its digest: by requests that name it, by votes on the way."""
+    return ((SUFFIX, record.digest, record.model_dump_json()),)
+
+
+def dated(domain: str, change: Change) -> Fields:
+    """``change`` as `Completion.dated`: it holds from the millisecond after the completion."""
+    return ((SUFFIX, service.place_of(domain), change.model_dump_json(exclude_none=True, exclude={"since_ms"})),)
+
+
+async def service_of(redis: Redis, account: str, domain: str) -> Service:
+    """Who serves a domain, and did; nobody, where nothing was ever trained for it.
 
     Raises:
-        UnknownModel: there is none; the text says how to get one.
+        UnknownModel: what is registered cannot be read.
     """
-    raw = await redis.hget(names.key(account, SUFFIX), name)
-    if raw is None:
-        raise no_model(account, name, await domains(redis, account))
+    raw: Any = await redis.hmget(names.key(account, SUFFIX), [service.place_of(domain), domain])
+    return _service(*raw)
+
+
+_service = lru_cache(maxsize=256)(Service.read)  # asked for with each request
+
+
+@lru_cache(maxsize=1024)
+def _record(account: str, name: str, raw: bytes) -> EnsembleRecord:
     try:
         return EnsembleRecord.model_validate_json(raw)
     except ValidationError as error:
         raise UnknownModel(f"the ensemble registered for {account}/{name} cannot be read; train it again") from error
 
 
-async def to_go_on_from(redis: Redis, account: str, parent: str) -> EnsembleRecord:
+def asked_at(delivery: Delivery) -> int:
+    """When a request was published, by the server's clock; one that was replayed, when it first was."""
+    return int((delivery.origin or delivery.entry_id).partition("-")[0])
+
+
+async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
+    """The ensemble with that digest, or the one that serves a domain now.
+
+    Raises:
+        UnknownModel: there is none; the text says how to get one.
+    """
+    digest = name
+    if ":" not in name:
+        champion = (await service_of(redis, account, name)).at().champion
+        if champion is None:
+            raise no_model(account, name, await domains(redis, account))
+        digest = champion
+    raw: Any = await redis.hget(names.key(account, SUFFIX), digest)
+    if raw is None:
+        raise UnknownModel(f"account {account} has no ensemble {digest}; `nvp models list` shows those that serve")
+    return _record(account, name, raw)
+
+
+async def all_of(redis: Redis, account: str) -> list[EnsembleRecord]:
+    """Every ensemble of an account."""
+    found: Any = await redis.hgetall(names.key(account, SUFFIX))
+    fields = {name.decode(): raw for name, raw in found.items()}
+    return [_record(account, name, raw) for name, raw in sorted(fields.items()) if name.startswith("sha256:")]
+
+
+async def called(redis: Redis, account: str, name: str, what: str = "model") -> EnsembleRecord:
     """The ensemble with that digest, or whose champion has that model id.
 
     Raises:
         UnknownModel: none of this account; another voter's id is told whose it is.
     """
-    values: list[Any] = await redis.hvals(names.key(account, SUFFIX))
-    known = [EnsembleRecord.model_validate_json(raw) for raw in values]
+    known = await all_of(redis, account)
     for record in known:
-        if parent in (record.digest, record.champion.model_id):
+        if name in (record.digest, record.champion.model_id):
             return record
     for record in known:
         for member in record.members:
-            if member.model_id == parent:
+            if member.model_id == name:
                 raise UnknownModel(
-                    f"parent {parent} is {member.voter} of an ensemble; give the ensemble, {record.digest}, or its "
+                    f"{what} {name} is {member.voter} of an ensemble; give the ensemble, {record.digest}, or its "
                     f"champion, {record.champion.model_id}"
                 )
     raise UnknownModel(
-        f"parent {parent!r} is no ensemble of account {account} and no champion of one; a training's result has both: "
+        f"{what} {name!r} is no ensemble of account {account} and no champion of one; a training's result has both: "
         "summary['ensemble'] and members[0].model_id"
     )
 
@@ -73,5 +122,17 @@ def no_model(account: str, name: str, known: Collection[str]) -> UnknownModel:
 
 async def domains(redis: Redis, account: str) -> list[str]:
     """The domains an account has an ensemble for."""
-    fields: list[Any] = await redis.hkeys(names.key(account, SUFFIX))
-    return sorted(field.decode() for field in fields if b":" not in field)
+    return (await listed(redis, account))[0]
+
+
+async def listed(redis: Redis, account: str) -> tuple[list[str], list[str]]:
+    """The domains an account has an ensemble for, and the digests of those that are about to serve."""
+    raw: list[Any] = await redis.hkeys(names.key(account, SUFFIX))
+    fields = [field.decode() for field in raw]
+    return service.domains(fields), [one.removeprefix(CANDIDATE) for one in fields if one.startswith(CANDIDATE)]
+
+
+async def candidate(redis: Redis, account: str, digest: str) -> EnsembleRecord | None:
+    """One that is about to serve; None where that is over."""
+    raw: Any = await redis.hget(names.key(account, SUFFIX), f"{CANDIDATE}{digest}")
+    return None if raw is None else _record(account, digest, raw)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 import nvp_agentkit
 from nvp_agentkit.ensemble import EnsembleRecord, Member
+from nvp_agentkit.ensemble.service import Standing, alias_of
 from nvp_agentkit.errors import UnknownModel
 from nvp_agentkit.fields.edges import guessed_edges
 from nvp_agentkit.messages import STARTER, PredictionRequested
+from nvp_agentkit.messages.predictions import names_ensemble
 from nvp_agentkit.messages.values import digest_of
+from nvp_agentkit.streams import Delivery
 
 from . import registry
 from .system import System
@@ -33,6 +36,7 @@ class Served:
 
     record: EnsembleRecord
     member: Member
+    stands: bool = True  # in service, on trial or just replaced: kept ready at nobody's cost
 
     @property
     def model_id(self) -> str:
@@ -88,7 +92,7 @@ class Resolver:
         self._system = system
         self._simulated: frozenset[str] | None = None  # domains, once the child has been asked
 
-    async def single(self, account: str, request: PredictionRequested) -> Served | Starter | Trivial:
+    async def single(self, delivery: Delivery, request: PredictionRequested) -> Served | Starter | Trivial:
         """Who answers a request for one forecast: as `vote`, or what needs no training, where its name is given.
 
         The best trivial forecaster stands in for an ensemble still to be trained, in a domain that a simulator of ours
@@ -99,11 +103,13 @@ class Resolver:
         """
         if request.model == STARTER:
             return Starter()
-        if trivial := Trivial.asked_for(request.model):
+        named = request.model is not None and names_ensemble(request.model)
+        if not named and (trivial := Trivial.asked_for(request.model)):
             return trivial
         try:
-            return await self.vote(account, request)
+            return await self.vote(delivery, request)
         except UnknownModel:
+            account = delivery.account
             if request.model is not None or request.domain in await registry.domains(self._system.redis, account):
                 raise
             known = await self._domains_simulated()
@@ -111,22 +117,50 @@ class Resolver:
                 raise registry.no_model(account, request.domain, known) from None
             return Trivial()
 
-    async def vote(self, account: str, request: PredictionRequested) -> Served:
-        """The member that answers ``request``.
+    async def vote(self, delivery: Delivery, request: PredictionRequested) -> Served:
+        """The member that answers ``request``, by what stood when it was published: the same for all voters.
 
         Raises:
             UnknownModel: the account has no ensemble for the domain, or none with that model.
         """
-        record = await registry.ensemble(self._system.redis, account, request.domain)
+        redis, account, domain = self._system.redis, delivery.account, request.domain
+        standing = (await registry.service_of(redis, account, domain)).at(registry.asked_at(delivery))
+        if standing.champion is None:
+            raise registry.no_model(account, domain, await registry.domains(redis, account))
         if request.model is None:
-            return Served(record, self.mine(record) or record.champion)
-        for member in record.members:
-            if member.model_id == request.model:
-                return Served(record, member)
+            record = await registry.ensemble(redis, account, standing.of(delivery.request_id) or standing.champion)
+            if request.assurance == "quorum" and record.rule is None:  # on trial, and too few to vote
+                record = await registry.ensemble(redis, account, standing.champion)
+            return self._served(record)
+        if not names_ensemble(request.model):
+            return await self._member(delivery, request.model, standing)
+        record = await registry.ensemble(redis, account, self._digest(request.model, domain, standing))
+        if record.domain != domain:
+            raise UnknownModel(f"{request.model} is an ensemble of {record.domain}; ask for that domain")
+        return replace(self._served(record), stands=record.digest in _standing(standing))
+
+    async def _member(self, delivery: Delivery, model_id: str, standing: Standing) -> Served:
+        members: list[Member] = []
+        for digest in _standing(standing):
+            record = await registry.ensemble(self._system.redis, delivery.account, digest)
+            for member in record.members:
+                if member.model_id == model_id:
+                    return Served(record, member)
+            members += record.members
         raise UnknownModel(
-            f"model {request.model!r} is not in service for {account}/{request.domain}; "
-            f"in service: {', '.join(member.model_id for member in record.members)}"
+            f"model {model_id!r} is not in service for {delivery.account}/{record.domain}; "
+            f"in service: {', '.join(member.model_id for member in members)}"
         )
+
+    def _digest(self, model: str, domain: str, standing: Standing) -> str:
+        if (alias := alias_of(model, domain)) is None:
+            return model
+        if (digest := standing.called(alias)) is None:
+            raise UnknownModel(f"{domain} has no {alias}; `nvp models list` shows what there is")
+        return digest
+
+    def _served(self, record: EnsembleRecord) -> Served:
+        return Served(record, self.mine(record) or record.champion)
 
     def mine(self, record: EnsembleRecord) -> Member | None:
         """This voter's member."""
@@ -137,3 +171,8 @@ class Resolver:
             told = await self._system.child.call("simulated", {}, deadline=time.time() + LOAD_LIMIT_S)
             self._simulated = frozenset(told.values["domains"])
         return self._simulated
+
+
+def _standing(standing: Standing) -> list[str]:
+    """Digests of all that can be asked for by a model's id, who serves first."""
+    return [one for one in (standing.champion, standing.challenger, standing.previous) if one is not None]

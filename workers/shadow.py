@@ -8,6 +8,7 @@ from functools import partial
 from nvp_agentkit.ensemble import Signer, load_signer, make_vote, sign_vote
 from nvp_agentkit.errors import InvalidInput, NvpError, UnknownModel
 from nvp_agentkit.messages import Event, PredictionRequested, VoteCast
+from nvp_agentkit.messages.predictions import names_ensemble
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
@@ -24,9 +25,9 @@ ABOUT_THE_REQUEST = joules.REFUSALS  # what every voter would say of it: no, and
 async def vote(delivery: Delivery, models: ModelHost, signer: Signer, system: System) -> Completion:
     """One request, one forward, one signed vote; a voter that cannot answer says so on the record."""
     request = body(delivery, PredictionRequested)
-    if request.model is not None:
-        raise InvalidInput("a quorum is of the whole ensemble: leave `model` away, or ask with assurance='single'")
-    served = await models.who.vote(delivery.account, request)
+    if request.model is not None and not names_ensemble(request.model):
+        raise InvalidInput("a quorum is of a whole ensemble: leave `model` away, or ask with assurance='single'")
+    served = await models.who.vote(delivery, request)
     if served.record.rule is None:
         raise UnknownModel(f"the ensemble of {request.domain} has no rule to vote by; train at least 3 members")
     if served.member.voter != signer.name:

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, KeyRing, Member
-from nvp_agentkit.errors import InvalidInput, StoreUnavailable
+from nvp_agentkit.errors import DigestMismatch, InvalidInput, StoreUnavailable, UnknownName
 from nvp_agentkit.messages import (
     STARTER,
     HindcastSpec,
@@ -26,12 +26,13 @@ from nvp_agentkit.messages import (
     JobRequested,
     MemberReport,
     ObjectRef,
+    ServiceChangeRequested,
     TrainSpec,
 )
 from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
-from . import cancelling, checkpoints, datasets, facts, hindcasts, joules, keeping, refusals, registry
+from . import cancelling, checkpoints, datasets, facts, hindcasts, joules, keeping, promoting, refusals, registry
 from .compute.front import Answer
 from .process import Role, run_roles
 from .requests import body
@@ -103,8 +104,21 @@ async def _parameters(account: str, spec: TrainSpec, scratch: Path, system: Syst
     _require_voters(spec.members, system)
     path = (await system.artifacts.local_path(spec.data)).resolve()
     asked = {name: getattr(spec, name) for name in ("members", "seed", "steps", "domain", "model")}
-    parents = await _parents(account, spec, system)
-    return asked | {"path": str(path), "parents": parents, "out": str(scratch)}
+    parents, incumbent = await _parents(account, spec, system), await _incumbent(account, spec, system)
+    return asked | {"path": str(path), "parents": parents, "incumbent": incumbent, "out": str(scratch)}
+
+
+async def _incumbent(account: str, spec: TrainSpec, system: System) -> dict[str, Any] | None:
+    """Who serves now, for the new ensemble to be compared with; None where nobody does."""
+    standing = (await registry.service_of(system.redis, account, spec.domain)).at()
+    if standing.champion is None:
+        return None
+    record = await registry.ensemble(system.redis, account, standing.champion)
+    found = {"ensemble": record.digest, "units": record.rule and record.rule.units, "path": None, "why": ""}
+    try:
+        return found | {"path": str((await system.artifacts.local_path(record.champion.weights)).resolve())}
+    except (DigestMismatch, UnknownName) as error:
+        return found | {"why": str(error)}
 
 
 async def _parents(account: str, spec: TrainSpec, system: System) -> list[str]:
@@ -115,7 +129,7 @@ async def _parents(account: str, spec: TrainSpec, system: System) -> list[str]:
         raise InvalidInput(f"model {spec.model!r} is a plug-in's, which goes on from nothing: leave `parent` away")
     if spec.parent == STARTER:
         return [STARTER] * spec.members
-    record = await registry.to_go_on_from(system.redis, account, spec.parent)
+    record = await registry.called(system.redis, account, spec.parent, "parent")
     return [str((await system.artifacts.local_path(one.weights)).resolve()) for one in record.members]
 
 
@@ -220,13 +234,15 @@ async def _keep_ensemble(
         frames=tuple(values["frames"]),
         rule=None if values["rule"] is None else AgreementRule.model_validate(values["rule"]),
     )
+    stands = await promoting.place(delivery, record, values["beside"], system)
     reply = JobCompleted(
         members=tuple(reports),
         baselines=values["baselines"],
-        summary={"ensemble": record.digest, **_summary(values)},
+        summary={"ensemble": record.digest, **_summary(values), **stands.summary},
         **told,
     )
-    return keeping.completed(delivery, reply, run, system, registry.registration(record))
+    done_with = keeping.completed(delivery, reply, run, system, fields=stands.fields, dated=stands.dated)
+    return replace(done_with, facts=(*done_with.facts, *(system.fact(one, delivery) for one in stands.facts)))
 
 
 def _summary(values: dict[str, Any]) -> dict[str, float | int | str]:
@@ -262,4 +278,6 @@ async def serve(system: System, stop: asyncio.Event) -> None:
     started = time.monotonic()
     await system.child.start()
     log.info("compute child ready", seconds=round(time.monotonic() - started, 2))
-    await run_roles(system, stop, [jobs, cancels])
+    change = partial(promoting.change, system=system)
+    changes = Role.each("service", "training", ServiceChangeRequested, change, promoting.refuse)
+    await run_roles(system, stop, [jobs, cancels, changes])

@@ -85,7 +85,7 @@ class WarmModels:
         """Have ``member`` in the child with ``shape`` compiled for these sizes of a batch, 1 among them.
 
         Args:
-            on_cost: told what loading took, by whom it is paid; None: by the deployment, for a model in service.
+            on_cost: told what each step took, by whom it is paid; None: by the deployment, for a model in service.
         """
         await self._system.child.start()
         if known := self._known(member, shape):
@@ -128,24 +128,17 @@ class WarmModels:
         *,
         fresh: bool,
     ) -> dict[str, Any]:
+        async def call(op: str, **params: Any) -> dict[str, Any]:
+            params, deadline = {"model_id": member.model_id} | params, time.time() + LOAD_LIMIT_S
+            return (await self._system.child.call(op, params, deadline=deadline, on_cost=on_cost)).values
+
         try:
-            source = await self._source(member)
-            answer = await self._system.child.call(
-                "load",
-                {
-                    "model_id": member.model_id,
-                    "source": source,
-                    "frames": list(shape),
-                    "batches": batches,
-                    "keep": MODELS_KEPT,
-                    "fresh": fresh,
-                },
-                deadline=time.time() + LOAD_LIMIT_S,
-                on_cost=on_cost,
-            )
+            said = await call("load", source=await self._source(member), keep=MODELS_KEPT, fresh=fresh)
+            for batch in sorted(batches, reverse=True):
+                said |= await call("ready", frames=list(shape), batch=batch)
         except (DigestMismatch, UnknownName, InvalidFile) as error:  # of our weights: nothing the asker could change
             raise NvpError(f"{member.voter} cannot load {member.model_id}: {error}") from error
-        return answer.values
+        return said
 
     async def _source(self, model: Model) -> str | dict[str, Any]:
         """Where the child has it from: a file, or what it needs to know of the fields besides its own weights."""

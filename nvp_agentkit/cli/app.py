@@ -29,6 +29,7 @@ from nvp_agentkit.cli import (
     jobs,
     logs,
     model,
+    models,
     predict,
     stack,
     top,
@@ -80,6 +81,7 @@ app.command("verify", rich_help_panel=ASK)(inspect.verify_certificate)
 app.command("lineage", rich_help_panel=ASK)(inspect.lineage)
 app.add_typer(atlas.app, name="atlas", rich_help_panel=DATA)
 app.add_typer(model.app, name="model", rich_help_panel=DATA)
+app.add_typer(models.app, name="models", rich_help_panel=DATA)
 app.add_typer(accounts.app, name="account", rich_help_panel=KEEP)
 
 

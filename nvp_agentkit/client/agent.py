@@ -10,6 +10,7 @@ from nvp_agentkit.client.answer import Reader
 from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.client.jobs import Jobs
 from nvp_agentkit.client.limits import A_DATASET, ANSWER_S, said, seconds, within
+from nvp_agentkit.client.service import InService
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
@@ -22,6 +23,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.checks import check_field, millijoules
 from nvp_agentkit.messages.envelope import TYPE_OF
+from nvp_agentkit.messages.predictions import names_ensemble
 from nvp_agentkit.messages.values import INLINE_BYTES
 from nvp_agentkit.streams.replies import publish
 
@@ -34,7 +36,7 @@ SINGLE = (PredictionCompleted, PredictionRefused)
 QUORUM = (PredictionCertified, PredictionAbstained, PredictionRefused)
 
 
-class AgentClient(Jobs):
+class AgentClient(Jobs, InService):
     """An agent's connection under one energy account. Delivery is at least once, the answer is one.
 
     ``async with AgentClient.connect(account="ace-1") as nvp: ...``
@@ -63,8 +65,8 @@ class AgentClient(Jobs):
             budget_j: the most this may cost, in joules.
             assurance: ``single``, the champion's word, or ``quorum``, a certificate that 2/3 of the voters agree.
             units: of the field; left away, it is taken to be in the ones the models learnt. The forecast says which.
-            model: a model id instead of the champion, only with ``single``. Two need no training (`Forecast.trained` is
-                False): ``trivial``, which had the last frame right, and ``starter``, a network (docs/starter.md).
+            model: an ensemble's digest, ``@challenger``, ``@previous`` (docs/service.md); with ``single`` a model's id,
+                or ``trivial``, ``starter``, which need no training (`Forecast.trained`).
             frame_time, dt_s, dx_m: of the last frame, between frames, between cells; for `Forecast.to_xarray`.
             deadline_s: how long the answer is worth having.
 
@@ -74,7 +76,7 @@ class AgentClient(Jobs):
             QuorumAbstained: the voters did not agree.
             DeadlineExceeded: no answer in time.
         """
-        if assurance == "quorum" and model is not None:
+        if assurance == "quorum" and model is not None and not names_ensemble(model):
             raise InvalidInput("a quorum is of all members; ask for one model with assurance='single'")
         budget_mj, until = millijoules(budget_j), time.time() + seconds(deadline_s)
         axes = Axes(frame_time, dt_s, dx_m)

@@ -100,6 +100,9 @@ class SyncAgentClient:
     evaluate = _starting(AgentClient.evaluate)
     hindcast = _starting(AgentClient.hindcast)
     submit = _starting(AgentClient.submit)
+    models = _blocking(AgentClient.models)
+    promote = _blocking(AgentClient.promote)
+    rollback = _blocking(AgentClient.rollback)
 
     @functools.wraps(AgentClient.job)
     def job(self, job_id: str, **words: float) -> SyncJob:

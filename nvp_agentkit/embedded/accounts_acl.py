@@ -1,8 +1,9 @@
 """One user of the stream server for each account: it asks in its own name, and reads its own answers.
 
 What the user may do is the whole of the trust a client gets. It adds entries to its own ``jobs``, ``urgent``,
-``cancel``, ``predict`` and ``ensemble`` streams; it reads its own keys, its own pages of the ledger and the registry;
-it writes nothing else, so no votes, no replies, no lineage facts, and nobody spends another account's joules.
+``cancel``, ``service``, ``predict`` and ``ensemble`` streams; it reads its own keys, its own pages of the ledger and
+the registry; it writes nothing else, so no votes, no replies, no lineage facts, and nobody spends another account's
+joules.
 
 Redis 7 and Valkey keep reading and writing apart by selectors. Redis 6.2 cannot: there the user may add
 to any stream of its own account (still to no other's), and does not see registry and ledger.
@@ -26,7 +27,8 @@ READING = ("+xread", "+xrange", "+xrevrange", "+xlen", "+xinfo|stream", "+get", 
            "+hexists", "+hlen", "+hkeys", "+exists", "+ttl", "+pttl", "+type")  # fmt: skip
 READABLE = ("nvp:{{{0}}}:*", "nvp:{{registry}}:*", "nvp:{{ledger}}:account:{0}", "nvp:{{ledger}}:journal:{0}",
             "nvp:{{ledger}}:reservation:{0}:*")  # fmt: skip
-WRITABLE = tuple(f"nvp:{{{{{{0}}}}}}:{suffix}" for suffix in ("jobs", "urgent", "cancel", "predict", "ensemble"))
+ASKING = ("jobs", "urgent", "cancel", "service", "predict", "ensemble")
+WRITABLE = tuple(f"nvp:{{{{{{0}}}}}}:{suffix}" for suffix in ASKING)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from nvp_agentkit.messages.predictions import (
     PredictionRequested,
     VoteCast,
 )
+from nvp_agentkit.messages.service import ServiceChanged, ServiceChangeRefused, ServiceChangeRequested
 from nvp_agentkit.messages.values import (
     AccountName,
     ArrayRef,
@@ -49,5 +50,6 @@ __all__ = [
     "JobCompleted", "JobFailed", "JobProgressed", "JobRefused", "JobRequested", "JobSpec", "JobSuspended", "JoinSpec",
     "LineageRecorded", "MemberReport", "Millijoules", "NodeFact", "ObjectRef", "Payload", "PredictionAbstained",
     "PredictionCertified", "PredictionCompleted", "PredictionRefused", "PredictionRequested", "Reading",
-    "SimulateSpec", "TrainSpec", "VoteCast", "decode", "new_event", "reply_id",
+    "ServiceChangeRefused", "ServiceChangeRequested", "ServiceChanged", "SimulateSpec", "TrainSpec", "VoteCast",
+    "decode", "new_event", "reply_id",
 ]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nvp_agentkit.errors import InvalidMessage
-from nvp_agentkit.messages import facts, jobs, predictions
+from nvp_agentkit.messages import facts, jobs, predictions, service
 from nvp_agentkit.messages.values import Payload
 
 FIELD = b"event"
@@ -33,6 +33,9 @@ TYPES: dict[str, type[Payload]] = {
     "nvp.job.refused.v1": jobs.JobRefused,
     "nvp.job.suspended.v1": jobs.JobSuspended,
     "nvp.job.failed.v1": jobs.JobFailed,
+    "nvp.service.change_requested.v1": service.ServiceChangeRequested,
+    "nvp.service.changed.v1": service.ServiceChanged,
+    "nvp.service.refused.v1": service.ServiceChangeRefused,
     "nvp.lineage.recorded.v1": facts.LineageRecorded,
 }
 TYPE_OF = {payload: name for name, payload in TYPES.items()}

@@ -11,6 +11,11 @@ from nvp_agentkit.messages.values import ArrayRef, Digest, DomainName, ObjectRef
 TRIVIAL = "trivial"  # `trivial:NAME` is the model id of a forecaster that was never trained
 
 
+def names_ensemble(model: str) -> bool:
+    """Whether a request's ``model`` is a whole ensemble, by digest or alias, which can be asked for a quorum."""
+    return "@" in model or model.startswith("sha256:")
+
+
 class PredictionRequested(Payload):
     """Forecast the frame after ``field``, shape (H, W) or (K, H, W), oldest frame first.
 
@@ -19,7 +24,10 @@ class PredictionRequested(Payload):
 
     domain: DomainName
     field: ArrayRef
-    model: str | None = Field(None, max_length=128, description="a model id; default: the domain's champion")
+    model: str | None = Field(
+        None, max_length=128,
+        description="a model's id; an ensemble's digest, DOMAIN@champion, @challenger, @previous; default: who serves",
+    )  # fmt: skip
     assurance: Literal["single", "quorum"] = "single"
     keep_s: int = Field(86_400, ge=60, le=31_536_000, description="how long the answer's arrays are kept")
     inline_answer: bool = Field(False, description="with `single`: arrays of up to 16 KiB in the answer itself")

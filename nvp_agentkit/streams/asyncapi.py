@@ -1,6 +1,6 @@
 """Write the published contract's streams, an AsyncAPI 3 document. ``python -m nvp_agentkit.streams.asyncapi``
 
-Seen from an agent: it sends on five streams of its account, and reads what is said on the others.
+Seen from an agent: it sends on six streams of its account, and reads what is said on the others.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FILE = "asyncapi.json"
 ACCOUNT, JOB, REQUEST = "account", "{job}", "{request}"
 
 Types = tuple[type[m.Payload], ...]
-REQUESTS: Types = (m.PredictionRequested, m.JobRequested)
+REQUESTS: Types = (m.PredictionRequested, m.JobRequested, m.ServiceChangeRequested)
 ANSWERS: Types = (
     m.PredictionCompleted, m.PredictionCertified, m.PredictionAbstained, m.PredictionRefused,
-    m.JobCompleted, m.JobRefused, m.JobSuspended, m.JobFailed,
+    m.JobCompleted, m.JobRefused, m.JobSuspended, m.JobFailed, m.ServiceChanged, m.ServiceChangeRefused,
 )  # fmt: skip
 
 
@@ -53,6 +53,9 @@ CHANNELS = {
     "jobs": Channel(names.key(ACCOUNT, "jobs"), "Requests that take a while.", (m.JobRequested,)),
     "urgent": Channel(names.key(ACCOUNT, "urgent"), "Jobs that go before those.", (m.JobRequested,)),
     "cancel": Channel(names.key(ACCOUNT, "cancel"), "Jobs that are wanted no more.", (m.JobCancelRequested,)),
+    "service": Channel(
+        names.key(ACCOUNT, "service"), "Requests to put another ensemble into service.", (m.ServiceChangeRequested,)
+    ),
     "replies": Channel(
         names.replies(ACCOUNT),
         "Answers to all requests of the account; the newest thousand stay. Each is kept besides for "
@@ -82,6 +85,10 @@ OPERATIONS = {
         (m.JobCompleted, m.JobRefused, m.JobSuspended, m.JobFailed),
     ),
     "cancelJob": Operation("send", "cancel", "Take a job back; its own answer says `cancelled`."),
+    "changeService": Operation(
+        "send", "service", "Promote an ensemble, try one on a share of the requests, or go back.",
+        (m.ServiceChanged, m.ServiceChangeRefused),
+    ),
     "followJob": Operation("receive", "job", "See how a job is getting on."),
     "watchVotes": Operation("receive", "votes", "See votes pass by."),
     "watchFacts": Operation("receive", "lineage", "See facts pass by."),

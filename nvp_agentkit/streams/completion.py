@@ -30,6 +30,8 @@ class Completion:
         facts: events for the lineage stream.
         forwards: (stream suffix, event), such as ``("votes", vote)``.
         fields: (hash suffix, field, value). A suffix with a colon belongs to one request and expires with it.
+        dated: (hash suffix, field, a JSON object), added to the list at that field with ``since_ms``, the first
+            millisecond of the server's clock after this; the newest 32 stay.
         once: a name such as ``decided:REQUEST_ID``: of all completions with this name the first one has its
             effects, the others only acknowledge. Remembered as long as replies are kept, counted from ``until``
             where that is later.
@@ -41,6 +43,7 @@ class Completion:
     facts: tuple[Event, ...] = ()
     forwards: tuple[tuple[str, Event], ...] = ()
     fields: tuple[tuple[str, str, str], ...] = ()
+    dated: tuple[tuple[str, str, str], ...] = ()
     once: str = ""
     until: datetime | None = None
     removals: tuple[tuple[str, str], ...] = ()
@@ -141,6 +144,9 @@ def _effects(done: Settlement, ttl_s: int) -> tuple[list[str], list[str | bytes 
     for suffix, field, value in completion.fields:
         keys.append(names.key(account, suffix))
         args += ["set", int(names.lasts(suffix)), field, value]
+    for suffix, field, value in completion.dated:
+        keys.append(names.key(account, suffix))
+        args += ["dated", field, value]
     for suffix, member in completion.removals:
         keys.append(names.key(account, suffix))
         args += ["remove", member]

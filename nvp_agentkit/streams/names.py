@@ -17,6 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "jobs": ("training",),
     "urgent": ("training",),
     "cancel": ("training",),
+    "service": ("training",),
     "predict": ("inference",),
     "ensemble": (*VOTERS, "tally"),
     "votes": ("tally",),

@@ -43,6 +43,12 @@ EXAMPLES: tuple[Payload, ...] = (
     messages.JobRefused(job_id="j", code="budget_too_small", detail="0.5 J asked, 20 J needed", needed_mj=20_000),
     messages.JobSuspended(job_id="j", reason="budget spent", energy=READING, checkpoint=OBJECT),
     messages.JobFailed(job_id="j", code="compute_failed", detail="the child died", energy=READING),
+    messages.ServiceChangeRequested(domain="plasma_physics", model="@challenger", share=0.1, reason="looks good"),
+    messages.ServiceChanged(
+        request_id="r", domain="plasma_physics", champion=DIGEST, challenger=DIGEST, share=0.1, previous=DIGEST,
+        warm=("inference@1",), cold=("shadow-1@1",),
+    ),
+    messages.ServiceChangeRefused(request_id="r", code="unknown_model", detail="no challenger"),
     messages.LineageRecorded(
         nodes=(messages.NodeFact(label="Run", id="run-1", properties={"kind": "train", "shape": [2, 64], "seed": 0}),),
         edges=(messages.EdgeFact(type="USED", from_label="Run", from_id="run-1", to_label="Config", to_id="c"),),

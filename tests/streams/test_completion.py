@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -39,6 +40,23 @@ async def test_reply_facts_forwards_and_fields_come_with_the_acknowledgement(ben
     assert await bench.redis.hget(names.key(bench.account, f"case:{event.id}"), "voter-0") == b"{}"
     for suffix in (f"reply:{event.id}", f"case:{event.id}", f"job:{event.id}"):
         assert 3000 < await bench.redis.ttl(names.key(bench.account, suffix)) <= 3600
+
+
+async def test_what_is_dated_holds_from_the_millisecond_after_it_and_the_newest_are_kept(bench):
+    redis, key = bench.redis, names.key(bench.account, "models")
+    for number in range(34):
+        before = (await redis.xadd(names.key(bench.account, "predict"), {"event": b""})).partition(b"-")[0]
+        await emit(redis, bench.account, Completion(dated=(("models", "service:rain", f'{{"n": {number}}}'),)))
+        after = (await redis.xadd(names.key(bench.account, "predict"), {"event": b""})).partition(b"-")[0]
+        newest = json.loads(await redis.hget(key, "service:rain"))[-1]
+        assert newest["n"] == number
+        assert int(before) < newest["since_ms"] <= int(after) + 1
+    kept = json.loads(await redis.hget(key, "service:rain"))
+    assert [one["n"] for one in kept] == list(range(2, 34))
+    assert [one["since_ms"] for one in kept] == sorted(one["since_ms"] for one in kept)
+    await redis.hset(key, "service:rain", "no list")
+    await emit(redis, bench.account, Completion(dated=(("models", "service:rain", '{"n": 0}'),)))
+    assert len(json.loads(await redis.hget(key, "service:rain"))) == 1
 
 
 async def test_of_completions_with_one_name_only_the_first_has_effects(bench):

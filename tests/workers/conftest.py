@@ -52,6 +52,7 @@ DOMAIN, UNITS = "plasma_physics", "J"
 CONTEXT, SIDE = 2, 32
 VOTERS = ("voter-0", "voter-1", "voter-2")
 LIMIT_MJ = 1_000_000
+LATER_THAN_ALL = "9999999999999-0"  # an entry that was published after whatever has come into service
 # Honest members here are untrained ones: persistence plus the little that random weights add.
 RULE = AgreementRule(units=UNITS, spread=1.0, limit=0.5, peak_limit=2.0, variance_limit=1.0, budget_limit=0.5,
                      quantile=0.99, margin=1.5, pairs=9)  # fmt: skip
@@ -110,7 +111,7 @@ class Bench:
         """``payload`` as a worker is handed it; with ``event`` that very request once more."""
         deadline = datetime.now(UTC) + timedelta(seconds=within_s)
         event = event or new_event(payload, source="nvp:agent:tests", deadline=deadline, budget_mj=budget_mj)
-        return Delivery(self.account, names.key(self.account, suffix), "1-0", event, attempt)
+        return Delivery(self.account, names.key(self.account, suffix), LATER_THAN_ALL, event, attempt)
 
     def simulation(
         self,

@@ -107,5 +107,5 @@ def test_a_checkpoint_is_paid_and_is_no_step() -> None:
     allowance.told(Progress("validating", 0, 0.0))
     before = allowance.fraction_used(1)
     burn(0.05)
-    assert allowance.saved() == pytest.approx(50 * WATTS, rel=0.5)
+    assert allowance.spent_beside() == pytest.approx(50 * WATTS, rel=0.5)
     assert allowance.fraction_used(1) == pytest.approx(before, abs=0.01)

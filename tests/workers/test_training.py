@@ -26,7 +26,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.model import ModelBundle, NVPConfig, load_model, model_bytes
 from nvp_agentkit.model.state import initial_variables
-from nvp_agentkit.streams import Delivery, names
+from nvp_agentkit.streams import Completion, Delivery, names
 from nvp_agentkit.workers import inference, refusals, registry, training
 from nvp_agentkit.workers.forecasting import ModelHost
 
@@ -124,7 +124,8 @@ async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serv
     bench, dataset
 ) -> None:
     record = await bench.serve({"voter-0": model_bytes(ModelBundle(NVPConfig(), initial_variables(NVPConfig(), 0)))})
-    parent = record.champion.model_id
+    parent, incumbent = record.champion.model_id, record.model_copy(update={"domain": DOMAIN})
+    await bench.complete(Completion(fields=registry.registration(incumbent)))
     refused = await told(bench, asked(bench, dataset, 2000))
     granted_mj = round(1.5 * refused.needed_mj)
     before = await bench.balance()
@@ -154,8 +155,11 @@ async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serv
     assert [line.used_mj for line in story] == sorted(line.used_mj for line in story)
 
     # Where it came from is on record.
-    (fact,) = completion.facts
+    fact, placed = completion.facts
     assert isinstance(fact.payload, LineageRecorded)
+    (stage,) = (node for node in placed.payload.nodes if node.label == "Assertion")
+    assert f"of who serves, 1 held-out trajectories; 0 workers had it compiled over {incumbent.digest}" in (
+        stage.properties["reason"])  # fmt: skip
     assert {"Run", "ModelVersion", "DatasetVersion", "MetricSeries", "Config"} <= {n.label for n in fact.payload.nodes}
     assert {"WAS_DERIVED_FROM", "EVALUATES", "WAS_GENERATED_BY"} <= {edge.type for edge in fact.payload.edges}
     descent = [(edge.type, edge.from_id) for edge in fact.payload.edges if edge.to_id == parent]
@@ -163,7 +167,11 @@ async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serv
     assert "USED" in dict(descent)
     assert load_model(await bench.system.artifacts.get(member.model)).recipe["parent"] == parent
 
-    # From the moment of its completion it answers.
+    # It is better than who served, so from the moment of its completion it answers.
+    assert done.summary["service"] == "champion"
+    assert done.summary["vrmse_champion"] == pytest.approx(member.vrmse)
+    assert done.summary["vrmse_in_service"] > member.vrmse
+    assert (await registry.ensemble(bench.system.redis, bench.account, DOMAIN)) == incumbent
     await bench.complete(completion)
     record = await registry.ensemble(bench.system.redis, bench.account, DOMAIN)
     assert isinstance(record, EnsembleRecord)

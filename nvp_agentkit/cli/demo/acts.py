@@ -141,6 +141,10 @@ async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: C
         f"   {joules(done.energy.mj)} of {options.budget_j:g} J used, {done.energy.method} "
         f"({joules(done.energy.lo_mj)} to {joules(done.energy.hi_mj)}), {done.seconds:.0f} s"
     )
+    if done.summary["service"] != "champion":
+        because = escape(str(done.summary["service_because"]))
+        console.print(f"   no better than what serves ({because}), and promoted all the same")
+        await nvp.promote(dataset.domain, str(done.summary["ensemble"]), reason="the demo goes on with what it trained")
     return done
 
 

@@ -11,10 +11,12 @@
 --       'reply'  request type event   keys answers, replies: once per request and type
 --       'append' keep event           key of a stream; keep '0' gives it the TTL
 --       'set'    keep field value     key of a hash
+--       'dated'  field object         key of a hash: the object joins the list there, stamped with when it holds
 --       'remove' member               key of a sorted set
 local REPLIES_KEPT = 1000   -- readers look into the answers as well, so this bounds memory, not correctness
 local DEAD_KEPT = 1000
 local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it: these letters stay
+local DATED_KEPT = 32       -- what an entry older than all of them meant is no longer asked
 local BACKLOG = 10000       -- a group further behind than this forfeits its place
 local HELD = 1000           -- a consumer holds fewer entries than this; beyond it they are asked for one by one
 
@@ -74,6 +76,20 @@ function effects.set()
   local target, keep, field, value = key(), arg(), arg(), arg()
   redis.call('HSET', target, field, value)
   if keep == '0' then redis.call('EXPIRE', target, ttl) end
+  return true
+end
+
+-- Entries of this very millisecond may have been read by some who did not see it: it holds from the next one on.
+function effects.dated()
+  local target, field, object = key(), arg(), cjson.decode(arg())
+  local readable, list = pcall(cjson.decode, redis.call('HGET', target, field) or '[]')
+  if not readable or type(list) ~= 'table' then list = {} end
+  local time = redis.call('TIME')
+  local last = list[#list] and tonumber(list[#list].since_ms) or 0
+  object.since_ms = math.max(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + 1, last)
+  list[#list + 1] = object
+  while #list > DATED_KEPT do table.remove(list, 1) end
+  redis.call('HSET', target, field, cjson.encode(list))
   return true
 end
 

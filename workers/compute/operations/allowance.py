@@ -67,8 +67,8 @@ class EnsembleAllowance(Allowance):
         self._fixed_mj += cost_mj
         self._opened(cost_mj - passes * self._pass_mj)
 
-    def saved(self) -> int:
-        """A checkpoint was written, which is no step; what that took."""
+    def spent_beside(self) -> int:
+        """Something was done that is no step; what that took."""
         cost_mj = self._since_last()
         self._fixed_mj += cost_mj
         return cost_mj

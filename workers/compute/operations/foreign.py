@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nvp_agentkit.training.examples import all_windows
 
 from ..call import Arrays, Call
 from ..spending import Allowance
+from .comparing import Incumbent
 from .prices import Prices
 from .training import report, result
 
@@ -39,6 +41,8 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     prices = Prices.of(parts, MemberConfig(), watts_per_core=float(params["watts_per_core"]))
     least_mj = round(2 * prices.baselines_mj + prices.closing_mj)
     require_useful(call.spending.granted_mj, least_mj, f"an ensemble of {plugin.name} beside trivial forecasters")
+    room_mj, say = call.spending.granted_mj - least_mj, partial(call.progress, step=0)
+    incumbent = Incumbent.hear(params["incumbent"], parts.test, prices, MemberConfig(), room_mj=room_mj, say=say)
     allowance = Allowance(call.spending, stop=call.stop_reason)
     models, validated, judged = [], [], []
     for place in range(params["members"]):
@@ -55,9 +59,10 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
         _member(place, model, told, baselines, Path(params["out"]))
         for place, (model, told) in enumerate(zip(models, judged, strict=True))
     ]
+    beside = incumbent and incumbent.beside(judged[0], parts.test)
     values, arrays = result(parts, members, judged, validated, baselines, context)
     configs = {member["voter"]: model.about() for member, model in zip(members, models, strict=True)}
-    return values | {"configs": configs, "stopped_by": allowance.stopped_by}, arrays
+    return values | {"configs": configs, "stopped_by": allowance.stopped_by, "beside": beside}, arrays
 
 
 def _calibrated(plugin: plugins.Plugin, parts: Split, seed: int) -> tuple[ForeignModel, Forecasts]:

@@ -109,7 +109,7 @@ class Leaving:
             self._call.progress(phase="training", step=step, note=str(error))
         else:
             self._tell(path)
-        cost_mj = self._allowance.saved()
+        cost_mj = self._allowance.spent_beside()
         self._between_mj = max(LOST_SHARE * self._call.spending.granted_mj, cost_mj / KEEPING_SHARE)
         self._last_mj = self._call.spending.used_mj
 

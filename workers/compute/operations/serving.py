@@ -1,4 +1,7 @@
-"""A trained model in service: load it once, compile its shapes, forecast batches."""
+"""A trained model in service: load it once, compile its shapes, forecast batches.
+
+Each is a call of its own, so that forecasts of the models beside it come in between.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,10 @@ _models: OrderedDict[str, Forecaster] = OrderedDict()
 
 
 def load(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: model_id, source (a model's file, or of which fields the starter model is to be), frames (K, H, W),
-    batches (sizes, 1 among them), keep (the most models), fresh.
+    """``params``: model_id, source (a model's file, or of which fields the starter model is to be), keep (the most
+    models), fresh (forget all that was compiled before: nothing else bounds how much that is).
 
-    Every size is compiled, ``fresh`` once all that was compiled before is forgotten: nothing else bounds how much
-    that is. Returns what one forecast alone costs then, in CPU-seconds and seconds, and which models are kept: the
-    least recently used one makes room.
+    Returns which models are kept: the least recently used one makes room.
     """
     if call.params["fresh"]:
         jax.clear_caches()  # type: ignore[no-untyped-call]
@@ -40,12 +41,20 @@ def load(call: Call) -> tuple[dict[str, Any], Arrays]:
     _models.move_to_end(call.params["model_id"])
     while len(_models) > call.params["keep"]:
         _models.popitem(last=False)
-    for size in sorted(call.params["batches"], reverse=True):
-        frames = np.zeros((size, *call.params["frames"]), np.float32)
-        model.predict_next(frames)  # compiles
+    return {"kept": list(_models)}, []
+
+
+def ready(call: Call) -> tuple[dict[str, Any], Arrays]:
+    """``params``: model_id, frames (K, H, W), batch (its size). Compiled, unless it is; what one costs from then on.
+
+    Raises:
+        ComputeFailed: as `predict`.
+    """
+    model, frames = _kept(call.params["model_id"]), np.zeros((call.params["batch"], *call.params["frames"]), np.float32)
+    model.predict_next(frames)  # compiles
     warm = Spending(0, 0.0)
     _told(model, frames)
-    return {"cpu_s": warm.cpu_s, "wall_s": warm.wall_s, "kept": list(_models)}, []
+    return {"cpu_s": warm.cpu_s, "wall_s": warm.wall_s}, []
 
 
 def loaded(source: str | dict[str, Any]) -> Forecaster:
@@ -61,13 +70,17 @@ def predict(call: Call) -> tuple[dict[str, Any], Arrays]:
 
     ``ood`` has a number a window (`model.novelty`), or is None where the model cannot tell.
     """
-    model_id = call.params["model_id"]
+    model = _kept(call.params["model_id"])
+    frames, *masks = call.arrays
+    mask = np.broadcast_to(masks[0].astype(bool), frames.shape) if masks else None
+    return _told(model, frames, mask)
+
+
+def _kept(model_id: str) -> Forecaster:
     if model_id not in _models:  # a fresh child, or room was made: retryable, and loaded by the next attempt
         raise ComputeFailed(f"{model_id} is not loaded in this worker any more; ask again")
     _models.move_to_end(model_id)
-    frames, *masks = call.arrays
-    mask = np.broadcast_to(masks[0].astype(bool), frames.shape) if masks else None
-    return _told(_models[model_id], frames, mask)
+    return _models[model_id]
 
 
 def _told(

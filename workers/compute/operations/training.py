@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from nvp_agentkit.training.evaluate import Forecasts, Score
 
 from ..call import Arrays, Call
 from .allowance import EnsembleAllowance
+from .comparing import Incumbent
 from .leaving import Earlier, Leaving, Left
 from .machine import environment
 from .prices import Prices
@@ -37,8 +39,8 @@ FEWEST_FOR_A_RULE = 3
 
 def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     """``params``: path, members, seed, steps (in all; None: as many as the joules buy), parents (model files, the
-    champion's first), out (a folder), left (what an earlier attempt has done, see `Earlier`), attempt (a name that no
-    other one has), granted_mj, watts_per_core.
+    champion's first), incumbent (who serves, see `Incumbent.hear`), out (a folder), left (what an earlier attempt has
+    done, see `Earlier`), attempt (a name that no other one has), granted_mj, watts_per_core.
 
     Raises:
         BudgetTooSmall: it would not buy an epoch of the champion, or the steps; nothing was computed yet.
@@ -52,8 +54,7 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     parents = [Parent.read(path) for path in params["parents"]]
     recipes = ensemble(parts.train, members=params["members"], seed=params["seed"], parents=parents)
     earlier = Earlier.read(params["left"], recipes)
-    prices = Prices.of(parts, recipes[0].config, watts_per_core=float(params["watts_per_core"]))
-    _require(call, prices, recipes, earlier)
+    prices, room_mj = _forecast(call, parts, recipes, earlier)
     told = _Story(call, steps_before=earlier.steps, member=len(earlier.members))
     told.say(phase="baselines", step=earlier.steps_in_all, note=earlier.note)
     context = recipes[0].config.model_config.context_frames
@@ -63,17 +64,15 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
         call.spending, prices, members=len(recipes), stop=call.stop_reason, steps=params["steps"],
         done=len(earlier.members), fraction=earlier.fraction,
     )  # fmt: skip
+    config, say = recipes[0].config, partial(told.say, step=earlier.steps_in_all)
+    incumbent = Incumbent.hear(params["incumbent"], parts.test, prices, config, room_mj=room_mj, say=say)
+    allowance.spent_beside()
     leaving = Leaving(call, allowance, recipes, earlier)
     validated = [Forecasts.again(one.bundle, parts.validation) for one in earlier.members]
     if validated:
         allowance.caught_up(len(validated))
-
-    def progressed(progress: Progress) -> None:
-        allowance.told(progress)
-        told(progress)
-
     trained = train_members(
-        recipes, parts.train, parts.validation, allowance, progressed, baselines=validation,
+        recipes, parts.train, parts.validation, allowance, _both(allowance.told, told), baselines=validation,
         done=[one.steps for one in earlier.members], resume=earlier.run, saving=leaving, on_member=leaving.finished,
     )  # fmt: skip
     told.say(phase="judging", step=sum(one.steps for one in leaving.members))
@@ -83,11 +82,24 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     validated += [one.forecasts for one in trained]
     values, arrays = result(parts, members, judged, validated, test, context)
     configs = {recipe.voter: recipe.config.to_dict() for recipe in recipes}
-    return values | {"configs": configs, "stopped_by": allowance.stopped_by}, arrays
+    beside = incumbent and incumbent.beside(judged[0], parts.test)
+    return values | {"configs": configs, "stopped_by": allowance.stopped_by, "beside": beside}, arrays
 
 
-def _require(call: Call, prices: Prices, recipes: Sequence[MemberRecipe], earlier: Earlier) -> None:
-    """Raises `BudgetTooSmall`, or where an earlier attempt has begun it `BudgetExhausted`: it would come to no end."""
+def _both(*listeners: Callable[[Progress], object]) -> Callable[[Progress], None]:
+    def tell(progress: Progress) -> None:
+        for listener in listeners:
+            listener(progress)
+
+    return tell
+
+
+def _forecast(call: Call, parts: Split, recipes: Sequence[MemberRecipe], earlier: Earlier) -> tuple[Prices, int]:
+    """What it takes, and what is left of the joules beside the least of that.
+
+    Raises `BudgetTooSmall`, or where an earlier attempt has begun it `BudgetExhausted`: it would come to no end.
+    """
+    prices = Prices.of(parts, recipes[0].config, watts_per_core=float(call.params["watts_per_core"]))
     granted_mj, count = call.spending.granted_mj, len(recipes)
     if earlier.begun:
         rest_mj = prices.rest_mj(count, len(earlier.members))
@@ -96,11 +108,12 @@ def _require(call: Call, prices: Prices, recipes: Sequence[MemberRecipe], earlie
                 f"{joules(granted_mj)} are left, judging what earlier attempts trained takes about {joules(rest_mj)}; "
                 "raise `budget_j`"
             )
-        return
+        return prices, granted_mj - rest_mj
     steps = call.params["steps"]
     outcome = "whose champion sees all data once" if steps is None else f"of {steps} steps"
     least_mj = prices.least_mj(count, steps or math.ceil(prices.epoch_steps / recipes[0].share))
     require_useful(granted_mj, least_mj, f"an ensemble of {count} {outcome}")
+    return prices, granted_mj - least_mj
 
 
 def result(

@@ -1,0 +1,87 @@
+"""Warm before the switch: who is about to serve is announced, its voters load it beside what serves, and say so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from nvp_agentkit.ensemble import EnsembleRecord
+from nvp_agentkit.settings import VOTERS
+from nvp_agentkit.streams import RedisError, names
+from nvp_agentkit.streams.health import workers
+
+from . import registry
+from .system import System
+
+WAIT_S = 20.0  # for voters to become warm: three times what loading and compiling takes on two idle cores
+LOOK_S = 0.1
+SAID_S = 120  # how long it is kept what a voter has said
+VOTING = ("inference", "shadow", "saboteur")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Warmth:
+    """Workers that have an ensemble compiled, those that were not waited for longer, and who cannot load it."""
+
+    warm: tuple[str, ...] = ()
+    cold: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{len(self.warm)} workers had it compiled" + (
+            f", {', '.join(self.cold)} did not within {WAIT_S:g} s" if self.cold else ""
+        )
+
+
+def voter_of(worker: str) -> str | None:
+    """``shadow-2`` is ``voter-2``, ``inference`` the first voter; None for a worker that votes on nothing."""
+    kind, _, place = worker.partition("-")
+    if kind not in VOTING:
+        return None
+    return f"voter-{place}" if place else VOTERS[0]
+
+
+async def warmed(system: System, account: str, record: EnsembleRecord, *, limit_s: float = WAIT_S) -> Warmth:
+    """Have every running voter of ``record`` load it; wait for that, but not longer than ``limit_s``."""
+    redis, until = system.redis, time.monotonic() + limit_s
+    candidate = f"{registry.CANDIDATE}{record.digest}"
+    found = Warmth()
+    try:
+        await redis.hset(names.key(account, registry.SUFFIX), candidate, record.model_dump_json())
+        try:
+            while (found := await _warmth(redis, account, record)).cold and time.monotonic() < until:
+                if found.broken:
+                    break
+                await asyncio.sleep(LOOK_S)
+        finally:
+            await redis.hdel(names.key(account, registry.SUFFIX), candidate)
+    except RedisError as error:  # whoever switches has waited for nothing, and can do without
+        log.warning("not known who is warm", account=account, ensemble=record.digest, reason=str(error))
+    return found
+
+
+async def _warmth(redis: Redis, account: str, record: EnsembleRecord) -> Warmth:
+    running = {f"{one.name}@{one.instance}" for one in await workers(redis) if voter_of(one.name) in record.voters}
+    raw: Any = await redis.hgetall(_key(account, record.digest))
+    said = {name.decode(): why.decode() for name, why in raw.items() if name.decode() in running}
+    warm = sorted(name for name, why in said.items() if not why)
+    return Warmth(tuple(warm), tuple(sorted(running - said.keys())), {one: why for one, why in said.items() if why})
+
+
+async def say(system: System, account: str, digest: str, why_not: str = "") -> None:
+    """This worker has that ensemble compiled, or why it cannot."""
+    pipe = system.redis.pipeline()
+    pipe.hset(_key(account, digest), f"{system.name}@{system.settings.instance}", why_not)
+    pipe.expire(_key(account, digest), SAID_S)
+    await pipe.execute()
+
+
+def _key(account: str, digest: str) -> str:
+    return names.key(account, f"warm:{digest}")
