@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ class InService(Connection):
             raise from_wire(reply.code, reply.detail)
         if not isinstance(reply, ServiceChanged):
             raise NvpError(f"a {type(reply).__name__} is no answer to a change of service")
+        await asyncio.sleep(0.001)  # it holds from the next millisecond on
         return reply
 
     async def rollback(
