@@ -43,6 +43,8 @@ BENCHMARKS = (
     "kill_stack",
     "latency",
     "samples",
+    "scale_out",
+    "serving",
     "simulators",
     "size",
     "skill_all",
