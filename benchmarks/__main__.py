@@ -49,6 +49,7 @@ BENCHMARKS = (
     "size",
     "skill_all",
     "skill_reference",
+    "soak",
     "starter",
     "train_step",
 )

@@ -12,7 +12,7 @@ import gc
 import multiprocessing
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,7 +49,7 @@ def measure(*, quick: bool) -> dict[str, Figure]:
 async def _measure(
     appendfsync: Literal["everysec", "always"], seconds: float, *, loaded: bool, held: bool
 ) -> dict[str, Figure]:
-    async with _worker(appendfsync) as redis, ReplyReader(redis, ACCOUNT) as replies:
+    async with worker(appendfsync) as (redis, _), ReplyReader(redis, ACCOUNT) as replies:
         await _ask_all(redis, replies, 200, at_once=AT_ONCE)  # connections are made, code is warm
         slow = await _paced(redis, replies, SLOWLY_HZ, seconds)
         told = {
@@ -114,26 +114,10 @@ async def _ask(redis: Redis, replies: ReplyReader) -> None:
 FIELD = inline_array(np.random.default_rng(0).standard_normal((SIDE, SIDE)).astype(np.float32))
 
 
-@asynccontextmanager
-async def _worker(appendfsync: Literal["everysec", "always"]) -> AsyncIterator[Redis]:
-    """A server and one worker at it, both ended at the end."""
-    with tempfile.TemporaryDirectory(prefix="nvp-latency-") as folder:
-        server = await valkey.start(Path(folder), appendfsync=appendfsync)
-        settings = Settings(redis_url=valkey.url(server))
-        worker = multiprocessing.get_context("spawn").Process(target=_serve, args=(settings,), daemon=True)
-        try:
-            async with await connect(settings) as redis:
-                await register(redis, ACCOUNT, owner="benchmarks")
-                worker.start()
-                yield redis
-        finally:
-            worker.kill()
-            worker.join()
-            await children.end(server.process, grace_s=0)
+def serve(settings: Settings) -> None:
+    """A worker's process: answers all, computes nothing."""
 
-
-def _serve(settings: Settings) -> None:
-    async def serve() -> None:
+    async def run() -> None:
         async with await connect(settings) as redis:
             consumer = Consumer(
                 redis, kind="predict", group="inference", name="worker", handle=_answer_all, refuse=_no_refusal,
@@ -142,7 +126,28 @@ def _serve(settings: Settings) -> None:
             await consumer.run(asyncio.Event())
 
     gc.freeze()  # as workers do
-    asyncio.run(serve())
+    asyncio.run(run())
+
+
+@asynccontextmanager
+async def worker(
+    appendfsync: Literal["everysec", "always"], work: Callable[[Settings], None] = serve
+) -> AsyncIterator[tuple[Redis, int]]:
+    """A server and one worker at it, both ended at the end: a connection, and the worker's process id."""
+    with tempfile.TemporaryDirectory(prefix="nvp-latency-") as folder:
+        server = await valkey.start(Path(folder), appendfsync=appendfsync)
+        settings = Settings(redis_url=valkey.url(server))
+        process = multiprocessing.get_context("spawn").Process(target=work, args=(settings,), daemon=True)
+        try:
+            async with await connect(settings) as redis:
+                await register(redis, ACCOUNT, owner="benchmarks")
+                process.start()
+                assert process.pid is not None
+                yield redis, process.pid
+        finally:
+            process.kill()
+            process.join()
+            await children.end(server.process, grace_s=0)
 
 
 async def _answer_all(deliveries: list[Delivery]) -> list[Completion]:

@@ -1,0 +1,110 @@
+"""Whether anything grows: a million small requests through one worker, a handler that computes nothing.
+
+Requests carry 4x4 cells; 64 are in flight at any time. After each tenth: what the worker holds, what the server holds,
+how long answers took. The first tenth fills what is to be full. What is remembered of a request is kept for seconds
+instead of an hour after its deadline, so that forgetting is under way all the time. ``--count`` gives another number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+from redis.asyncio import Redis
+
+from benchmarks.latency import ACCOUNT, AT_ONCE, serve, worker
+from benchmarks.process_tree import pss_kb
+from benchmarks.traffic import FIELD
+from benchmarks.verdict import BrokenError, Figure
+from nvp_agentkit.messages import PredictionAbstained, PredictionRequested, new_event
+from nvp_agentkit.messages.envelope import TYPE_OF
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import ReplyReader, claims, completion, publish
+
+COUNT, QUICK_COUNT, PARTS = 1_000_000, 5_000, 10
+KEPT_S, ANSWER_S = 15, 15.0
+GROWTH, SLOWER = 1.05, 1.25
+MB = 1024.0
+
+
+class Part(NamedTuple):
+    """A tenth of the requests, and what there was after it."""
+
+    hz: float
+    p99_ms: float
+    worker_mb: float
+    server_mb: float
+
+
+def measure(*, quick: bool, count: int | None = None) -> dict[str, Figure]:
+    """Quick: 5,000 requests, held to nothing."""
+    gc.freeze()
+    count = QUICK_COUNT if quick else count or COUNT
+    parts = asyncio.run(_parts(count // PARTS))
+    begun, ended = parts[1:4], parts[-3:]
+
+    def growth(what: str) -> float:
+        first, last = ([float(getattr(one, what)) for one in some] for some in (begun, ended))
+        return round(statistics.median(last) / statistics.median(first), 3)
+
+    def bound(least: float) -> float | None:
+        return None if quick else least
+
+    figures = {
+        "requests": Figure(count, "of them", goal=COUNT, higher_is_better=True),
+        "worker_growth": Figure(growth("worker_mb"), "times", bound(GROWTH)),
+        "server_growth": Figure(growth("server_mb"), "times", bound(GROWTH)),
+        "p99_growth": Figure(growth("p99_ms"), "times", bound(SLOWER)),
+    }
+    for place, one in enumerate(parts):
+        figures |= {
+            f"tenth_{place}/rate": Figure(round(one.hz), "Hz", higher_is_better=True),
+            f"tenth_{place}/p99": Figure(round(one.p99_ms, 2), "ms"),
+            f"tenth_{place}/worker": Figure(round(one.worker_mb, 1), "MB PSS"),
+            f"tenth_{place}/server": Figure(round(one.server_mb, 1), "MB"),
+        }
+    return figures
+
+
+async def _parts(each: int) -> list[Part]:
+    async with worker("everysec", _serve) as (redis, pid), ReplyReader(redis, ACCOUNT) as replies:
+        return [await _part(redis, replies, pid, each) for _ in range(PARTS)]
+
+
+async def _part(redis: Redis, replies: ReplyReader, pid: int, count: int) -> Part:
+    delays_s: list[float] = []
+    left = iter(range(count))
+
+    async def ask() -> None:
+        for _ in left:
+            began = time.perf_counter()
+            await _ask(redis, replies)
+            delays_s.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*[ask() for _ in range(AT_ONCE)])
+    took_s = time.perf_counter() - began
+    server_mb = (await redis.info("memory"))["used_memory"] / MB**2
+    held = pss_kb(pid)
+    if held is None:
+        raise BrokenError("the worker's memory cannot be read here")
+    return Part(count / took_s, 1000 * float(np.percentile(delays_s, 99)), held / MB, server_mb)
+
+
+async def _ask(redis: Redis, replies: ReplyReader) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=ANSWER_S)
+    payload = PredictionRequested(domain="plasma_physics", field=FIELD)
+    event = new_event(payload, source="nvp:client:bench", deadline=deadline, budget_mj=5000)
+    await publish(redis, ACCOUNT, "predict", event)
+    await replies.wait(event.id, [TYPE_OF[PredictionAbstained]], timeout_s=ANSWER_S)
+
+
+def _serve(settings: Settings) -> None:
+    """The worker's process, which forgets sooner than the product does."""
+    vars(claims)["REPLY_TTL_S"] = completion.settle.__kwdefaults__["reply_ttl_s"] = KEPT_S
+    serve(settings)
