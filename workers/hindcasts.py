@@ -122,8 +122,8 @@ async def _go_on(spec: HindcastSpec, sources: dict[str, str], kept: parts.Parts,
     wanted = 1 if spec.partial else left
     least_mj = math.ceil(energy.used_mj + reserve_mj + step.bound_mj)
     energy.afford(max(price.mj(wanted), least_mj), f"a hindcast, {wanted} of {kept.manifest.parts_in_all} parts,")
-    story = _Story(run)
-    await story.tell(kept.manifest)
+    story = _Story(run, kept)
+    await story.tell()
     while not kept.manifest.done:
         if not may_continue(energy.used_mj, step, reserve_mj, energy.share_mj):
             return "budget_exhausted"
@@ -136,7 +136,7 @@ async def _go_on(spec: HindcastSpec, sources: dict[str, str], kept: parts.Parts,
             reserve_mj = energy.margin_mj  # the first one has also compiled
         else:
             step.add(energy.used_mj - before_mj)
-        await story.tell(kept.manifest)
+        await story.tell()
     return None
 
 
@@ -157,8 +157,8 @@ async def _part(sources: dict[str, str], kept: parts.Parts, run: _Run) -> None:
 class _Story:
     """What is told of the job's progress, and how long a part takes."""
 
-    def __init__(self, run: _Run) -> None:
-        self._run = run
+    def __init__(self, run: _Run, kept: parts.Parts) -> None:
+        self._run, self._kept = run, kept
         self._last_s = 0.0
         self._parts = 0
         self._began_s = time.monotonic()
@@ -171,8 +171,9 @@ class _Story:
         self.part_s = time.monotonic() - began_s
         self._parts += 1
 
-    async def tell(self, work: Manifest) -> None:
-        now_s, done, energy = time.monotonic(), len(work.parts), self._run.energy
+    async def tell(self) -> None:
+        work, now_s, energy = self._kept.manifest, time.monotonic(), self._run.energy
+        done = len(work.parts)
         if not work.done and now_s - self._last_s < TOLD_EVERY_S:
             return
         self._last_s = now_s
@@ -192,7 +193,8 @@ class _Story:
         )
         delivery, system = self._run.delivery, self._run.system
         try:
-            await report(system.redis, delivery.account, delivery.request_id, system.event(line, delivery))
+            event, fence = system.event(line, delivery), self._kept.fence
+            await report(system.redis, delivery.account, delivery.request_id, event, fence=fence, work=work.work)
         except RedisError as error:
             log.warning("progress not told", job=delivery.request_id, reason=str(error))
 

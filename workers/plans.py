@@ -19,11 +19,12 @@ from .requests import UNSAID
 
 CELLS = 2**22  # of a part's mean: 16 MiB, and as much of its standard deviation; a start alone may have `MAX_CELLS`
 AT_ONCE = 16  # starts that go through a network together (`model.predict.LARGEST_BATCH`)
-JUDGED_EVERY, JUDGED = 8, 64  # starts, of many; two of the trivial forecasters cost about as much as the model
+JUDGED = 32  # starts, up to twice as many, spread evenly: the trivial forecasters of one cost more than the model
 FIT_WINDOWS = 64  # that the trivial forecasters learn from
-# CPU-seconds on two busy cores: with an empty compile cache; of a cell and a step; of one whose forecast is judged.
-OPENING_CPU_S, PART_CPU_S, CELL_CPU_S, JUDGED_CPU_S_PER_CELL = 8.0, 0.1, 2.0e-6, 4.0e-6
-READ_CPU_S_PER_CELL = 1.0e-8  # once, for the mean map
+# CPU-seconds on two busy cores: compiling with an empty cache; of a cell and a step, 1.2e-6 to 1.5e-6 at 64x64 and
+# 128x128; of two flows, which look 16 cells beyond every edge; of the mean map.
+OPENING_CPU_S, PART_CPU_S, CELL_CPU_S = 8.0, 0.1, 2.0e-6
+FLOWS_CPU_S_PER_CELL, AROUND, READ_CPU_S_PER_CELL = 3.5e-6, 2 * 16, 1.0e-8
 
 
 def planned(
@@ -80,13 +81,12 @@ class Price:
 
     @classmethod
     def of(cls, work: Manifest, watts_per_core: float) -> Price:
-        cells = work.steps * work.height * work.width
-        computed = _computed(work.together) * cells
-        judged = -(-work.together // judged_every(work)) * cells
-        fit = FIT_WINDOWS * work.height * work.width
-        archive = work.trajectories * work.frames * work.height * work.width
-        opening_s = OPENING_CPU_S + JUDGED_CPU_S_PER_CELL * fit + READ_CPU_S_PER_CELL * archive
-        part_s = PART_CPU_S + CELL_CPU_S * computed + JUDGED_CPU_S_PER_CELL * judged
+        cells = work.height * work.width
+        flows_s = FLOWS_CPU_S_PER_CELL * (work.height + AROUND) * (work.width + AROUND)
+        read_s = READ_CPU_S_PER_CELL * work.trajectories * work.frames * cells
+        opening_s = OPENING_CPU_S + FIT_WINDOWS * flows_s + read_s
+        judged = -(-work.together // judged_every(work))
+        part_s = PART_CPU_S + work.steps * (CELL_CPU_S * cells * _computed(work.together) + flows_s * judged)
         return cls(*(modelled(cpu_s, watts_per_core=watts_per_core).mj for cpu_s in (opening_s, part_s)))
 
     def mj(self, count: int) -> int:
@@ -95,8 +95,8 @@ class Price:
 
 
 def judged_every(work: Manifest) -> int:
-    """Which starts are judged: all of few, every `JUDGED_EVERY`-th of many."""
-    return max(1, min(JUDGED_EVERY, work.trajectories * work.starts // JUDGED))
+    """Which starts are judged: all of few, of many one in so many."""
+    return max(1, work.trajectories * work.starts // JUDGED)
 
 
 def _computed(together: int) -> int:

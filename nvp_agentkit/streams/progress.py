@@ -25,12 +25,15 @@ LAST_LOOK_S = 1.0  # at the end, or for whoever comes when it is over
 KEPT = 1000  # lines of one job
 
 
-async def report(redis: Redis, account: str, job_id: str, event: Event, *, fence: int = 0) -> bool:
+async def report(
+    redis: Redis, account: str, job_id: str, event: Event, *, fence: int = 0, work: str | None = None
+) -> bool:
     """Append one progress event to the job's stream, which expires `TTL_S` after its last line.
 
-    False where ``fence`` is not the job's newest (`fences.begin`; 0: nobody has begun it), and nothing has happened.
+    False where ``fence`` is not the newest of the job, or of its ``work`` (`fences.begin`; 0: nobody has begun it), and
+    nothing has happened.
     """
-    keys = [names.job(account, job_id), names.attempts(account, job_id)]
+    keys = [names.job(account, job_id), names.attempts(account, work or job_id)]
     return bool(await call(redis, "tell", keys, [fence, event.encode(), KEPT, TTL_S]))
 
 

@@ -128,6 +128,18 @@ async def test_a_named_job_is_asked_for_twice_and_is_one_unless_it_ended_badly(n
     assert (await (await nvp.submit(spec, 5, name="shard")).result()).job_id == third.id
 
 
+async def test_a_hindcast_is_followed_while_it_is_under_way_and_asked_for_anew_once_it_has_ended(nvp, desk) -> None:
+    data = ObjectRef(uri="file:///data", digest=f"sha256:{'0' * 64}", bytes=1)
+    wanted = {"domain": "rain", "steps": 4, "budget_j": 20}
+    first, second = [await nvp.hindcast(data, **wanted) for _ in range(2)]
+    other = await nvp.hindcast(data, **wanted | {"steps": 5})
+    assert first.id == second.id != other.id
+    done = JobCompleted(job_id=first.id, kind="hindcast", energy=READING, seconds=1.0)
+    await desk.answer(done, first.id)
+    assert await second.result() == done
+    assert (await nvp.hindcast(data, **wanted)).id not in (first.id, other.id)
+
+
 async def test_an_urgent_job_goes_to_the_stream_that_is_read_first(nvp, desk) -> None:
     data = ObjectRef(uri="file:///data", digest=f"sha256:{'0' * 64}", bytes=1)
     await nvp.submit(SimulateSpec(domain="plasma_physics"), 5, urgent=True)

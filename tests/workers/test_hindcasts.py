@@ -35,7 +35,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.hindcasts import Manifest
 from nvp_agentkit.streams import Delivery, names
-from nvp_agentkit.workers import parts, plans, refusals, training
+from nvp_agentkit.workers import hindcasts, parts, plans, refusals, training
 
 from .conftest import DOMAIN, UNITS
 from .test_takeover import objects
@@ -201,17 +201,22 @@ async def pointed(bench, work: str) -> str:
     return ObjectRef.model_validate_json(at).digest
 
 
-async def test_what_joules_did_not_reach_for_is_gone_on_from_by_another_job_which_pays_for_the_rest(
+async def test_what_time_or_joules_did_not_reach_for_is_gone_on_from_by_another_job_which_pays_for_the_rest(
     bench, archive, ensemble, monkeypatch
 ) -> None:
     whole = await told(bench, asked(bench, archive))
     await forget(bench, (await manifest(bench, whole)).work)
-    monkeypatch.setattr(plans, "OPENING_CPU_S", 0.0)  # it is compiled by now
+    with monkeypatch.context() as patch:
+        patch.setattr(hindcasts, "SLOWER", 1e6)  # so that no second part would end in time
+        first = await told(bench, asked(bench, archive))
+    assert (first.summary["stopped_by"], first.summary["parts"]) == ("deadline_exceeded", 1)
+    for opening in ("OPENING_CPU_S", "FIT_WINDOWS"):
+        monkeypatch.setattr(plans, opening, 0)  # it is compiled and fitted by now
     refused = await told(bench, asked(bench, archive, 1000, partial=True))
     assert isinstance(refused, JobRefused)
     assert refused.code == "budget_too_small"
     assert refused.needed_mj is not None
-    budget_mj, jobs = round(1.2 * refused.needed_mj), 0
+    budget_mj, jobs = round(1.05 * refused.needed_mj), 0
     while (done := await told(bench, asked(bench, archive, budget_mj, partial=True))).summary["stopped_by"] != "done":
         assert done.summary["stopped_by"] == "budget_exhausted"
         assert done.energy.mj <= budget_mj

@@ -19,8 +19,8 @@ THE_FILES = "the file's"
 Data = Annotated[str, typer.Option(help="Zarr, NetCDF, HDF5, .npz or .npy; which array of it.", metavar="FILE[:NAME]")]
 Out = Annotated[Path, typer.Option(help="The Zarr store to write, .zarr.", metavar="FOLDER")]
 Domain = Annotated[str, typer.Option(help="Whose ensemble forecasts.", metavar="NAME")]
-Steps = Annotated[int, typer.Option(help="Frames ahead, from each start.", metavar="N")]
-Every = Annotated[int, typer.Option(help="Start from every K-th frame.", metavar="K")]
+Steps = Annotated[int, typer.Option(help="Frames ahead, from each start.", metavar="N", min=1)]
+Every = Annotated[int, typer.Option(help="Start from every K-th frame.", metavar="K", min=1)]
 Model = Annotated[
     str | None, typer.Option(help="A member's id, or an ensemble's digest.", metavar="ID", show_default="the champion")
 ]
