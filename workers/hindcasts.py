@@ -114,9 +114,8 @@ class _Run:
 async def _go_on(spec: HindcastSpec, sources: dict[str, str], kept: parts.Parts, price: Price, run: _Run) -> str | None:
     """Do what is left; why it stopped before the end, or None."""
     energy, left = run.energy, kept.manifest.parts_in_all - len(kept.manifest.parts)
-    if not left:  # nothing but to find that out, which costs nobody anything
-        energy.forgive()
-        run.cost = Cost()
+    if not left:
+        run.cost = Cost()  # of finding that out: nobody's
         return None
     step, reserve_mj = StepCost(forecast_mj=price.part_mj), energy.margin_mj + price.opening_mj
     wanted = 1 if spec.partial else left
