@@ -13,9 +13,11 @@ import structlog
 
 from nvp_agentkit.energy.budget import StepCost, may_continue
 from nvp_agentkit.ensemble import EnsembleRecord, Member
-from nvp_agentkit.errors import InvalidInput, UnknownModel
+from nvp_agentkit.ensemble.service import alias_of
+from nvp_agentkit.errors import UnknownModel
 from nvp_agentkit.messages import HindcastSpec, JobCompleted, JobProgressed
 from nvp_agentkit.messages.hindcasts import Manifest
+from nvp_agentkit.messages.predictions import names_ensemble
 from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
@@ -35,7 +37,7 @@ async def answer(delivery: Delivery, spec: HindcastSpec, system: System) -> Comp
     """One hindcast, or as much of it as its joules and its deadline allow."""
     async with joules.window(system, delivery, part=PART, parts=1) as energy:
         await cancelling.require_wanted(delivery, system)
-        record, member = await _model(delivery.account, spec, system)
+        record, member = await _model(delivery, spec, system)
         run = _Run(delivery, system, energy)
         sources = {
             "path": str((await system.artifacts.local_path(spec.data)).resolve()),
@@ -64,25 +66,30 @@ async def answer(delivery: Delivery, spec: HindcastSpec, system: System) -> Comp
         return Completion(done.replies, done.facts, fence=(fresh.work, kept.fence))
 
 
-async def _model(account: str, spec: HindcastSpec, system: System) -> tuple[EnsembleRecord, Member]:
-    """Raises `UnknownModel`: the account has no such ensemble or member."""
-    by_digest = spec.model is not None and spec.model.startswith("sha256:")
-    record = await registry.ensemble(system.redis, account, str(spec.model) if by_digest else spec.domain)
-    if record.domain != spec.domain:
-        raise InvalidInput(f"ensemble {record.digest} is of {record.domain}, not of {spec.domain}; name its domain")
-    if by_digest or spec.model is None:
-        return record, record.champion
-    for member in record.members:
-        if member.model_id == spec.model:
-            return record, member
-    try:
-        earlier = await registry.called(system.redis, account, spec.model)
-    except UnknownModel as error:
-        raise UnknownModel(
-            f"model {spec.model!r} is neither in service for {account}/{spec.domain} nor the champion of an earlier "
-            f"ensemble; in service: {', '.join(member.model_id for member in record.members)}"
-        ) from error
-    return earlier, earlier.champion
+async def _model(delivery: Delivery, spec: HindcastSpec, system: System) -> tuple[EnsembleRecord, Member]:
+    """Who forecasts: by what stood when the job was published, for whichever attempt asks. No trial has a share in it.
+
+    Raises:
+        UnknownModel: the account has no such ensemble or member.
+    """
+    redis, account, domain = system.redis, delivery.account, spec.domain
+    standing = (await registry.service_of(redis, account, domain)).at(registry.asked_at(delivery))
+    if spec.model is not None and not names_ensemble(spec.model):
+        for record in await registry.all_of(redis, account):
+            for member in record.members:
+                if (record.domain, member.model_id) == (domain, spec.model):
+                    return record, member
+        raise UnknownModel(f"model {spec.model!r} is no member of an ensemble that {account} has for {domain}")
+    alias = "champion" if spec.model is None else alias_of(spec.model, domain)
+    digest = spec.model if alias is None else standing.called(alias)
+    if digest is None and standing.champion is not None:
+        raise UnknownModel(f"{domain} has no {alias}; `nvp models list` shows what there is")
+    if digest is None:
+        raise registry.no_model(account, domain, await registry.domains(redis, account))
+    record = await registry.ensemble(redis, account, digest)
+    if record.domain != domain:
+        raise UnknownModel(f"{spec.model} is an ensemble of {record.domain}; ask for that domain")
+    return record, record.champion
 
 
 @dataclass

@@ -128,7 +128,7 @@ class Jobs(Connection):
         or time, is gone on from when the same is asked for again, and only the rest is paid for. Asked for while it is
         under way, this follows that job.
 
-        ``model``: an ensemble's digest, or the id of a member of the one in service; None: the domain's champion.
+        ``model``: a member's id, or an ensemble's digest or alias (docs/service.md): its champion; None: who serves.
         """
         more = {"steps": steps, "every": every, "model": model, "partial": partial}
         spec = said(HindcastSpec, domain=domain, data=data, **more)

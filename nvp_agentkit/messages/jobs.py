@@ -103,7 +103,7 @@ class HindcastSpec(Payload):
         None,
         min_length=1,
         max_length=128,
-        description="a member's id, or an ensemble's digest: its champion; default: the champion in service",
+        description="a member's id, an ensemble's digest or an alias (docs/service.md); default: who serves",
     )
     partial: bool = Field(False, description="begin although the budget will not reach to the end")
 

@@ -249,7 +249,8 @@ async def test_who_was_only_asleep_moves_nothing_once_another_does_the_work(benc
     [
         ({"steps": FRAMES}, "invalid_field", f"trajectories have {FRAMES} frames and the first 2 are shown"),
         ({"domain": "rain"}, "unknown_model", "no model for 'rain'"),
-        ({"model": "model:sha256:0"}, "unknown_model", "neither in service for"),
+        ({"model": "model:sha256:0"}, "unknown_model", "is no member of an ensemble"),
+        ({"model": "@previous"}, "unknown_model", "plasma_physics has no previous"),
     ],
 )
 async def test_what_cannot_be_forecast_is_refused_and_costs_nothing(

@@ -22,7 +22,8 @@ Domain = Annotated[str, typer.Option(help="Whose ensemble forecasts.", metavar="
 Steps = Annotated[int, typer.Option(help="Frames ahead, from each start.", metavar="N", min=1)]
 Every = Annotated[int, typer.Option(help="Start from every K-th frame.", metavar="K", min=1)]
 Model = Annotated[
-    str | None, typer.Option(help="A member's id, or an ensemble's digest.", metavar="ID", show_default="the champion")
+    str | None,
+    typer.Option(help="A member's id, an ensemble's digest.", metavar="ID", show_default="who serves"),
 ]
 Units = Annotated[str, typer.Option(help="Units of the values; 1: those that the file names, if it does.")]
 Seconds = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -52,14 +52,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Made:
-    """What is there now. ``job_id`` is None where nothing had to be asked for."""
+    """What is there now. No ``job_id``, parts and skill where all was there, and nothing had to be asked for."""
 
     path: Path
     partial: Path
     begun: Begun
-    parts: int
-    parts_in_all: int
-    skill: list[dict[str, Any]]
+    parts: int | None = None
+    parts_in_all: int | None = None
+    skill: list[dict[str, Any]] = field(default_factory=list)
     stopped_by: str = "done"
     job_id: str | None = None
     mj: int = 0
@@ -86,7 +86,7 @@ async def make(settings: Settings, account: str | None, wanted: Wanted) -> Made:
             begun.require(wanted.place.path, same, asked["model"])
             if wanted.place.path.exists():
                 wanted.place.clear()
-                return Made(wanted.place.path, wanted.place.partial, begun, 1, 1, [])
+                return Made(wanted.place.path, wanted.place.partial, begun)
             asked = asked | {"model": begun.model}
         done = await _forecast(nvp, spec, source, asked, wanted)
         return await _written(nvp, done, source, wanted)
