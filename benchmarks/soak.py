@@ -106,5 +106,6 @@ async def _ask(redis: Redis, replies: ReplyReader) -> None:
 
 def _serve(settings: Settings) -> None:
     """The worker's process, which forgets sooner than the product does."""
-    vars(claims)["REPLY_TTL_S"] = completion.settle.__kwdefaults__["reply_ttl_s"] = KEPT_S
+    vars(claims)["REPLY_TTL_S"] = KEPT_S
+    completion.settle.__kwdefaults__ = {"reply_ttl_s": KEPT_S}
     serve(settings)
