@@ -30,6 +30,7 @@ BENCHMARKS = (
     "break_even",
     "calibration",
     "chaos",
+    "chaos_everysec",
     "conservation",
     "consumer",
     "demo",
@@ -54,7 +55,7 @@ BENCHMARKS = (
     "train_step",
 )
 RESULTS = HERE / "results"
-OPTIONS = ("cells", "count", "cpu_s", "data", "fsync", "jobs", "rates", "seed", "seeds", "steps")
+OPTIONS = ("cells", "count", "cpu_s", "data", "jobs", "rates", "seed", "seeds", "steps")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +65,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name them all")
     parser.add_argument("--count", type=int, help="how many, where the seed makes many")
     parser.add_argument("--jobs", type=int, help="how many, where they are jobs of a stack")
-    parser.add_argument("--fsync", choices=("always", "everysec"), help="of the stream server, where it is killed")
     parser.add_argument("--seed", type=int, help="the first, or only, of what is left to chance")
     parser.add_argument("--cells", type=int, help="how many parts to make that earlier runs have not kept")
     parser.add_argument("--cpu-s", type=float, help="CPU-seconds of training, where it trains")

@@ -2,8 +2,7 @@
 
 The product's supervisor runs stores and workers; the compute child is a stub of known cost (`benchmarks.turmoil`).
 What goes wrong comes from the seed: SIGKILL and SIGSTOP of fronts and children, SIGKILL of the stream server and of the
-graph, stalls, cut connections, a full disk; copies, junk and poison among the requests. ``--fsync everysec`` lets the
-stream server write to its disk once a second.
+graph, stalls, cut connections, a full disk; copies, junk and poison among the requests.
 """
 
 from __future__ import annotations

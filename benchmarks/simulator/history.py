@@ -18,7 +18,7 @@ from benchmarks.simulator.link import Link, Server
 from benchmarks.simulator.loop import START_S, Process, World
 from benchmarks.simulator.plan import Fault, Message, Plan
 from benchmarks.simulator.quorum import Ensemble, Shelf
-from benchmarks.simulator.scripts import Scripts
+from benchmarks.simulator.scripts import Scripts, product_functions
 from benchmarks.simulator.store import Store
 from benchmarks.simulator.work import WATTS_PER_CORE, Child, Record, Work
 from benchmarks.simulator.workers import serve
@@ -60,6 +60,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.doors, self.scripts = Doors(), Scripts()
+        self._functions = [self.scripts.sha(text) for text in product_functions()]
         self._places: list[Place] = []
         self._prepared: dict[int, Any] = {}
         self._shelf = Shelf()
@@ -93,6 +94,7 @@ class Stage:
             self._prepared[plan.limit_mj] = before.store.snapshot()
         history = History(plan, self, tell)
         history.store.restore(self._prepared[plan.limit_mj])
+        history.store.functions = set() if plan.fresh else set(self._functions)
         return history.play()
 
 

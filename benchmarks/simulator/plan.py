@@ -63,6 +63,7 @@ class Plan:
     limit_mj: int
     messages: tuple[Message, ...]
     faults: tuple[Fault, ...]
+    fresh: bool = True  # the store has to be told of every function
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -78,6 +79,7 @@ class Plan:
         if kind == "job" and chance.random() < 0.1:  # a rush, so that some have to wait for others
             messages *= 3
         messages = tuple(_more(chance, message) for message in messages)
+        fresh = chance.random() < 0.2
         return cls(
             seed,
             workers,
@@ -87,6 +89,7 @@ class Plan:
             limit_mj=chance.choice((4000, 1_000_000, 1_000_000, 1_000_000)),
             messages=messages,
             faults=faults,
+            fresh=fresh,
         )
 
     @property

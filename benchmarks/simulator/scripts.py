@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from lupa import lua51
@@ -10,6 +11,8 @@ from redis.exceptions import ResponseError
 
 from benchmarks.simulator.stream_commands import error
 from benchmarks.simulator.values import UnmodelledError
+from nvp_agentkit.energy import ledger
+from nvp_agentkit.streams import scripts as streams
 
 if TYPE_CHECKING:
     from benchmarks.simulator.store import Store
@@ -31,6 +34,18 @@ return function(chunk, keys, args)
 end
 """
 PAIRS = frozenset({b"XGROUP", b"XINFO", b"SCRIPT"})  # commands of two words
+
+
+def product_functions() -> list[bytes]:
+    """All that the product has a server run."""
+    names = {module: _names(f"nvp_agentkit.{module}") for module in ("streams", "energy")}
+    texts = [streams._source(name)[0] for name in names["streams"]]
+    texts += [ledger._source(name) for name in names["energy"] if name != "prelude"]
+    return [text.encode() for text in texts]
+
+
+def _names(package: str) -> list[str]:
+    return sorted(path.name.removesuffix(".lua") for path in files(package).joinpath("lua").iterdir())
 
 
 class Scripts:

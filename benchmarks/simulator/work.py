@@ -169,7 +169,7 @@ class Work:
         return child
 
     def _begin(self, delivery: Delivery) -> tuple[Message, Run]:
-        run = Run(delivery.attempt, beside=_beside(self._link().store, delivery))
+        run = Run(delivery.attempt, beside=_beside(self._link().store, delivery, self._system.name))
         self._record.runs[delivery.request_id].append(run)
         return self._messages[delivery.request_id], run
 
@@ -190,11 +190,12 @@ class Work:
                 return
 
 
-def _beside(store: Store, delivery: Delivery) -> int:
+def _beside(store: Store, delivery: Delivery, worker: str) -> int:
     held = store.values.get(delivery.stream.encode())
     groups = held.groups.values() if isinstance(held, Stream) else ()
     entry_id = read_id(delivery.entry_id.encode())
-    return sum(group.held_by(group.pending[entry_id].consumer) - 1 for group in groups if entry_id in group.pending)
+    holders = [(group, group.pending[entry_id].consumer) for group in groups if entry_id in group.pending]
+    return sum(group.held_by(one) - 1 for group, one in holders if one.startswith(worker.encode()))
 
 
 def _cost(used_mj: int) -> Cost:

@@ -22,7 +22,7 @@ SAME, OURS = 0, 1  # of what claim.lua says
 
 
 async def repeats(
-    redis: Redis, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]] = ()
+    redis: Redis, group: str, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]] = ()
 ) -> list[tuple[Delivery, bool]]:
     """Those whose id belongs to another entry, and whether they ask the same as that one.
 
@@ -34,7 +34,7 @@ async def repeats(
     by_stream: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in deliveries:
         by_stream[delivery.stream].append(delivery)
-    results = await call_many(redis, "claim", [_call(some, accepts) for some in by_stream.values()])
+    results = await call_many(redis, "claim", [_call(group, some, accepts) for some in by_stream.values()])
     found: list[tuple[Delivery, bool]] = []
     for some, mine in zip(by_stream.values(), results, strict=True):
         if isinstance(mine, Exception):
@@ -49,16 +49,16 @@ def outlives_s(delivery: Delivery, now: float) -> int:
     return math.ceil(min(max(left_s, 0), MAX_DEADLINE_S)) + REPLY_TTL_S  # what is later will be refused
 
 
-def _call(deliveries: Sequence[Delivery], accepts: Collection[type[Payload]]) -> Call:
+def _call(group: str, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]]) -> Call:
     """One call for deliveries of one stream."""
     first, now = deliveries[0], time.time()
-    keys: list[str] = []
-    args: list[str | bytes | int] = [first.stream]
+    keys: list[str] = [first.stream]
+    args: list[str | bytes | int] = [group]
     for one in deliveries:
         keys.append(names.claim(first.account, one.request_id))
         kind = TYPES.get(one.event.type)
         misplaced = kind is not None and accepts and kind not in accepts
-        args += [one.origin or one.entry_id, _asks(one), 0 if misplaced else outlives_s(one, now)]
+        args += [one.entry_id, one.origin or one.entry_id, _asks(one), 0 if misplaced else outlives_s(one, now)]
     return keys, args
 
 

@@ -195,7 +195,7 @@ class Consumer:
         """Without what only repeats an earlier entry: that is answered, or will be, as the earlier one."""
         if not self._unique:
             return deliveries
-        repeated = await repeats(self._redis, deliveries, self._rules.accepts)
+        repeated = await repeats(self._redis, self._group, deliveries, self._rules.accepts)
         if not repeated:
             return deliveries
         for one, _ in repeated:

@@ -182,8 +182,9 @@ def _functions(one: int, stream: str, group: str, consumer: str, number: int, fl
 
     def on(name: str, *args: Any, entry: bool = True) -> tuple[str, Step]:
         def step(side: Side) -> Awaitable[Any]:
-            keys = [side.key("asked:1")] if name == "claim" else [side.key(stream)]
-            head = [side.key(stream)] if name == "claim" else [group, consumer]
+            keys, head = [side.key(stream)], [group, consumer]
+            if name == "claim":
+                keys, head = [*keys, side.key("asked:1")], [group, side.entry(one)]
             return call(side.redis, name, keys, [*head, *([side.entry(one)] if entry else []), *args])
 
         return name, step

@@ -1,11 +1,19 @@
 -- Claim request ids for the entries of one stream that carry them. Returns of each 1 (the entry's own, now or already),
 -- 0 (another's, who asks the same) or 2 (another's, who asks something else).
--- KEYS one per id   ARGV stream, then of each its entry, a digest of what it asks and TTL in s; '0' claims nothing
-local mine = {}
-for i, key in ipairs(KEYS) do
-  local entry, asks, ttl = ARGV[1] .. ' ' .. ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
-  if ttl ~= '0' then redis.call('SET', key, entry .. ' ' .. asks, 'NX', 'EX', ttl) end
-  local owner, asked = string.match(redis.call('GET', key) or entry, '^(%S+ %S+) ?(.*)$')
-  mine[i] = owner == entry and 1 or (asked == asks and 0 or 2)
+-- An entry that is in nobody's hands any more claims nothing: its stream was emptied meanwhile, and whoever asks again
+-- would be told that this has been asked.
+-- KEYS stream, one per id   ARGV group, then of each its entry, what it first came as, a digest of what it asks and TTL
+-- in s; '0' claims nothing
+local stream, group = KEYS[1], ARGV[1]
+local found = {}
+for i = 2, #KEYS do
+  local entry, origin, asks, ttl = unpack(ARGV, 4 * i - 6, 4 * i - 3)
+  local mine = stream .. ' ' .. origin
+  if ttl ~= '0' and redis.call('SET', KEYS[i], mine .. ' ' .. asks, 'NX', 'EX', ttl) then
+    local held = redis.pcall('XPENDING', stream, group, entry, entry, 1)
+    if held.err or #held == 0 then redis.call('DEL', KEYS[i]) end
+  end
+  local owner, asked = string.match(redis.call('GET', KEYS[i]) or mine, '^(%S+ %S+) ?(.*)$')
+  found[i - 1] = owner == mine and 1 or (asked == asks and 0 or 2)
 end
-return mine
+return found
