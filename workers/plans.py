@@ -18,6 +18,7 @@ from nvp_agentkit.messages.values import canonical_json, digest_of
 from .requests import UNSAID
 
 CELLS = 2**22  # of a part's mean: 16 MiB, and as much of its standard deviation; a start alone may have `MAX_CELLS`
+MAX_PARTS = 2**14  # the manifest, 0.2 kB a part, is written anew with each
 AT_ONCE = 16  # starts that go through a network together (`model.predict.LARGEST_BATCH`)
 JUDGED = 32  # starts, up to twice as many, spread evenly: the trivial forecasters of one cost more than the model
 FIT_WINDOWS = 64  # that the trivial forecasters learn from
@@ -33,7 +34,7 @@ def planned(
     """The whole work, of which nothing is done yet. The first start has two frames, for the trivial forecasters.
 
     Raises:
-        InvalidField: too short, too large or in other units.
+        InvalidField: too short, too large, too many or in other units.
     """
     first, frames = max(context, 2) - 1, about["frames"]
     starts = len(range(first, frames - spec.steps, spec.every))
@@ -54,7 +55,7 @@ def planned(
         raise InvalidField(f"data in {about['units']!r}, and the ensemble of {record.domain} learnt it in {learnt!r}; "
                            "import them converted")  # fmt: skip
     same = {"data": spec.data.digest, "model": member.model_id, "steps": spec.steps, "every": spec.every}
-    return Manifest(
+    work = Manifest(
         work=digest_of(canonical_json(same | {"version": __version__})),
         domain=spec.domain,
         ensemble=record.digest,
@@ -64,6 +65,12 @@ def planned(
         **{**same, "units": learnt or about["units"]},
         **{name: value for name, value in about.items() if name != "units"},
     )
+    if work.parts_in_all > MAX_PARTS:
+        raise InvalidField(
+            f"{work.trajectories:,} trajectories of {starts:,} starts are {work.parts_in_all:,} parts, limit "
+            f"{MAX_PARTS:,}; bring fewer trajectories at a time, or raise `every`"
+        )
+    return work
 
 
 def together(starts: int, cells: int) -> int:

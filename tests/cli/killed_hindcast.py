@@ -23,12 +23,12 @@ DIGEST = "sha256:" + "0" * 64
 
 
 def manifest() -> Manifest:
-    """Two trajectories of three starts, two a part."""
+    """One trajectory of three starts, two a part."""
     return Manifest(
-        work=DIGEST, domain="rain", data=DIGEST, model="model:x", ensemble=DIGEST, steps=2, every=1, trajectories=2,
+        work=DIGEST, domain="rain", data=DIGEST, model="model:x", ensemble=DIGEST, steps=2, every=1, trajectories=1,
         frames=6, height=16, width=16, units="mm/h", dt_s=60.0, dx_m=1.0, start_ms=0, first=1, starts=3, together=2,
-        parts=(Part(mean=DIGEST, std=DIGEST),) * 4, missed={MODEL: (1.0, 2.0), "persistence": (2.0, 3.0)},
-        spread=(4.0, 4.0), judged=6,
+        parts=(Part(mean=DIGEST, std=DIGEST),) * 2, missed={MODEL: (1.0, 2.0), "persistence": (2.0, 3.0)},
+        spread=(4.0, 4.0), judged=3,
     )  # fmt: skip
 
 

@@ -16,7 +16,9 @@ import pytest
 import xarray as xr
 
 from nvp_agentkit.artifacts.content import name_of, uri_of
-from nvp_agentkit.cli.hindcast.making import Wanted, make
+from nvp_agentkit.cli.hindcast import lines
+from nvp_agentkit.cli.hindcast.making import Made, Wanted, make
+from nvp_agentkit.ensemble import EnsembleRecord, Member
 from nvp_agentkit.errors import Cancelled, ComputeFailed, InvalidInput, NvpError
 from nvp_agentkit.fields import FieldMeta, SequenceSet
 from nvp_agentkit.fields.writers import write_zarr
@@ -228,8 +230,8 @@ async def test_what_time_or_joules_did_not_reach_for_is_gone_on_from_by_another_
 
 async def test_who_was_only_asleep_moves_nothing_once_another_does_the_work(bench, archive, ensemble) -> None:
     spec = asked(bench, archive).payload.spec
-    about = {"trajectories": 2, "frames": FRAMES, "height": SIDE, "width": SIDE, "units": UNITS, "dt_s": 1.0,
-             "dx_m": 1.0, "start_ms": 0}  # fmt: skip
+    sides = {"trajectories": 2, "frames": FRAMES, "height": SIDE, "width": SIDE}
+    about = {**sides, "units": UNITS, "dt_s": 1.0, "dx_m": 1.0, "start_ms": 0}
     fresh = plans.planned(spec, ensemble, ensemble.champion, about, 2)
     arrays, sums = [np.ones((TOGETHER, STEPS, SIDE, SIDE), np.float32)] * 2, {"missed": {}, "spread": []}
     asleep = await parts.attempt(asked(bench, archive), fresh, bench.system)
@@ -275,6 +277,17 @@ async def test_a_budget_that_will_not_reach_and_data_in_other_units_are_refused_
     refused = await told(bench, asked(bench, await brought(bench, waves(), "K")))
     assert isinstance(refused, JobRefused)
     assert "data in 'K', and the ensemble of plasma_physics learnt it in 'J'" in refused.detail
+
+
+def test_more_parts_than_a_manifest_should_name_are_refused() -> None:
+    ref = ObjectRef(uri="artifact:x", digest="sha256:" + "0" * 64, bytes=1)
+    member = Member(voter="voter-0", model_id="model:x", weights=ref)
+    spec, record = HindcastSpec(domain=DOMAIN, data=ref, steps=1), EnsembleRecord(domain=DOMAIN, members=(member,))
+    sides = {"trajectories": 2**14, "frames": 3, "height": SIDE, "width": SIDE}
+    about = {**sides, "units": UNITS, "dt_s": 1.0, "dx_m": 1.0, "start_ms": 0}
+    assert plans.planned(spec, record, member, about, 2).parts_in_all == 2**14
+    with pytest.raises(InvalidInput, match="are 16,385 parts, limit 16,384; bring fewer"):
+        plans.planned(spec, record, member, about | {"trajectories": 2**14 + 1}, 2)
 
 
 def test_parts_are_of_one_shape_whatever_the_archive_and_no_larger_than_is_said() -> None:
@@ -375,3 +388,29 @@ async def test_a_command_that_was_killed_is_given_again_and_ends_with_the_bytes_
     )
     with pytest.raises(InvalidInput, match="is a hindcast with every=2, and every=1 is asked for"):
         await make(bench.system.settings, bench.account, other)
+
+
+async def test_what_was_stopped_lies_beside_its_place_until_the_same_command_has_ended_it(
+    bench, ensemble, worker, x_zarr, tmp_path, monkeypatch
+) -> None:
+    async def made(out: str) -> Made:
+        wanted = Wanted.of(str(x_zarr), tmp_path / out, ASKED, {"units": "1"}, budget_j=200, deadline_s=60)
+        return await make(bench.system.settings, bench.account, wanted)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hindcasts, "SLOWER", 1e6)  # so that no second part would end in time
+        stopped = await made("Y.zarr")
+    assert (stopped.whole, stopped.stopped_by, stopped.parts, stopped.parts_in_all) == (
+        False,
+        "deadline_exceeded",
+        1,
+        6,
+    )
+    assert lines(stopped)[0].startswith("deadline_exceeded: 1 of 6 parts are done")
+    assert [path.name for path in sorted(tmp_path.glob("Y*"))] == ["Y.zarr.partial"]
+    ended = await made("Y.zarr")
+    assert (ended.whole, ended.parts) == (True, 6)
+    assert ended.mj > 0
+    assert lines(ended)[-1].startswith(f"wrote {tmp_path / 'Y.zarr'}: 6 parts by {ensemble.champion.model_id}")
+    assert (await made("Z.zarr")).mj == 0
+    assert files(tmp_path / "Y.zarr") == files(tmp_path / "Z.zarr")
