@@ -19,6 +19,7 @@ from nvp_agentkit.fields.edges import guessed_edges
 from nvp_agentkit.messages import STARTER, PredictionRequested
 from nvp_agentkit.messages.predictions import names_ensemble
 from nvp_agentkit.messages.values import digest_of
+from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams import Delivery
 
 from . import registry
@@ -82,6 +83,12 @@ class Starter:
 def _starter_id() -> str:
     """Of its weights, as their descendants name them in the graph."""
     return f"model:{digest_of(STARTER_FILE.read_bytes())}"
+
+
+def voter_of(worker: str) -> str:
+    """Of a worker that votes: ``shadow-2`` is ``voter-2``, ``inference`` the first one."""
+    place = worker.partition("-")[2]
+    return f"voter-{place}" if place else VOTERS[0]
 
 
 class Resolver:

@@ -24,7 +24,8 @@ from nvp_agentkit.settings import Settings
 
 from .forecasting import ModelHost, Prediction
 from .main import run
-from .shadow import sit, voter_of
+from .resolving import voter_of
+from .shadow import sit
 from .system import System
 
 Fault = Callable[[Prediction], Prediction]

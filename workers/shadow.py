@@ -16,7 +16,7 @@ from . import facts, joules, refusals
 from .forecasting import ModelHost
 from .process import Role, run_roles
 from .requests import body, field_of, log_variance_units, units_of
-from .resolving import Served
+from .resolving import Served, voter_of
 from .system import System, deadline_of
 
 ABOUT_THE_REQUEST = joules.REFUSALS  # what every voter would say of it: no, and not a vote that failed
@@ -107,11 +107,6 @@ def role(models: ModelHost, system: System) -> Role:
         partial(vote, models=models, signer=signer, system=system),
         refuse,
     )
-
-
-def voter_of(worker: str) -> str:
-    """``shadow-2`` is ``voter-2``."""
-    return f"voter-{worker.rpartition('-')[2]}"
 
 
 async def sit(models: ModelHost, system: System, stop: asyncio.Event) -> None:

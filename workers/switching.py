@@ -12,17 +12,17 @@ import structlog
 from redis.asyncio import Redis
 
 from nvp_agentkit.ensemble import EnsembleRecord
-from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams import RedisError, names
 from nvp_agentkit.streams.health import workers
 
 from . import registry
+from .resolving import voter_of
 from .system import System
 
 WAIT_S = 20.0  # for voters to become warm: three times what loading and compiling takes on two idle cores
-LOOK_S = 0.1
+LOOK_S = 0.25
 SAID_S = 120  # how long it is kept what a voter has said
-VOTING = ("inference", "shadow", "saboteur")
+VOTING = ("inference", "shadow", "saboteur")  # kinds of workers
 log = structlog.get_logger()
 
 
@@ -38,14 +38,6 @@ class Warmth:
         return f"{len(self.warm)} workers had it compiled" + (
             f", {', '.join(self.cold)} did not within {WAIT_S:g} s" if self.cold else ""
         )
-
-
-def voter_of(worker: str) -> str | None:
-    """``shadow-2`` is ``voter-2``, ``inference`` the first voter; None for a worker that votes on nothing."""
-    kind, _, place = worker.partition("-")
-    if kind not in VOTING:
-        return None
-    return f"voter-{place}" if place else VOTERS[0]
 
 
 async def warmed(system: System, account: str, record: EnsembleRecord, *, limit_s: float = WAIT_S) -> Warmth:
@@ -68,7 +60,11 @@ async def warmed(system: System, account: str, record: EnsembleRecord, *, limit_
 
 
 async def _warmth(redis: Redis, account: str, record: EnsembleRecord) -> Warmth:
-    running = {f"{one.name}@{one.instance}" for one in await workers(redis) if voter_of(one.name) in record.voters}
+    running = {
+        f"{one.name}@{one.instance}"
+        for one in await workers(redis)
+        if one.kind in VOTING and voter_of(one.name) in record.voters
+    }
     raw: Any = await redis.hgetall(_key(account, record.digest))
     said = {name.decode(): why.decode() for name, why in raw.items() if name.decode() in running}
     warm = sorted(name for name, why in said.items() if not why)

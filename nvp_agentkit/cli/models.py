@@ -32,18 +32,28 @@ Reason = Annotated[str | None, typer.Option(help="Why, for the graph.", metavar=
 
 
 @app.command("list")
-def list_models(domain: Domain, account: Account = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Show who serves a domain, who stands beside, and every change with its reason.
+def list_models(
+    domain: Annotated[
+        str | None, typer.Argument(help="What the fields are of.", metavar="[DOMAIN]", show_default="all")
+    ] = None,
+    account: Account = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who serves, who did, and every change with its reason.
 
     [dim]Example:[/dim] nvp models list plasma_physics --json
     """
     with _client(account, data_dir) as nvp:
-        found = nvp.models(domain)
+        found = {one: nvp.models(one) for one in (nvp.domains() if domain is None else [domain])}
     if as_json:
-        say_json(asdict(found.at()) | {"changes": [change.model_dump() for change in found.changes]})
+        say_json({one: _document(service) for one, service in found.items()})
         return
-    for line in _lines(domain, found):
-        typer.echo(line)
+    for one, service in found.items():
+        for line in _lines(one, service):
+            typer.echo(line)
+    if not found:
+        typer.echo("nothing serves; train an ensemble first")
 
 
 @app.command()
@@ -62,7 +72,7 @@ def promote(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have an ensemble serve a domain, better or not, or answer a share of the requests.
+    """Have an ensemble serve, better or not, or try it on a share.
 
     Its voters compile it first, beside what serves; requests go on meanwhile.
 
@@ -103,6 +113,10 @@ def _say(done: ServiceChanged, *, as_json: bool) -> None:
         typer.echo(f"  `nvp models rollback {done.domain}` has {done.previous} serve again")
     if done.cold:
         typer.echo(f"  not compiled yet by {', '.join(done.cold)}: their first answers may wait for that")
+
+
+def _document(service: Service) -> dict[str, Any]:
+    return asdict(service.at()) | {"changes": [change.model_dump() for change in service.changes]}
 
 
 def _lines(domain: str, found: Service) -> list[str]:

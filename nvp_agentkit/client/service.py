@@ -43,6 +43,15 @@ class InService(Connection):
             raise UnknownModel(f"account {self.account} has no ensemble for {domain!r}; train one first")
         return found
 
+    async def domains(self) -> list[str]:
+        """The domains that an ensemble of this account serves."""
+        from nvp_agentkit.ensemble.service import HASH, domains
+
+        async with within(ANSWER_S):
+            with store_errors():
+                raw: Any = await self._redis.hkeys(names.key(self.account, HASH))
+        return domains([name.decode() for name in raw])
+
     async def promote(
         self,
         domain: str,

@@ -100,6 +100,7 @@ class SyncAgentClient:
     evaluate = _starting(AgentClient.evaluate)
     hindcast = _starting(AgentClient.hindcast)
     submit = _starting(AgentClient.submit)
+    domains = _blocking(AgentClient.domains)
     models = _blocking(AgentClient.models)
     promote = _blocking(AgentClient.promote)
     rollback = _blocking(AgentClient.rollback)
