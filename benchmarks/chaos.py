@@ -45,7 +45,8 @@ def measure(*, quick: bool, jobs: int | None = None, seed: int = 1, fsync: str =
     for one in (*found.wrong[:SHOWN], *found.innocent[:SHOWN]):
         print(one)
     print(", ".join(f"{count} {kind}" for kind, count in sorted(found.spoken.items())))
-    return _figures(jobs, done, found, len(left), time.monotonic() - began, quick=quick)
+    always = fsync == "always"
+    return _figures(jobs, done, found, len(left), time.monotonic() - began, quick=quick, always=always)
 
 
 async def _run(
@@ -77,12 +78,14 @@ async def _until_quiet(stack: Stack) -> None:
 
 
 def _figures(
-    jobs: int, done: dict[str, int], found: Found, left: int, seconds: float, *, quick: bool
+    jobs: int, done: dict[str, int], found: Found, left: int, seconds: float, *, quick: bool, always: bool
 ) -> dict[str, Figure]:
     faults = sum(done.values())
-    bound = None if found.wrong else round(100 * 3 / jobs, 3)  # none of n: the rule of three
+    wrong = len(found.wrong) - (0 if always else len(found.forgotten))
+    bound = None if wrong else round(100 * 3 / jobs, 3)  # none of n: the rule of three
     return {
         "lost": Figure(len(found.lost), "jobs", floor=0),
+        "forgotten": Figure(len(found.forgotten), "jobs", floor=0 if always else None),
         "doubled": Figure(len(found.doubled), "jobs", floor=0),
         "joules_off": Figure(len(found.joules), "accounts", floor=0),
         "keys_without_ttl": Figure(len(found.left), "keys", floor=0),

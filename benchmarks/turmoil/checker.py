@@ -26,6 +26,7 @@ class Found:
     """What was found: ``wrong`` in words, the rest in numbers."""
 
     lost: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)  # acknowledged by the store, which has no trace of them
     doubled: list[str] = field(default_factory=list)
     joules: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -35,7 +36,7 @@ class Found:
 
     @property
     def wrong(self) -> list[str]:
-        return [*self.lost, *self.doubled, *self.joules, *self.left]
+        return [*self.lost, *self.forgotten, *self.doubled, *self.joules, *self.left]
 
 
 async def waiting(redis: Redis) -> int:
@@ -47,7 +48,8 @@ async def check(redis: Redis, graph: Graph, asker: Asker) -> Found:
     """Look at everything."""
     found = Found()
     answers = {request_id: await _answers(redis, request_id) for request_id in asker.accepted}
-    _told(found, asker, answers)
+    claimed = {one for one in answers if await redis.exists(f"{PREFIX}asked:{one}")}  # by whoever reads it first
+    _told(found, asker, answers, claimed)
     await _streams(redis, found, asker, sum(len(one) for one in answers.values()))
     await _graph(graph, found, answers, await _ledger(redis, found, answers))
     async for key in redis.scan_iter(match=EVERYTHING, count=PAGE):
@@ -65,11 +67,13 @@ async def _answers(redis: Redis, request_id: str) -> dict[str, Any]:
     return {_text(kind): json.loads(raw) for kind, raw in stored.items()}
 
 
-def _told(found: Found, asker: Asker, answers: dict[str, dict[str, Any]]) -> None:
+def _told(found: Found, asker: Asker, answers: dict[str, dict[str, Any]], claimed: set[str]) -> None:
     for request_id, said in answers.items():
         found.spoken.update(kind.split(".", 1)[1].removesuffix(".v1") for kind in said)
-        if not said:
+        if not said and request_id in claimed:
             found.lost.append(f"{request_id} was accepted and never answered")
+        elif not said:
+            found.forgotten.append(f"{request_id} was acknowledged by the store, and nobody ever had it")
         if len(said) > 1:
             found.doubled.append(f"{request_id} was answered as {', '.join(said)}")
         plain = asker.accepted[request_id].nature in ("plain", "copied")

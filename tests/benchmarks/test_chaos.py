@@ -97,6 +97,8 @@ async def test_each_kind_of_wrong_is_found(done: Done) -> None:
     await redis.xadd(done.key("predict"), {"event": "stuck"})
     assert "left on predict" in str((await done.found()).lost)
     done.asker.accepted["other"] = done.asker.accepted["r"]
+    assert "other was acknowledged by the store" in str((await done.found()).forgotten)
+    await redis.set(done.key("asked:other"), "its entry", ex=10)
     assert "other was accepted and never answered" in (await done.found()).lost
 
 
