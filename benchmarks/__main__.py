@@ -1,7 +1,8 @@
 """``python -m benchmarks --list``, ``python -m benchmarks NAME [--quick] `` and what else a benchmark takes (--help).
 
 Prints a table and, as its last line, one JSON object. Exit status: 0 every floor is met, 1 one is not or the
-benchmark broke, 2 wrong usage. A full run's JSON is written to ``results/NAME.json``.
+benchmark broke, 2 wrong usage. A full run's JSON is written to ``results/NAME.json``; one of so many (--count, --jobs)
+is no full run.
 """
 
 from __future__ import annotations
@@ -84,17 +85,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
     if unknown := options.keys() - signature(measure).parameters:
         parser.error(f"{asked.name} takes no {', '.join(sorted(unknown))}")
-    return _run(asked.name, partial(measure, **options), quick=asked.quick)
+    kept = not asked.quick and asked.count is None and asked.jobs is None
+    return _run(asked.name, partial(measure, **options), quick=asked.quick, kept=kept)
 
 
-def _run(name: str, measure: Callable[..., dict[str, Figure]], *, quick: bool) -> int:
+def _run(name: str, measure: Callable[..., dict[str, Figure]], *, quick: bool, kept: bool) -> int:
     verdict = Verdict(name, quick=quick)
     try:
         verdict.figures = measure(quick=quick)
     except BrokenError as broken:
         verdict.error = str(broken)
     print(verdict.table())
-    if not quick and verdict.error is None:
+    if kept and verdict.error is None:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(verdict.as_json(), indent=2) + "\n")
     print(json.dumps(verdict.as_json()), flush=True)

@@ -78,7 +78,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, outcome: dict[str, Figure] | BrokenError) -> None:
-    def measure(*, quick: bool) -> dict[str, Figure]:
+    def measure(*, quick: bool, count: int = 1) -> dict[str, Figure]:
         if isinstance(outcome, BrokenError):
             raise outcome
         return outcome
@@ -97,9 +97,10 @@ def test_a_full_run_is_kept_and_its_status_is_its_verdict(
     assert json.loads(last)["ok"] is (status == 0)
 
 
-def test_a_quick_run_is_not_kept(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("smaller", [("--quick",), ("--count", "3")])
+def test_a_smaller_run_is_not_kept(smaller: tuple[str, ...], results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured(monkeypatch, {"seconds": Figure(1.0, "s")})
-    assert program.main(["demo", "--quick"]) == 0
+    assert program.main(["demo", *smaller]) == 0
     assert list(results.iterdir()) == []
 
 
