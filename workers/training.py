@@ -47,7 +47,8 @@ async def answer(delivery: Delivery, system: System) -> Completion:
     spec = body(delivery, JobRequested).spec
     log.info("job begins", kind=spec.kind, domain=spec.domain, attempt=delivery.attempt)
     if isinstance(spec, HindcastSpec):
-        return await hindcasts.answer(delivery, spec, system)
+        hindcast = await hindcasts.answer(delivery, spec, system)
+        return refusals.final_of_job(delivery.request_id, delivery.deadline, hindcast)
     with _scratch() as scratch:
         async with (
             joules.window(system, delivery, part=PART, parts=1) as energy,
