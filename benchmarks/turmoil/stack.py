@@ -64,10 +64,11 @@ class Stack:
                 await self.redis.script_flush()
             case "fill", _:
                 pid = self._store("valkey")
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, 4096))  # less than it has: no write goes on
+                before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, before[1]))  # less than it has: no write goes on
                 await asyncio.sleep(0.5)
-                with suppress(ProcessLookupError):  # it has ended by itself, as it does when its disk is full
-                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                with suppress(ProcessLookupError):  # it has ended by itself, as it does under `always`
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
             case "kill", _:
                 os.kill(self._pid(victim, fault.which), signal.SIGKILL)
             case (("stop" | "stall"), _):
