@@ -107,11 +107,20 @@ def wrong(plan: Plan, messages: Mapping[str, Message], record: Record, seen: Wit
 
 
 def _easy(message: Message, plan: Plan) -> bool:
-    """Nothing of its own keeps this one from being done."""
-    affordable = message.budget_mj >= message.used_mj * (len(VOTERS) if message.kind == "quorum" else 1)
+    """Nothing of its own keeps this one from being done, not even when it is done again (and paid again)."""
+    voters = len(VOTERS) if message.kind == "quorum" else 1
+    affordable = message.budget_mj >= message.used_mj * voters * (1 + _deaths(plan))
     timely = message.deadline_s is None or message.deadline_s >= 5
     wanted = message.fate == "done" and message.cancel_s is None
     return wanted and affordable and timely and message.differing < 2 and plan.limit_mj >= 1_000_000
+
+
+def _deaths(plan: Plan) -> int:
+    """How often a worker may die with others' work in hand: what it was at or settling is done again.
+
+    A message that kills its workers is worked on alone once it is suspect.
+    """
+    return sum(min(one.times, SUSPECT) for one in plan.messages if one.fate == "deadly")
 
 
 def _stream(store: Store, suffix: bytes) -> list[list[bytes]]:
@@ -166,9 +175,7 @@ def _work(request_id: str, message: Message, plan: Plan, record: Record, store: 
     """How often it was worked on, and what that cost."""
     found, runs = [], record.runs.get(request_id, [])
     done, voters = sum(run.ended for run in runs), len(VOTERS) if message.kind == "quorum" else 1
-    # What a deadly neighbour's worker was settling as it died is done again, until that one is suspect.
-    deaths = sum(min(one.times, SUSPECT) for one in plan.messages if one.fate == "deadly")
-    if plan.mild and message.fate in ("done", "refused") and done > voters * (1 + deaths):
+    if plan.mild and message.fate in ("done", "refused") and done > voters * (1 + _deaths(plan)):
         found.append(f"was done {done} times, and no worker lost its lease")
     orderly = plan.mild and not plan.faults and all(one.fate != "flaky" for one in plan.messages)
     if orderly and any(run.attempt > SUSPECT and run.beside for run in runs):
