@@ -88,7 +88,8 @@ def _verdict(beside: Mapping[str, Any] | None, champion: str) -> tuple[bool, str
     if beside["why"]:
         return False, f"not compared with who serves: {beside['why']}"
     ours, theirs = beside["ours"], beside["theirs"]
-    of = f"VRMSE {ours:.4f} against {theirs:.4f} of who serves, {beside['trajectories']} held-out trajectories"
+    held_out = "one held-out trajectory" if (n := beside["trajectories"]) == 1 else f"{n} held-out trajectories"
+    of = f"VRMSE {ours:.4f} against {theirs:.4f} of who serves on {held_out}"
     low, high = beside["less"]
     return ours < theirs, of if low is None else f"{of}, 95% of resamples {low:+.4f} to {high:+.4f} less"
 

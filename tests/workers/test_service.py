@@ -296,7 +296,7 @@ BETTER = {"why": "", "ours": 0.05, "theirs": 0.07, "trajectories": 2, "less": (0
 @pytest.mark.parametrize(
     ("beside", "to", "said"),
     [
-        (BETTER, "champion", "VRMSE 0.0500 against 0.0700 of who serves, 2 held-out trajectories, 95% of"),
+        (BETTER, "champion", "VRMSE 0.0500 against 0.0700 of who serves on 2 held-out trajectories, 95% of"),
         (BETTER | {"ours": 0.07, "less": (None, None)}, "challenger", "VRMSE 0.0700 against 0.0700 of who serves"),
         (BETTER | {"ensemble": "another"}, "challenger", "another ensemble has come into service since it was begun"),
         ({"why": "it learnt 'J'"}, "challenger", "not compared with who serves: it learnt 'J'"),

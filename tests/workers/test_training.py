@@ -158,7 +158,7 @@ async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serv
     fact, placed = completion.facts
     assert isinstance(fact.payload, LineageRecorded)
     (stage,) = (node for node in placed.payload.nodes if node.label == "Assertion")
-    assert f"of who serves, 1 held-out trajectories; 0 workers had it compiled over {incumbent.digest}" in (
+    assert f"of who serves on one held-out trajectory; 0 workers had it compiled over {incumbent.digest}" in (
         stage.properties["reason"])  # fmt: skip
     assert {"Run", "ModelVersion", "DatasetVersion", "MetricSeries", "Config"} <= {n.label for n in fact.payload.nodes}
     assert {"WAS_DERIVED_FROM", "EVALUATES", "WAS_GENERATED_BY"} <= {edge.type for edge in fact.payload.edges}
