@@ -96,6 +96,7 @@ class SyncAgentClient:
     recorded = _blocking(AgentClient.recorded)
     simulate = _starting(AgentClient.simulate)
     import_file = _starting(AgentClient.import_file)
+    bring = _blocking(AgentClient.bring)
     train = _starting(AgentClient.train)
     evaluate = _starting(AgentClient.evaluate)
     hindcast = _starting(AgentClient.hindcast)
