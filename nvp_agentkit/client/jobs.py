@@ -64,7 +64,7 @@ class Jobs(Connection):
         spec = await self.bring(path, domain=domain, array=array, units=units, dt_s=dt_s, dx_m=dx_m)
         return await self.submit(spec, budget_j, deadline_s)
 
-    async def bring(self, path: Path | str, *, domain: str, **meaning: str | float | None) -> ImportSpec:
+    async def bring(self, /, path: Path | str, *, domain: str, **meaning: str | float | None) -> ImportSpec:
         """Put a file into the artifact store: the job that would read it there. ``meaning``: as for `import_file`."""
         from nvp_agentkit.client.bringing import as_one_file
 
