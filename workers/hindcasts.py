@@ -44,7 +44,7 @@ async def answer(delivery: Delivery, spec: HindcastSpec, system: System) -> Comp
             "source": str((await system.artifacts.local_path(member.weights)).resolve()),
         }
         async with cancelling.while_wanted(delivery, system), energy.kept_settled():
-            survey = (await run.call("survey", sources)).values
+            survey = (await run.call("survey", sources, watched=False)).values  # after which it is refused in words
             fresh = planned(spec, record, member, survey["about"], survey["context"])
             price = Price.of(fresh, system.settings.watts_per_core)
             kept = await parts.attempt(delivery, fresh, system)
@@ -101,7 +101,8 @@ class _Run:
     energy: joules.Window
     cost: Cost = field(default_factory=Cost)
 
-    async def call(self, op: str, params: dict[str, Any]) -> Answer:
+    async def call(self, op: str, params: dict[str, Any], *, watched: bool = True) -> Answer:
+        """``watched``: ended where it would cost too much."""
         before, before_mj, energy = self.cost, self.energy.used_mj, self.energy
 
         def spent(cost: Cost) -> None:
@@ -114,7 +115,7 @@ class _Run:
             deadline=deadline_of(self.delivery),
             on_progress=lambda line: energy.progressed(before_mj + line["used_mj"]),
             on_cost=spent,
-            too_much=lambda cost: energy.too_much(before + cost),
+            too_much=(lambda cost: energy.too_much(before + cost)) if watched else None,
         )
 
 

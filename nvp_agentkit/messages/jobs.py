@@ -181,7 +181,9 @@ class ForecasterScore(Payload):
 
 
 class JobCompleted(Payload):
-    """A job's result: a dataset for `simulate`, `import` and `join`, an ensemble for `train`, scores for `evaluate`."""
+    """A job's result: a dataset for `simulate`, `import` and `join`, an ensemble for `train`, scores for `evaluate`, a
+    manifest for `hindcast`.
+    """
 
     job_id: str
     kind: str = Field(max_length=32, description="as in the request's `spec`, of which there may be more kinds later")

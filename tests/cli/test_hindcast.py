@@ -55,6 +55,10 @@ def test_what_is_no_hindcast_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "Y.zarr" / "zarr.json").write_text("{}")
     with pytest.raises(ValueError, match="holds something else than a hindcast"):
         Place(tmp_path / "Y.zarr").begun()
+    (tmp_path / "Z.zarr.partial").mkdir()
+    (tmp_path / "Z.zarr.partial" / "thesis").touch()
+    with pytest.raises(ValueError, match="holds thesis, which is of no hindcast"):
+        Store.open(Place(tmp_path / "Z.zarr"), manifest(), Begun.of(manifest(), DIGEST))
 
 
 def test_a_disk_that_takes_no_more_is_told_with_the_part_and_gone_on_with(tmp_path: Path) -> None:

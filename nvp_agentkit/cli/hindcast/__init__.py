@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,12 +67,13 @@ def command(
     [dim]Example:[/dim] nvp hindcast --data rain.zarr --out forecasts.zarr --domain rain --steps 8
     """
     extras.need("data")
+    from nvp_agentkit.cli.atlas import session
     from nvp_agentkit.cli.hindcast.making import Wanted, make
 
     asked = {"domain": domain, "steps": steps, "every": every, "model": model, "partial": partial}
     meaning = {"units": units, "dt_s": dt_s, "dx_m": dx_m}
     wanted = Wanted.of(data, out, asked, meaning, budget_j=budget_j, deadline_s=deadline_s)
-    made = asyncio.run(make(deployment.settings_for(data_dir), account, wanted))
+    made = session.run(make(deployment.settings_for(data_dir), account, wanted))
     if as_json:
         say_json(document(made))
     else:

@@ -11,7 +11,7 @@ from nvp_agentkit.arrayfile import existing
 from nvp_agentkit.artifacts.content import uri_of
 from nvp_agentkit.cli import payer
 from nvp_agentkit.cli.hindcast.store import Begun, Place, Store
-from nvp_agentkit.cli.screen import console
+from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.cli.watching import joules_so_far, watch
 from nvp_agentkit.client import AgentClient
 from nvp_agentkit.errors import InvalidInput, NvpError
@@ -101,7 +101,11 @@ async def _forecast(
     if brought.dataset is None:
         raise NvpError(f"job {brought.job_id} ended without a dataset")
     job = await nvp.hindcast(brought.dataset, budget_j=wanted.budget_j, deadline_s=wanted.deadline_s, **asked)
-    return await watch(job, screen, joules_so_far)
+    try:
+        return await watch(job, screen, joules_so_far)
+    except asyncio.CancelledError:
+        say(screen, f"interrupted; job {job.id} goes on: the same command follows it, `nvp jobs cancel` ends it")
+        raise
 
 
 async def _written(nvp: AgentClient, done: JobCompleted, source: str, wanted: Wanted) -> Made:

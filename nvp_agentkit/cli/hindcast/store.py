@@ -97,6 +97,12 @@ class Place:
             raise InvalidInput(f"{self.path} holds something else than a hindcast; write elsewhere") from error
         return None
 
+    def require_ours(self) -> None:
+        """Raises `InvalidInput` where something lies in ``FOLDER.partial`` that no hindcast has put there."""
+        found = {path.name for path in self.partial.iterdir()} if self.partial.exists() else set()
+        if strangers := found - {self.growing.name, self.progress.name, self.progress.with_suffix(".new").name}:
+            raise InvalidInput(f"{self.partial} holds {min(strangers)}, which is of no hindcast; write elsewhere")
+
     def clear(self) -> None:
         """Remove what a kill just before the end has left beside a store that is whole."""
         shutil.rmtree(self.partial, ignore_errors=True)
@@ -123,7 +129,8 @@ class Store:
                 if said["begun"]["work"] != begun.work:
                     raise _other(place.path, "work", said["begun"]["work"], begun.work)
                 return cls(place, manifest, begun, said["parts"])
-            shutil.rmtree(place.partial, ignore_errors=True)
+            place.require_ours()
+            place.clear()
             place.growing.mkdir(parents=True)
             made = cls(place, manifest, begun, 0)
             made._describe()
