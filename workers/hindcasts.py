@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -63,7 +63,7 @@ async def answer(delivery: Delivery, spec: HindcastSpec, system: System) -> Comp
         )
         done = keeping.completed(delivery, reply, story, system)
         log.info("hindcast ends", work=fresh.work, parts=len(kept.manifest.parts), mj=reading.mj)
-        return Completion(done.replies, done.facts, fence=(fresh.work, kept.fence))
+        return replace(done, fence=(fresh.work, kept.fence))
 
 
 async def _model(delivery: Delivery, spec: HindcastSpec, system: System) -> tuple[EnsembleRecord, Member]:
