@@ -7,7 +7,7 @@ import sys
 
 from nvp_agentkit.cli import app
 
-PLAUSIBLE = {"name": "inference", "add_j": "1"}
+PLAUSIBLE = {"name": "inference", "add_j": "1", "steps": "1"}
 
 
 def leaves(command, words=()):

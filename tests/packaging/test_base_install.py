@@ -19,6 +19,7 @@ NEEDS = {
     "worker inference": "model,observability",
     "lineage x": "graph",
     "atlas list": "graph",
+    "hindcast --data x --out x --domain x --steps 1": "data",
 }
 
 Base = Callable[..., subprocess.CompletedProcess[str]]
