@@ -20,7 +20,7 @@ from nvp_agentkit.model import NVPConfig
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.health import announce
-from nvp_agentkit.workers.duty import BATCH_SIZES
+from nvp_agentkit.workers.serving.duty import BATCH_SIZES
 from nvp_agentkit.workers.system import System, bootstrap
 
 SUFFIX, GROUP = "bare", "bare"

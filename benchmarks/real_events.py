@@ -17,7 +17,7 @@ from nvp_agentkit.ensemble import AgreementRule, EnsembleRecord, Member, Signer,
 from nvp_agentkit.messages.values import digest_of
 from nvp_agentkit.settings import VOTERS, Settings
 from nvp_agentkit.streams import Completion, emit
-from nvp_agentkit.workers import registry
+from nvp_agentkit.workers.serving import registry
 
 DOMAIN, UNSERVED, SIDE = "plasma_physics", "alchemy", 16
 BUDGET_MJ = 5000

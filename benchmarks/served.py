@@ -28,7 +28,7 @@ from nvp_agentkit.model.storage import model_bytes
 from nvp_agentkit.settings import VOTERS, Settings, child_environment
 from nvp_agentkit.streams import Completion, ReplyReader, emit, publish, register
 from nvp_agentkit.streams.health import workers
-from nvp_agentkit.workers import registry
+from nvp_agentkit.workers.serving import registry
 from nvp_agentkit.workers.system import System, bootstrap
 
 ACCOUNT, DOMAIN, UNITS = "bench", "plasma_physics", "J"

@@ -23,7 +23,7 @@ from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.training import MemberConfig, MemberTrainer, StepPacer
 from nvp_agentkit.workers.compute.front import ComputeChild
-from nvp_agentkit.workers.duty import BATCH_SIZES
+from nvp_agentkit.workers.serving.duty import BATCH_SIZES
 
 SIDE, QUICK_SIDE = 256, 64
 BATCH, STEPS = 16, 3

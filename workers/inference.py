@@ -15,11 +15,11 @@ from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
 from . import facts, joules, refusals, shadow
-from .forecasting import Answering, ModelHost
 from .process import Role, run_roles
 from .requests import body, field_of, log_variance_units, units_of
-from .resolving import Served
-from .same_question import question, remembered
+from .serving.forecasting import Answering, ModelHost
+from .serving.resolving import Served
+from .serving.same_question import question, remembered
 from .system import System, deadline_of
 
 VOTER = VOTERS[0]

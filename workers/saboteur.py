@@ -22,9 +22,9 @@ from nvp_agentkit.embedded.stackfile import read_stack
 from nvp_agentkit.errors import NvpError, StackError
 from nvp_agentkit.settings import Settings
 
-from .forecasting import ModelHost, Prediction
 from .main import run
-from .resolving import voter_of
+from .serving.forecasting import ModelHost, Prediction
+from .serving.resolving import voter_of
 from .shadow import sit
 from .system import System
 

@@ -13,10 +13,10 @@ from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
 from . import facts, joules, refusals
-from .forecasting import ModelHost
 from .process import Role, run_roles
 from .requests import body, field_of, log_variance_units, units_of
-from .resolving import Served, voter_of
+from .serving.forecasting import ModelHost
+from .serving.resolving import Served, voter_of
 from .system import System, deadline_of
 
 ABOUT_THE_REQUEST = joules.REFUSALS  # what every voter would say of it: no, and not a vote that failed

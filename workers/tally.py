@@ -38,12 +38,13 @@ from nvp_agentkit.streams import Completion, Delivery, RedisError, emit
 from nvp_agentkit.streams.handling import defect
 from nvp_agentkit.streams.replies import answer
 
-from . import facts, refusals, registry
+from . import facts, refusals
 from .cases import Case, Cases
 from .joules import together
 from .process import Role, run_roles
 from .requests import body, log_variance_units
 from .rounds import every, for_each_account
+from .serving import registry
 from .system import System
 
 SWEEP_S = 0.25

@@ -32,10 +32,12 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
-from . import cancelling, checkpoints, datasets, facts, hindcasts, joules, keeping, promoting, refusals, registry
+from . import facts, joules, refusals
 from .compute.front import Answer
+from .jobs import cancelling, checkpoints, datasets, hindcasts, keeping
 from .process import Role, run_roles
 from .requests import body
+from .serving import promoting, registry
 from .system import System, deadline_of
 
 PART = "job"

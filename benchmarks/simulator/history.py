@@ -32,7 +32,7 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import RedisError, publish, register
 from nvp_agentkit.streams.names import key
-from nvp_agentkit.workers.registry import registration
+from nvp_agentkit.workers.serving.registry import registration
 from nvp_agentkit.workers.system import System
 from nvp_agentkit.workers.tally import Tally
 

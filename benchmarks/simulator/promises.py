@@ -14,7 +14,7 @@ from benchmarks.simulator.store import Store
 from benchmarks.simulator.work import STEP_S, Record
 from nvp_agentkit.errors import Cancelled
 from nvp_agentkit.streams.intake import AGEING
-from nvp_agentkit.workers.cancelling import LOOK_S
+from nvp_agentkit.workers.jobs.cancelling import LOOK_S
 
 SLACK_S = 0.1
 OUT_OF_TURN = 2  # others in a stretch beyond their share: where it begins, and one that was read beside an urgent one

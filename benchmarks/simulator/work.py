@@ -29,10 +29,11 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams import Completion, Delivery
-from nvp_agentkit.workers import cancelling, joules, refusals
+from nvp_agentkit.workers import joules, refusals
 from nvp_agentkit.workers.compute.cost import Cost
+from nvp_agentkit.workers.jobs import cancelling
 from nvp_agentkit.workers.requests import body
-from nvp_agentkit.workers.same_question import Questions, question, remembered
+from nvp_agentkit.workers.serving.same_question import Questions, question, remembered
 from nvp_agentkit.workers.system import System
 
 WATTS_PER_CORE = 4.0

@@ -11,7 +11,8 @@ from benchmarks.simulator.work import Work
 from nvp_agentkit.messages import JobCancelRequested, JobRequested, Payload, PredictionRequested, VoteCast
 from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams import Consumer, one_by_one
-from nvp_agentkit.workers import cancelling, refusals, shadow, tally
+from nvp_agentkit.workers import refusals, shadow, tally
+from nvp_agentkit.workers.jobs import cancelling
 from nvp_agentkit.workers.system import System
 
 

@@ -54,7 +54,7 @@ def command(
         "trajectories": trajectories, "frames": frames, "size": size, "seed": seed,
         "pictures": pictures and str(pictures), "as_json": as_json,
     }  # fmt: skip
-    become("nvp_agentkit.workers.local_evaluation", options)
+    become("nvp_agentkit.workers.local.evaluation", options)
 
 
 def _leads(text: str) -> list[int]:

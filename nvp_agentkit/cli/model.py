@@ -50,7 +50,7 @@ def export(
     extras.need("model")
     options = {"model": str(located(model, data_dir)), "folder": str(folder), "sizes": size or ["64x64"],
                "as_json": as_json}  # fmt: skip
-    become("nvp_agentkit.workers.local_export", options)
+    become("nvp_agentkit.workers.local.export", options)
 
 
 def become(program: str, options: dict[str, Any]) -> NoReturn:

@@ -56,4 +56,4 @@ def command(
         "data": path and str(path), "array": array, "trajectories": trajectories, "frames": frames, "size": size,
         "seed": seed, "parent": parent and str(parent), "out": str(out), "as_json": as_json,
     }  # fmt: skip
-    become("nvp_agentkit.workers.local_training", options)
+    become("nvp_agentkit.workers.local.training", options)

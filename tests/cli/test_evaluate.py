@@ -13,8 +13,8 @@ from PIL import Image
 from nvp_agentkit.fields.baselines import NAMES
 from nvp_agentkit.model import ModelBundle, Normalization, NVPConfig, save_model
 from nvp_agentkit.model.state import initial_variables
-from nvp_agentkit.workers import local_evaluation
-from nvp_agentkit.workers.local_evaluation import SOLVER, Options
+from nvp_agentkit.workers.local import evaluation as local_evaluation
+from nvp_agentkit.workers.local.evaluation import SOLVER, Options
 
 NETWORK = NVPConfig(latent_dim=8, encoder_features=(8, 8), context_frames=1, boundary=("reflecting", "reflecting"))
 ASKED = Options(models=[], called=["one", "other"], domain=None, variant=None, data=None, array=None, leads=[1, 2],

@@ -16,7 +16,7 @@ from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model import Calibration, model_id
 from nvp_agentkit.model.foreign import ForeignModel, foreign_bytes, is_foreign, load_foreign
 from nvp_agentkit.model.storage import load_model
-from nvp_agentkit.workers import local_evaluation
+from nvp_agentkit.workers.local import evaluation as local_evaluation
 
 VALUES = np.random.default_rng(0).random((2, 5, 16, 16), np.float32)
 TRAIN = SequenceSet(VALUES, None, FieldMeta("rain"))

@@ -15,8 +15,10 @@ from nvp_agentkit.messages import PredictionCompleted
 from nvp_agentkit.streams import Delivery, consumer, intake, scripts
 from nvp_agentkit.streams.intake import Intake
 from nvp_agentkit.streams.verdict import Rules
-from nvp_agentkit.workers import cancelling, refusals, same_question
-from nvp_agentkit.workers.same_question import Compute, Questions
+from nvp_agentkit.workers import refusals
+from nvp_agentkit.workers.jobs import cancelling
+from nvp_agentkit.workers.serving import same_question
+from nvp_agentkit.workers.serving.same_question import Compute, Questions
 
 COUNT = 60
 Broken = Callable[[pytest.MonkeyPatch], None]

@@ -41,9 +41,10 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.streams import Completion, Delivery, emit, names, register
-from nvp_agentkit.workers import registry, shadow
+from nvp_agentkit.workers import shadow
 from nvp_agentkit.workers.compute.front import ComputeChild
-from nvp_agentkit.workers.forecasting import ModelHost
+from nvp_agentkit.workers.serving import registry
+from nvp_agentkit.workers.serving.forecasting import ModelHost
 from nvp_agentkit.workers.system import System, bootstrap
 from nvp_agentkit.workers.tally import Tally
 from tests.relay import Relay

@@ -14,8 +14,8 @@ from nvp_agentkit.messages import JobRefused, JobRequested, PredictionRefused, P
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.streams import ReplyReader, dead_letters, names
 from nvp_agentkit.workers import inference, refusals, training
-from nvp_agentkit.workers.forecasting import ModelHost
 from nvp_agentkit.workers.process import Role, run_roles
+from nvp_agentkit.workers.serving.forecasting import ModelHost
 
 
 @pytest.fixture

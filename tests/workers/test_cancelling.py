@@ -14,7 +14,8 @@ from nvp_agentkit.errors import Cancelled, DeadlineExceeded
 from nvp_agentkit.messages import JobCancelRequested, JobFailed, JobRefused
 from nvp_agentkit.streams import Delivery, answer, names, publish
 from nvp_agentkit.streams.queue import waiting
-from nvp_agentkit.workers import cancelling, refusals, training
+from nvp_agentkit.workers import refusals, training
+from nvp_agentkit.workers.jobs import cancelling
 
 from .test_jobs import at_work, work
 

@@ -27,8 +27,9 @@ from nvp_agentkit.errors import (
 from nvp_agentkit.messages import ArrayRef, LineageRecorded, PredictionCompleted, PredictionRefused, Reading
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, names, register
-from nvp_agentkit.workers import inference, refusals, registry, warm
-from nvp_agentkit.workers.forecasting import ModelHost
+from nvp_agentkit.workers import inference, refusals
+from nvp_agentkit.workers.serving import registry, warm
+from nvp_agentkit.workers.serving.forecasting import ModelHost
 
 
 async def completed(bench, models: ModelHost, request, **options) -> PredictionCompleted:

@@ -38,7 +38,8 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.hindcasts import Manifest
 from nvp_agentkit.streams import Delivery, names
-from nvp_agentkit.workers import hindcasts, parts, plans, refusals, training
+from nvp_agentkit.workers import refusals, training
+from nvp_agentkit.workers.jobs import hindcasts, parts, plans
 
 from .conftest import DOMAIN, UNITS
 from .test_takeover import objects

@@ -34,7 +34,8 @@ from nvp_agentkit.messages import (
     decode,
 )
 from nvp_agentkit.streams import Delivery, names
-from nvp_agentkit.workers import keeping, refusals, training
+from nvp_agentkit.workers import refusals, training
+from nvp_agentkit.workers.jobs import keeping
 
 
 async def work(bench, delivery: Delivery) -> Payload:

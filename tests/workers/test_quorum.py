@@ -17,7 +17,8 @@ from nvp_agentkit.messages import (
     PredictionRefused,
 )
 from nvp_agentkit.streams import Completion, names
-from nvp_agentkit.workers import registry, shadow, tally
+from nvp_agentkit.workers import shadow, tally
+from nvp_agentkit.workers.serving import registry
 
 VOTERS = ("voter-0", "voter-1", "voter-2")
 

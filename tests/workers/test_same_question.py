@@ -12,7 +12,7 @@ from nvp_agentkit.errors import BudgetTooSmall, DeadlineExceeded, StoreUnavailab
 from nvp_agentkit.messages import PredictionCompleted
 from nvp_agentkit.streams import names
 from nvp_agentkit.workers import inference, joules
-from nvp_agentkit.workers.forecasting import ModelHost
+from nvp_agentkit.workers.serving.forecasting import ModelHost
 
 
 async def asked(bench, models: ModelHost, request, **options) -> PredictionCompleted:

@@ -27,7 +27,8 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.streams import Completion, Delivery, answer, names, publish
 from nvp_agentkit.streams.health import announce, workers
-from nvp_agentkit.workers import inference, promoting, registry, shadow, switching, tally, training
+from nvp_agentkit.workers import inference, shadow, tally, training
+from nvp_agentkit.workers.serving import promoting, registry, switching
 from nvp_agentkit.workers.system import System
 
 from .conftest import DOMAIN, VOTERS, Bench, Court

@@ -15,7 +15,8 @@ from nvp_agentkit.errors import ComputeFailed, InvalidInput, NvpError
 from nvp_agentkit.messages import JobCompleted, JobFailed, JobProgressed, JobRequested, ObjectRef, TrainSpec, decode
 from nvp_agentkit.streams import Completion, Delivery, names
 from nvp_agentkit.streams.progress import report
-from nvp_agentkit.workers import checkpoints, training
+from nvp_agentkit.workers import training
+from nvp_agentkit.workers.jobs import checkpoints
 
 from .test_training import DOMAIN, brought, waves
 

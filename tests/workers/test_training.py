@@ -27,8 +27,9 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.model import ModelBundle, NVPConfig, load_model, model_bytes
 from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.streams import Completion, Delivery, names
-from nvp_agentkit.workers import inference, refusals, registry, training
-from nvp_agentkit.workers.forecasting import ModelHost
+from nvp_agentkit.workers import inference, refusals, training
+from nvp_agentkit.workers.serving import registry
+from nvp_agentkit.workers.serving.forecasting import ModelHost
 
 DOMAIN = "waves"
 

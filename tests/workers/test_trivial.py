@@ -13,7 +13,8 @@ from nvp_agentkit.lineage import queries
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.messages import PredictionCompleted
 from nvp_agentkit.streams import Completion
-from nvp_agentkit.workers import inference, registry
+from nvp_agentkit.workers import inference
+from nvp_agentkit.workers.serving import registry
 
 
 async def completed(bench, models, request, **options) -> PredictionCompleted:

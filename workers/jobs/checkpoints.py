@@ -17,8 +17,8 @@ from nvp_agentkit.messages import ObjectRef
 from nvp_agentkit.streams import Delivery, RedisError
 from nvp_agentkit.streams.fences import begin, point
 
+from ..system import System
 from . import keeping
-from .system import System
 
 log = structlog.get_logger()
 

@@ -16,8 +16,8 @@ from nvp_agentkit.messages.values import canonical_json
 from nvp_agentkit.streams import Delivery
 from nvp_agentkit.streams.fences import begin, point
 
+from ..system import System
 from . import keeping
-from .system import System
 
 RESUMABLE_S = 7 * 86_400  # after the deadline of the job that did something last
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from nvp_agentkit.messages import HindcastSpec
 from nvp_agentkit.messages.hindcasts import Manifest
 from nvp_agentkit.messages.values import canonical_json, digest_of
 
-from .requests import UNSAID
+from ..requests import UNSAID
 
 CELLS = 2**22  # of a part's mean: 16 MiB, and as much of its standard deviation; a start alone may have `MAX_CELLS`
 MAX_PARTS = 2**14  # the manifest, 0.2 kB a part, is written anew with each

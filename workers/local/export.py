@@ -1,4 +1,4 @@
-"""``python -m workers.local_export OPTIONS``: a model as a folder. ``OPTIONS`` is JSON from `nvp model export`."""
+"""``python -m workers.local.export OPTIONS``: a model as a folder. ``OPTIONS`` is JSON from `nvp model export`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from nvp_agentkit.model.export import export_model, exported_bytes, size_of
 from nvp_agentkit.model.storage import read_bounded
 
-from . import local
+from . import programs as local
 
 
 def read(path: Path) -> bytes:

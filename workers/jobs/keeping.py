@@ -16,8 +16,8 @@ from nvp_agentkit.errors import ResultNotKept, StoreUnavailable
 from nvp_agentkit.messages import ArrayRef, JobCompleted, ObjectRef
 from nvp_agentkit.streams import Completion, Delivery
 
-from . import facts
-from .system import System
+from .. import facts
+from ..system import System
 
 SAFETENSORS = "application/vnd.safetensors"
 KEEP_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -15,11 +15,11 @@ from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord
 from nvp_agentkit.errors import DeadlineExceeded, NvpError
 
-from .compute.cost import Cost, patience_s
+from ..compute.cost import Cost, patience_s
+from ..system import System
 from .duty import BATCH_SIZES, Duty
 from .resolving import Frames, Resolver, Served, Starter
 from .same_question import Questions
-from .system import System
 from .trivial import Trivial
 from .warm import Model, WarmModels
 

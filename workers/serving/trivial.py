@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from nvp_agentkit.errors import UnknownModel
 from nvp_agentkit.messages import STARTER, TRIVIAL
 
-from .compute.cost import patience_s
-from .compute.front import Answer, ComputeChild
+from ..compute.cost import patience_s
+from ..compute.front import Answer, ComputeChild
 
 # CPU-seconds on busy cores; an optical flow looks 16 cells beyond every edge.
 FIXED_CPU_S, FLOW_CPU_S_PER_CELL, AROUND = 0.01, 1.5e-6, 2 * 16

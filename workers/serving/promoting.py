@@ -16,9 +16,11 @@ from nvp_agentkit.messages import LineageRecorded, ServiceChanged, ServiceChange
 from nvp_agentkit.messages.predictions import names_ensemble
 from nvp_agentkit.streams import AWAY, Completion, Delivery
 
-from . import facts, keeping, registry, switching
-from .requests import body
-from .system import System
+from .. import facts
+from ..jobs import keeping
+from ..requests import body
+from ..system import System
+from . import registry, switching
 
 TO_SPARE_S = 2.0  # of a deadline, for the answer
 log = structlog.get_logger()

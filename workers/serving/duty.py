@@ -11,10 +11,10 @@ from nvp_agentkit.ensemble import EnsembleRecord
 from nvp_agentkit.errors import NvpError
 from nvp_agentkit.streams import AWAY, RedisError, known
 
+from ..rounds import every
+from ..system import System
 from . import registry, switching
 from .resolving import Resolver, Served, Starter
-from .rounds import every
-from .system import System
 from .warm import MODELS_KEPT, Shape, WarmModels
 
 BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready

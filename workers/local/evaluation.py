@@ -1,4 +1,4 @@
-"""``python -m workers.local_evaluation OPTIONS``: models judged in this process, without stack or account.
+"""``python -m workers.local.evaluation OPTIONS``: models judged in this process, without stack or account.
 
 Beside them every trivial forecaster and, where the data are simulated, the equation itself on half the cells.
 ``OPTIONS`` is JSON from `nvp evaluate`, which becomes this program.
@@ -36,9 +36,9 @@ from nvp_agentkit.model import NetworkForecaster, load_model, model_id
 from nvp_agentkit.model.foreign import is_foreign, load_foreign
 from nvp_agentkit.settings import Settings
 
-from . import local
-from .compute.spending import Spending, used_cpu_s
-from .local_export import read
+from ..compute.spending import Spending, used_cpu_s
+from . import programs as local
+from .export import read
 
 TAUGHT = 1 / 3  # of simulated trajectories, which the trivial forecasters learn from
 COARSER = 2

@@ -1,4 +1,4 @@
-"""``python -m workers.local_training OPTIONS``: one network trained in this process, without stack or account.
+"""``python -m workers.local.training OPTIONS``: one network trained in this process, without stack or account.
 
 The founding document's training script: its trainer, its lines, its success criteria. Beside them the figures of a
 forecast that repeats the last frame, and skill over the best trivial one. ``OPTIONS`` is JSON from `nvp train`, which
@@ -34,10 +34,10 @@ from nvp_agentkit.training.evaluate import Forecasts, calibrated_ahead
 from nvp_agentkit.training.examples import Examples, all_windows
 from nvp_agentkit.training.members import network_for
 
-from . import local
-from .compute.operations.data import COMPILE_CPU_S
-from .compute.operations.prices import BUSY, Prices
-from .compute.spending import Allowance, Spending
+from ..compute.operations.data import COMPILE_CPU_S
+from ..compute.operations.prices import BUSY, Prices
+from ..compute.spending import Allowance, Spending
+from . import programs as local
 
 UNBOUNDED_J = 1e9
 TOLD = 5  # lines on a simulation

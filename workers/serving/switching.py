@@ -15,9 +15,9 @@ from nvp_agentkit.ensemble import EnsembleRecord
 from nvp_agentkit.streams import RedisError, names
 from nvp_agentkit.streams.health import workers
 
+from ..system import System
 from . import registry
 from .resolving import voter_of
-from .system import System
 
 WAIT_S = 20.0  # for voters to become warm: three times what loading and compiling takes on two idle cores
 LOOK_S = 0.25

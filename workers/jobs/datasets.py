@@ -17,9 +17,10 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.streams import Completion, Delivery
 
-from . import facts, keeping
-from .compute.front import Answer
-from .system import System
+from .. import facts
+from ..compute.front import Answer
+from ..system import System
+from . import keeping
 
 OnData = SimulateSpec | ImportSpec | JoinSpec | EvaluateSpec | CheckSpec
 OUT = "data.safetensors"  # what the child makes, in the job's scratch folder

@@ -22,8 +22,8 @@ from nvp_agentkit.messages.values import digest_of
 from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams import Delivery
 
+from ..system import System
 from . import registry
-from .system import System
 from .trivial import Trivial
 from .warm import LOAD_LIMIT_S, Shipped
 

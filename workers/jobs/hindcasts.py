@@ -21,11 +21,13 @@ from nvp_agentkit.messages.predictions import names_ensemble
 from nvp_agentkit.streams import Completion, Delivery, RedisError
 from nvp_agentkit.streams.progress import report
 
-from . import cancelling, facts, joules, keeping, parts, registry
-from .compute.cost import Cost
-from .compute.front import Answer
+from .. import facts, joules
+from ..compute.cost import Cost
+from ..compute.front import Answer
+from ..serving import registry
+from ..system import System, deadline_of
+from . import cancelling, keeping, parts
 from .plans import Price, judged_every, planned
-from .system import System, deadline_of
 
 PART = "job"
 TOLD_EVERY_S = 0.25

@@ -15,8 +15,8 @@ from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownNa
 from nvp_agentkit.fields.sequence import Boundary
 from nvp_agentkit.messages import STARTER
 
-from .compute.cost import Cost
-from .system import System
+from ..compute.cost import Cost
+from ..system import System
 
 LOAD_LIMIT_S = 120.0
 MODELS_KEPT = 16  # in the child; the least recently used one makes room

@@ -14,9 +14,9 @@ from nvp_agentkit.messages import JobCancelRequested, JobRefused, new_event
 from nvp_agentkit.streams import Completion, Delivery, RedisError, answer
 from nvp_agentkit.streams.cancelling import mark, marked
 
-from .refusals import final_of_job
-from .requests import body
-from .system import System
+from ..refusals import final_of_job
+from ..requests import body
+from ..system import System
 
 LOOK_S = 0.25  # between two looks at whether a job is wanted
 PATIENCE_S = 5.0  # for a step to end, then its process is ended
