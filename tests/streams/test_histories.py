@@ -213,7 +213,7 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
         ledger_lua("reap", "and not at_rest(part)", ""), one_plan(Message("predict", 0.0, fate="flaky", times=9))
     ),
     "claims an id for what the store has lost": (
-        lua("claim", "if held.err or #held == 0 then redis.call('DEL', KEYS[i]) end", ""),
+        lua("claim", "if not in_hand(entry) then redis.call('DEL', KEYS[i]) end", ""),
         plans(Message("predict", 0.0, copies=9), [Fault("flush", -1, at_s=0.1)], seeds=30, lease_s=1.0, slowest_s=1.5),
     ),
     "begins what kills workers while it settles": (a_suspect_waits_for_nothing, busy_beside_a_deadly_one()),
