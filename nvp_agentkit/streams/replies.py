@@ -7,6 +7,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from redis.asyncio import Redis
@@ -50,16 +51,30 @@ async def newest(redis: Redis, account: str) -> Any:
     return entries[0][0] if entries else "0-0"
 
 
+@dataclass(eq=False)
+class _Waiter:
+    """Who waits for a reply of one of ``types``, and what the stream has ``told`` of that since."""
+
+    types: Collection[str]
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    told: bytes | None = None
+
+    def hears(self, fields: dict[bytes, bytes]) -> None:
+        if fields.get(b"type", b"").decode() in self.types:
+            self.told = fields.get(b"event")
+        self.woken.set()
+
+
 class ReplyReader:
     """One reader of an account's replies for any number of waiting requests.
 
     Answers are kept by request, so it does not matter whether the reply came before `wait`, during a
-    reconnect, or to another process: the stream only says when to look.
+    reconnect, or to another process: the stream brings it sooner, and says when to look.
     """
 
     def __init__(self, redis: Redis, account: str) -> None:
         self._redis, self._account = redis, account
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: dict[str, set[_Waiter]] = defaultdict(set)
         self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,11 +94,11 @@ class ReplyReader:
             StoreUnavailable: the same, and the server could not be asked at the end.
         """
         until = time.monotonic() + timeout_s
-        woken = asyncio.Event()
-        self._waiting[request_id].add(woken)
+        waiter = _Waiter(types)
+        self._waiting[request_id].add(waiter)
         try:
             while True:
-                woken.clear()
+                waiter.woken.clear()
                 away = None
                 left_s = until - time.monotonic()
                 try:
@@ -96,9 +111,11 @@ class ReplyReader:
                 left_s = until - time.monotonic()
                 if left_s <= 0:
                     raise _late(request_id, timeout_s, away)
-                await _either(woken, min(left_s, LOOK_S if away is None else 0.25))
+                await _either(waiter.woken, min(left_s, LOOK_S if away is None else 0.25))
+                if waiter.told is not None:
+                    return decode(waiter.told)
         finally:
-            self._waiting[request_id].discard(woken)
+            self._waiting[request_id].discard(waiter)
             if not self._waiting[request_id]:
                 del self._waiting[request_id]
 
@@ -118,8 +135,8 @@ class ReplyReader:
         for _, entries in found:
             for entry_id, fields in entries:
                 position = entry_id
-                for woken in self._waiting.get(fields.get(b"replyto", b"").decode(), ()):
-                    woken.set()
+                for waiter in self._waiting.get(fields.get(b"replyto", b"").decode(), ()):
+                    waiter.hears(fields)
         return position
 
 

@@ -103,6 +103,18 @@ async def test_a_reply_that_the_stream_has_lost_is_found_all_the_same(bench, mon
         assert (await asyncio.wait_for(waiting, 5)).id == event.id
 
 
+async def test_an_answer_is_taken_from_the_stream_that_brings_it(bench):
+    event = bench.request()
+    brought = {"event": event.encode(), "replyto": event.id, "type": ANSWERED}
+    async with ReplyReader(bench.redis, bench.account) as replies:
+        waiting = asyncio.create_task(replies.wait(event.id, TYPES, timeout_s=10))
+        while not waiting.done():  # until the reader has begun
+            await bench.redis.xadd(names.replies(bench.account), brought)
+            await asyncio.wait([waiting], timeout=0.05)
+        assert (await waiting).id == event.id
+        assert not await bench.redis.exists(names.answers(bench.account, event.id))
+
+
 async def test_a_job_s_story_is_told_from_its_first_line_to_its_final_reply(bench):
     def line(step: int):
         told = JobProgressed(job_id="j-1", phase="train", step=step, used_mj=1, granted_mj=2, method="modelled")

@@ -1,1 +1,1 @@
-"""What `nvp train`, `nvp evaluate` and `nvp export` compute in the caller's own process, without stack or account."""
+"""What `nvp train`, `nvp evaluate` and `nvp model export` compute in the caller's process, with no stack."""
