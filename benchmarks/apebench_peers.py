@@ -9,8 +9,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from benchmarks.cells import KEPT, Numbers
-from benchmarks.throwaway import environment
+from benchmarks.cells import Numbers
+from benchmarks.throwaway import kept_environment
 from benchmarks.verdict import BrokenError
 
 PINS = Path(__file__).with_name("apebench.txt")
@@ -77,24 +77,10 @@ else:
 """
 
 
-def python() -> Path:
-    """The interpreter of the environment, made once.
-
-    Raises:
-        BrokenError: APEBench cannot be installed.
-    """
-    home = KEPT / "apebench"
-    ready = home / "ready"
-    if not ready.exists() or ready.read_text() != PINS.read_text():
-        if environment(home, "apebench", pins=PINS) is None:
-            raise BrokenError("APEBench cannot be installed; this benchmark needs a package index")
-        ready.write_text(PINS.read_text())
-    return home / "bin" / "python"
-
-
 def run(folder: Path, what: str, scenario: str, steps: int, size: int) -> Numbers:
     """``what``: make its ``data`` in ``folder``, ``score`` our forecast there, or train the network of that name."""
-    asked = [str(python()), "-W", "ignore", "-c", PROGRAM, str(folder), what, scenario, str(steps), str(size)]
+    python = kept_environment("apebench", "apebench", pins=PINS)
+    asked = [str(python), "-W", "ignore", "-c", PROGRAM, str(folder), what, scenario, str(steps), str(size)]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode:
         raise BrokenError(f"APEBench, {scenario}, {what}: {done.stderr.strip().splitlines()[-1]}")

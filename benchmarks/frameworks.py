@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.cells import KEPT
-from benchmarks.throwaway import environment
-from benchmarks.verdict import ROOT, BrokenError
+from benchmarks.throwaway import kept_environment
+from benchmarks.verdict import ROOT
 
 PINS = Path(__file__).with_name("frameworks.txt")
 NAMES = ("faststream", "faststream_batch", "taskiq", "arq", "docket")
@@ -26,27 +25,13 @@ class Worked(NamedTuple):
     client_us: float
 
 
-def python() -> Path:
-    """The interpreter of the environment, made once.
-
-    Raises:
-        BrokenError: they cannot be installed.
-    """
-    home = KEPT / "frameworks"
-    ready = home / "ready"
-    if not ready.exists() or ready.read_text() != PINS.read_text():
-        if environment(home, *PACKAGES, pins=PINS) is None:
-            raise BrokenError("the frameworks cannot be installed; this benchmark needs a package index")
-        ready.write_text(PINS.read_text())
-    return home / "bin" / "python"
-
-
 def work(name: str, url: str, events: int) -> Worked | None:
     """Have the framework of that name publish so many requests and work on them all, on an empty server.
 
     None where it does not come to its end, which is said.
     """
-    asked = [str(python()), "-W", "ignore", "-m", "benchmarks.framework_workers", name, url, str(events)]
+    python = kept_environment("frameworks", *PACKAGES, pins=PINS)
+    asked = [str(python), "-W", "ignore", "-m", "benchmarks.framework_workers", name, url, str(events)]
     alone = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Environments of their own for peers, made for one run and left to nobody."""
+"""Environments of their own for peers: made for one run, or kept for as long as their pins are the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 import venv
 from pathlib import Path
 
-from benchmarks.verdict import ROOT
+from benchmarks.cells import KEPT
+from benchmarks.verdict import ROOT, BrokenError
 
 INSTALL_S = 600
 
@@ -23,3 +24,18 @@ def environment(home: Path, *packages: str, pins: Path = ROOT / "constraints.txt
         print(f"{packages[0]} is left out: {error}", file=sys.stderr)
         return None
     return python
+
+
+def kept_environment(name: str, *packages: str, pins: Path) -> Path:
+    """The interpreter of an environment that has ``packages``, made once.
+
+    Raises:
+        BrokenError: they cannot be installed.
+    """
+    home = KEPT / name
+    ready = home / "ready"
+    if not ready.exists() or ready.read_text() != pins.read_text():
+        if environment(home, *packages, pins=pins) is None:
+            raise BrokenError(f"{', '.join(packages)} cannot be installed; this benchmark needs a package index")
+        ready.write_text(pins.read_text())
+    return home / "bin" / "python"

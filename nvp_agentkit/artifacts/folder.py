@@ -111,9 +111,9 @@ class Folder:
         file.flush()
         os.fsync(file.fileno())
         Path(file.name).replace(target)
-        _sync(target.parent)
+        sync(target.parent)
         if new_folder:
-            _sync(target.parent.parent)
+            sync(target.parent.parent)
 
 
 def _open(path: Path) -> BufferedReader:
@@ -125,8 +125,9 @@ def _holds(target: Path, data: bytes) -> bool:
     return target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have a file, or a folder's list of names, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import apebench, apebench_peers, break_even, cells, samples, unfamiliar
+from benchmarks import apebench, apebench_peers, break_even, cells, samples, throwaway, unfamiliar
 from benchmarks.verdict import BrokenError
 
 
@@ -56,10 +56,10 @@ def test_its_program_is_python_and_its_environment_is_pinned() -> None:
 
 
 def test_without_a_package_index_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apebench_peers, "KEPT", tmp_path)
-    monkeypatch.setattr(apebench_peers, "environment", lambda *_, **__: None)
-    with pytest.raises(BrokenError, match="package index"):
-        apebench_peers.python()
+    monkeypatch.setattr(throwaway, "KEPT", tmp_path)
+    monkeypatch.setattr(throwaway, "environment", lambda *_, **__: None)
+    with pytest.raises(BrokenError, match="apebench cannot be installed; this benchmark needs a package index"):
+        throwaway.kept_environment("apebench", "apebench", pins=apebench_peers.PINS)
 
 
 def test_a_cell_that_is_not_ours_outlives_our_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

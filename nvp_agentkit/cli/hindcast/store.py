@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from nvp_agentkit.artifacts.folder import sync
 from nvp_agentkit.client.cf import EPOCH, about
 from nvp_agentkit.errors import InvalidInput, StoreUnavailable
 
@@ -146,7 +147,7 @@ class Store:
                 group[name][trajectory, first : first + size] = values
                 chunk = self._place.growing / name / "c" / f"{trajectory}" / f"{first // self._manifest.together}"
                 for path in (*chunk.rglob("*"), chunk, *chunk.parents[:3]):
-                    _sync(path)
+                    sync(path)
             self.parts = number + 1
             self._note()
 
@@ -159,9 +160,9 @@ class Store:
                 values = np.array([of(scores[lead]) if lead in scores else np.nan for lead in range(1, steps + 1)])
                 _coordinate(self._group(), name, ("lead",), values, {"long_name": what, "units": "1"})
             for path in (*self._place.growing.rglob("*"), self._place.growing):
-                _sync(path)
+                sync(path)
             self._place.growing.rename(self._place.path)
-            _sync(self._place.path.parent)
+            sync(self._place.path.parent)
         self._place.clear()
 
     def _group(self) -> zarr.Group:
@@ -194,7 +195,7 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._place.progress)
-        _sync(self._place.partial)
+        sync(self._place.partial)
 
 
 SCORES: tuple[tuple[str, str, Callable[[Skill], float]], ...] = (
@@ -251,14 +252,6 @@ def _writing(place: Place, part: int | None = None, parts: int | None = None) ->
             f"cannot write{where} to {place.partial}: {error.strerror or error}; make room there and give the same "
             "command again: it goes on from there, and what was forecast is not paid for again"
         ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _other(path: Path, name: str, lies: object, asked: object) -> InvalidInput:
