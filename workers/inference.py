@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 
 from nvp_agentkit.artifacts import inline_array
@@ -46,7 +45,7 @@ async def answer(delivery: Delivery, models: ModelHost, system: System) -> Compl
     fact = facts.single_answer(delivery, request, reply)
     reply = await _as_asked(request, reply, system)
     event, recorded = system.event(reply, delivery, reply=True), system.fact(fact, delivery)
-    return replace(refusals.final(delivery.request_id, delivery.deadline, event, recorded), fields=told)
+    return refusals.final(delivery.request_id, delivery.deadline, event, recorded)._replace(fields=told)
 
 
 async def _forecast(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -45,7 +44,7 @@ def final(request_id: str, deadline: datetime | None, reply: Event, fact: Event)
 
 def final_of_job(job_id: str, deadline: datetime | None, done: Completion) -> Completion:
     """``done`` as the last word on a job, whoever has it: a worker, or who takes it back while it waits."""
-    return replace(done, once=names.decided(job_id), until=deadline)
+    return done._replace(once=names.decided(job_id), until=deadline)
 
 
 def prediction(system: System, delivery: Delivery, error: NvpError) -> Completion:

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ async def answer(delivery: Delivery, system: System) -> Completion:
                 kept = await datasets.keep(delivery, spec, done, run, told, scratch / datasets.OUT, system)
             log.info("job done", kind=spec.kind, mj=reading.mj, seconds=round(seconds, 1))
             kept = refusals.final_of_job(delivery.request_id, delivery.deadline, kept)
-            return replace(kept, fence=(delivery.request_id, attempt.fence))
+            return kept._replace(fence=(delivery.request_id, attempt.fence))
 
 
 async def _done(
@@ -245,7 +244,7 @@ async def _keep_ensemble(
         **told,
     )
     done_with = keeping.completed(delivery, reply, run, system, fields=stands.fields, dated=stands.dated)
-    return replace(done_with, facts=(*done_with.facts, *(system.fact(one, delivery) for one in stands.facts)))
+    return done_with._replace(facts=(*done_with.facts, *(system.fact(one, delivery) for one in stands.facts)))
 
 
 def _summary(values: dict[str, Any]) -> dict[str, float | int | str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -98,7 +98,7 @@ class Work:
             await joules.close_earlier(self._system, delivery, part="voter-0")
         told, recorded = _answers(delivery.request_id, reply.energy, reply.cached)
         fields = remembered(asked, delivery.request_id) if asked and not reply.cached else ()
-        return replace(refusals.final(delivery.request_id, delivery.deadline, told, recorded), fields=fields)
+        return refusals.final(delivery.request_id, delivery.deadline, told, recorded)._replace(fields=fields)
 
     async def _forecast(self, delivery: Delivery) -> PredictionCompleted:
         message, run = self._begin(delivery)

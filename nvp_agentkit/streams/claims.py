@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
+from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from nvp_agentkit.messages import TYPES, Payload
@@ -58,11 +59,12 @@ def _call(group: str, deliveries: Sequence[Delivery], accepts: Collection[type[P
         keys.append(names.claim(first.account, one.request_id))
         kind = TYPES.get(one.event.type)
         misplaced = kind is not None and accepts and kind not in accepts
-        args += [one.entry_id, one.origin or one.entry_id, _asks(one), 0 if misplaced else outlives_s(one, now)]
+        args += [one.entry_id, one.origin, _asks(one), 0 if misplaced else outlives_s(one, now)]
     return keys, args
 
 
 def _asks(delivery: Delivery) -> str:
     """A digest of what is asked, whenever and until when."""
-    asked = delivery.event.model_dump_json(include={"type", "data"})
-    return hashlib.sha1(asked.encode(), usedforsecurity=False).hexdigest()
+    asked = hashlib.sha1(b'{"type":' + to_json(delivery.event.type) + b',"data":', usedforsecurity=False)
+    asked.update(to_json(delivery.event.data) + b"}")
+    return asked.hexdigest()

@@ -6,9 +6,8 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -21,8 +20,7 @@ REPLY_TTL_S = 3600
 AT_ONCE = 100  # entries a call: the server does nothing else meanwhile
 
 
-@dataclass(frozen=True)
-class Completion:
+class Completion(NamedTuple):
     """The effects of one finished message, all under its account.
 
     Attributes:
@@ -50,8 +48,7 @@ class Completion:
     fence: tuple[str, int] | None = None
 
 
-@dataclass(frozen=True)
-class Settlement:
+class Settlement(NamedTuple):
     """A completion of one entry; with ``dead`` the entry goes to the dead letters for that reason, after ``attempts``.
 
     Not ``fenced``: the entry is no longer anybody's, there is only something to say about it.

@@ -19,8 +19,7 @@ REPLAYED = b"replayed"  # field beside the event where the message comes from th
 HISTORY = re.compile(rb"([\w-]{1,64}) (\d{1,9}) (\d{1,20}-\d{1,20})")
 
 
-@dataclass(frozen=True)
-class Replayed:
+class Replayed(NamedTuple):
     """A message's earlier life: the one group that gave it up, after how many attempts, and its first entry."""
 
     group: str
@@ -54,7 +53,8 @@ class Entry(NamedTuple):
 class Delivery:
     """One message under a lease. Delivered at least once: `attempt` counts from 1.
 
-    `earlier` are the attempts before it was replayed from the dead letters, `origin` the entry it first came as.
+    `earlier` are the attempts before it was replayed from the dead letters, `origin` the entry it first came as, which
+    is this one but for those.
     `lost` is set when the lease went to another worker: what is done from then on completes nothing,
     so long work does well to look at it between steps.
     """
@@ -72,6 +72,7 @@ class Delivery:
     _payload: Payload | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.origin = self.origin or self.entry_id
         self.ends = math.inf if self.event.deadline is None else self.event.deadline.timestamp()
 
     @property
@@ -107,10 +108,8 @@ def open_entry(entry: Entry) -> Delivery:
     if raw is None:
         there = ", ".join(sorted(repr(name[:32]) for name in entry.fields)) or "nothing"
         raise InvalidMessage(f"entry has no field b'event', only {there[:200]}")
-    event, before = decode(raw), entry.replayed or Replayed("", 0, entry.entry_id)
-    return Delivery(
-        entry.account, entry.stream, entry.entry_id, event, entry.attempt, before.attempts, before.origin
-    )
+    _, attempts, origin = entry.replayed or Replayed("", 0, "")
+    return Delivery(entry.account, entry.stream, entry.entry_id, decode(raw), entry.attempt, attempts, origin)
 
 
 def check_payload(delivery: Delivery, accepts: Collection[type[Payload]]) -> None:

@@ -131,8 +131,8 @@ class Intake:
             self._group, self._consumer, dict.fromkeys(streams, ">"), count=count, block=block_ms
         )
         return [
-            Entry(self._streams[stream.decode()], stream.decode(), entry_id.decode(), fields, attempt=1)
-            for stream, entries in found
+            Entry(self._streams[name], name, entry_id.decode(), fields, attempt=1)
+            for name, entries in ((stream.decode(), entries) for stream, entries in found)
             for entry_id, fields in entries
         ]
 

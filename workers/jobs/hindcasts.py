@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -65,7 +65,7 @@ async def answer(delivery: Delivery, spec: HindcastSpec, system: System) -> Comp
         )
         done = keeping.completed(delivery, reply, story, system)
         log.info("hindcast ends", work=fresh.work, parts=len(kept.manifest.parts), mj=reading.mj)
-        return replace(done, fence=(fresh.work, kept.fence))
+        return done._replace(fence=(fresh.work, kept.fence))
 
 
 async def _model(delivery: Delivery, spec: HindcastSpec, system: System) -> tuple[EnsembleRecord, Member]:

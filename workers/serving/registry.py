@@ -59,7 +59,7 @@ def _record(account: str, name: str, raw: bytes) -> EnsembleRecord:
 
 def asked_at(delivery: Delivery) -> int:
     """When a request was published, by the server's clock; one that was replayed, when it first was."""
-    return int((delivery.origin or delivery.entry_id).partition("-")[0])
+    return int(delivery.origin.partition("-")[0])
 
 
 async def ensemble(redis: Redis, account: str, name: str) -> EnsembleRecord:
