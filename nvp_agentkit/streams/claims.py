@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from pydantic_core import to_json
@@ -16,7 +15,7 @@ from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.completion import REPLY_TTL_S
 from nvp_agentkit.streams.delivery import Delivery
-from nvp_agentkit.streams.scripts import Call, call_many
+from nvp_agentkit.streams.scripts import Call, call
 
 WITHOUT_DEADLINE_S = 3600.0
 SAME, OURS = 0, 1  # of what claim.lua says
@@ -32,16 +31,10 @@ async def repeats(
     by as long as replies are kept. What is replayed from the dead letters claims for the entry it first came as.
     What is of no kind that the stream takes claims nothing: it may yet come where it belongs.
     """
-    by_stream: dict[str, list[Delivery]] = defaultdict(list)
-    for delivery in deliveries:
-        by_stream[delivery.stream].append(delivery)
-    results = await call_many(redis, "claim", [_call(group, some, accepts) for some in by_stream.values()])
-    found: list[tuple[Delivery, bool]] = []
-    for some, mine in zip(by_stream.values(), results, strict=True):
-        if isinstance(mine, Exception):
-            raise mine
-        found += [(delivery, what == SAME) for delivery, what in zip(some, mine, strict=True) if what != OURS]
-    return found
+    if not deliveries:
+        return []
+    says = await call(redis, "claim", *_claims(group, deliveries, accepts))
+    return [(delivery, what == SAME) for delivery, what in zip(deliveries, says, strict=True) if what != OURS]
 
 
 def outlives_s(delivery: Delivery, now: float) -> int:
@@ -50,13 +43,12 @@ def outlives_s(delivery: Delivery, now: float) -> int:
     return math.ceil(min(max(left_s, 0), MAX_DEADLINE_S)) + REPLY_TTL_S  # what is later will be refused
 
 
-def _call(group: str, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]]) -> Call:
-    """One call for deliveries of one stream."""
-    first, now = deliveries[0], time.time()
-    keys: list[str] = [first.stream]
+def _claims(group: str, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]]) -> Call:
+    now = time.time()
+    keys: list[str] = []
     args: list[str | bytes | int] = [group]
     for one in deliveries:
-        keys.append(names.claim(first.account, one.request_id))
+        keys += [one.stream, names.claim(one.account, one.request_id)]
         kind = TYPES.get(one.event.type)
         misplaced = kind is not None and accepts and kind not in accepts
         args += [one.entry_id, one.origin, _asks(one), 0 if misplaced else outlives_s(one, now)]

@@ -82,9 +82,9 @@ async def settle(
     redis: Redis, group: str, consumer: str, settlements: Sequence[Settlement], *, reply_ttl_s: int = REPLY_TTL_S
 ) -> list[Any]:
     """`complete` for many entries in one round trip. Each result is 1, 0 or an exception."""
-    together: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    together: dict[bool, list[int]] = defaultdict(list)
     for place, one in enumerate(settlements):
-        together[one.stream, one.fenced].append(place)
+        together[one.fenced].append(place)
     calls = [places[i : i + AT_ONCE] for places in together.values() for i in range(0, len(places), AT_ONCE)]
     answers = await call_many(redis, "complete", [
         _call([settlements[place] for place in places], group, consumer, reply_ttl_s) for places in calls
@@ -104,13 +104,12 @@ async def emit(redis: Redis, account: str, completion: Completion, *, reply_ttl_
 
 
 def _call(done: Sequence[Settlement], group: str, consumer: str, ttl_s: int) -> Call:
-    """One call for settlements of one stream, all of them fenced or none."""
-    stream, fenced = done[0].stream, done[0].fenced
-    keys: list[str] = [stream, names.dead(stream)]
-    args: list[str | bytes | int] = [group, consumer if fenced else "", ttl_s, time.time_ns() // 1_000_000]
+    """One call for settlements all of which are fenced, or none."""
+    keys: list[str] = []
+    args: list[str | bytes | int] = [group, consumer if done[0].fenced else "", ttl_s, time.time_ns() // 1_000_000]
     for one in done:
         of_keys, of_args = _effects(one, ttl_s)
-        keys += of_keys
+        keys += [one.stream, names.dead(one.stream), *of_keys]
         args += [one.entry_id, len(of_keys), len(of_args), *of_args]
     return keys, args
 

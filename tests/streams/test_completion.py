@@ -9,7 +9,7 @@ import pytest
 
 from nvp_agentkit.messages import LineageRecorded, decode, new_event
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
-from nvp_agentkit.streams import Completion, emit, names
+from nvp_agentkit.streams import Completion, emit, names, register
 from nvp_agentkit.streams.completion import Settlement, complete, settle
 
 
@@ -96,6 +96,32 @@ async def test_an_entry_whose_effect_fails_stays_pending_and_its_neighbours_are_
     assert await bench.redis.xlen(bench.stream) == 1
     await bench.redis.delete(names.key(bench.account, "case:1"))
     assert await settle(bench.redis, "inference", "me", wanted) == [0, 1, 0, 0]
+
+
+async def test_accounts_whose_entries_are_settled_together_harm_each_other_no_more_than_neighbours_do(bench):
+    redis = bench.redis
+    other = f"{bench.account}-too"
+    await register(redis, other, owner="tests")
+    theirs = names.key(other, "predict")
+    await bench.ask()
+    for _ in range(2):
+        await bench.ask(account=other)
+    (mine,) = await deliver(bench, bench.stream, "inference")
+    kept, done = await deliver(bench, theirs, "inference")
+    await redis.set(names.key(other, "case:1"), "a string, where a hash should be")
+    bad = Completion(fields=(("case:1", "field", "value"),))
+    first, failed, last = await settle(redis, "inference", "me", [
+        Settlement(bench.account, bench.stream, mine, Completion()),
+        Settlement(other, theirs, kept, bad),
+        Settlement(other, theirs, done, Completion(), dead="it was no use"),
+    ])  # fmt: skip
+    assert (first, last) == (1, 1)
+    assert "WRONGTYPE" in str(failed)
+    assert await redis.xlen(bench.stream) == 0
+    assert [entry_id.decode() for entry_id, _ in await redis.xrange(theirs)] == [kept]
+    ((_, letter),) = await redis.xrange(names.dead(theirs))
+    assert letter[b"id"].decode() == done
+    assert await redis.xlen(names.dead(bench.stream)) == 0
 
 
 async def test_who_holds_more_than_is_looked_at_in_one_go_completes_all_the_same(bench):

@@ -174,7 +174,7 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
         plans(Message("predict", 0.05, work_s=1.0), at("stop", 10, 12), seeds=2, workers=2),
     ),
     "works on every copy": (
-        lua("claim", "found[i - 1] = ", "found[i - 1] = 1 or "), plans(Message("predict", 0.0, copies=3), seeds=3)
+        lua("claim", "found + 1] = says", "found + 1] = 1"), plans(Message("predict", 0.0, copies=3), seeds=3)
     ),
     "answers a copy that comes late": (
         both(said_twice, late_repeats_are_answered),
@@ -213,7 +213,7 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
         ledger_lua("reap", "and not at_rest(part)", ""), one_plan(Message("predict", 0.0, fate="flaky", times=9))
     ),
     "claims an id for what the store has lost": (
-        lua("claim", "if not in_hand(entry) then redis.call('DEL', KEYS[i]) end", ""),
+        lua("claim", "if not in_hand(stream, entry) then redis.call('DEL', id) end", ""),
         plans(Message("predict", 0.0, copies=9), [Fault("flush", -1, at_s=0.1)], seeds=30, lease_s=1.0, slowest_s=1.5),
     ),
     "begins what kills workers while it settles": (a_suspect_waits_for_nothing, busy_beside_a_deadly_one()),
@@ -234,7 +234,7 @@ def test_a_worker_or_ledger_is_caught_that(stage: Stage, broken: str, monkeypatc
 
 
 def test_a_history_that_goes_wrong_is_shrunk(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    both(said_twice, lua("claim", "found[i - 1] = ", "found[i - 1] = 1 or "))(monkeypatch)
+    both(said_twice, lua("claim", "found + 1] = says", "found + 1] = 1"))(monkeypatch)
     copied, other = Message("job", 0.3, copies=3, work_s=0.5), Message("job", 0.0)
     plan = Plan(0, 3, 4, 1.0, 0.05, 10**6, (other, copied, other), (Fault("cut", 1, call=9), Fault("stop", 0, call=12)))
     assert stage.play(plan)

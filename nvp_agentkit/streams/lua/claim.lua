@@ -1,33 +1,43 @@
--- Claim request ids for the entries of one stream that carry them. Returns of each 1 (the entry's own, now or already),
--- 0 (another's, who asks the same) or 2 (another's, who asks something else).
+-- Claim request ids for the entries that carry them. Returns of each 1 (the entry's own, now or already), 0 (another's,
+-- who asks the same) or 2 (another's, who asks something else).
 -- An entry that is in nobody's hands any more claims nothing: its stream was emptied meanwhile, and whoever asks again
 -- would be told that this has been asked.
--- KEYS stream, one per id   ARGV group, then of each its entry, what it first came as, a digest of what it asks and TTL
--- in s; '0' claims nothing
-local stream, group = KEYS[1], ARGV[1]
+-- KEYS of each entry its stream and its id   ARGV group, then of each its id, what it first came as, a digest of what it
+-- asks and TTL in s; '0' claims nothing
+local group = ARGV[1]
 
-local pending             -- what is in hands between the first entry and the last; others may stand between them
-local function in_hand(entry)
-  if not pending then
-    pending = {}
-    local found = redis.pcall('XPENDING', stream, group, ARGV[2], ARGV[#ARGV - 3], #KEYS)
-    for _, one in ipairs(found.err and {} or found) do pending[one[1]] = true end
+local streams = {}          -- of each the first and the last entry, how many of its ids are asked for, and what is pending
+local function in_hand(stream, entry)
+  local seen = streams[stream]
+  if not seen.pending then
+    seen.pending = {}
+    local found = redis.pcall('XPENDING', stream, group, seen.first, seen.last, seen.count)
+    for _, one in ipairs(found.err and {} or found) do seen.pending[one[1]] = true end
   end
-  if pending[entry] then return true end
-  local alone = redis.pcall('XPENDING', stream, group, entry, entry, 1)
+  if seen.pending[entry] then return true end
+  local alone = redis.pcall('XPENDING', stream, group, entry, entry, 1)   -- others may stand between first and last
   return not alone.err and #alone == 1
 end
 
+for i = 1, #KEYS, 2 do
+  local stream, entry = KEYS[i], ARGV[2 * i]
+  local seen = streams[stream] or {first = entry, count = 0}
+  seen.last, seen.count = entry, seen.count + 1
+  streams[stream] = seen
+end
+
 local found = {}
-for i = 2, #KEYS do
-  local entry, origin, asks, ttl = unpack(ARGV, 4 * i - 6, 4 * i - 3)
+for i = 1, #KEYS, 2 do
+  local stream, id = KEYS[i], KEYS[i + 1]
+  local entry, origin, asks, ttl = unpack(ARGV, 2 * i, 2 * i + 3)
   local mine = stream .. ' ' .. origin
-  if ttl ~= '0' and redis.call('SET', KEYS[i], mine .. ' ' .. asks, 'NX', 'EX', ttl) then
-    if not in_hand(entry) then redis.call('DEL', KEYS[i]) end
-    found[i - 1] = 1
+  local says = 1
+  if ttl ~= '0' and redis.call('SET', id, mine .. ' ' .. asks, 'NX', 'EX', ttl) then
+    if not in_hand(stream, entry) then redis.call('DEL', id) end
   else
-    local owner, asked = string.match(redis.call('GET', KEYS[i]) or mine, '^(%S+ %S+) ?(.*)$')
-    found[i - 1] = owner == mine and 1 or (asked == asks and 0 or 2)
+    local owner, asked = string.match(redis.call('GET', id) or mine, '^(%S+ %S+) ?(.*)$')
+    says = owner == mine and 1 or (asked == asks and 0 or 2)
   end
+  found[#found + 1] = says
 end
 return found

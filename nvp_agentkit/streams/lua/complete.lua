@@ -1,8 +1,8 @@
--- Entries of one stream done, each all at once: fence, effects, acknowledge, forget. Returns for each 1, or 0 when it
+-- Entries done, each all at once: fence, effects, acknowledge, forget. Returns for each 1, or 0 when it
 -- is not (any more) this consumer's: then nothing at all has happened. An error stands in the place of the entry that
 -- it stopped, which stays pending; its neighbours are not touched by it.
 --
--- KEYS  stream, its dead letters, then the keys of all effects in their order
+-- KEYS  for each entry its stream, that stream's dead letters, and the keys of its effects in their order
 -- ARGV  group, consumer ('' = no entries, effects only), TTL in s, now in ms, then for each entry its id, how many keys
 --       and arguments its effects have, and the effects:
 --       'fence'  value                key: where its field `fence` is another one, nothing happens; comes first
@@ -20,10 +20,9 @@ local DATED_KEPT = 32       -- what an entry older than all of them meant is no 
 local BACKLOG = 10000       -- a group further behind than this forfeits its place
 local HELD = 1000           -- a consumer holds fewer entries than this; beyond it they are asked for one by one
 
-local stream, dead = KEYS[1], KEYS[2]
 local group, consumer, ttl, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local keys_used, args_used = 2, 4
-local id                    -- of the entry at hand
+local keys_used, args_used = 0, 4
+local stream, dead, id      -- of the entry at hand
 
 local function key() keys_used = keys_used + 1; return KEYS[keys_used] end
 local function arg() args_used = args_used + 1; return ARGV[args_used] end
@@ -142,20 +141,22 @@ local function newest(last_arg)
   return redis.pcall('HGET', key(), 'fence') == arg()
 end
 
-local held
+local holdings = {}         -- by stream
 local function mine(entry)
   if consumer == '' then return true end
+  local held = holdings[stream]
   if not held then
     local all = pending('-', '+', HELD)
     held = {complete = #all < HELD}
     for _, one in ipairs(all) do held[one[1]] = true end
+    holdings[stream] = held
   end
   return held[entry] or (not held.complete and #pending(entry, entry, 1) == 1)
 end
 
-local results, done = {}, {}
+local results, done = {}, {}   -- done: for each stream its name, its dead letters and its entries
 while args_used < #ARGV do
-  id = arg()
+  stream, dead, id = key(), key(), arg()
   local n_keys, n_args = tonumber(arg()), tonumber(arg())
   local last_key, last_arg = keys_used + n_keys, args_used + n_args
   if mine(id) and newest(last_arg) then
@@ -167,15 +168,22 @@ while args_used < #ARGV do
         bury(last_words[1], last_words[2], told, found[1] and found[1][2] or {})
       end
     end)
-    if ok then done[#done + 1] = id end
+    if ok and not done[stream] then
+      done[stream] = {}
+      done[#done + 1] = {stream, dead, done[stream]}
+    end
+    if ok then table.insert(done[stream], id) end
     results[#results + 1] = ok and 1 or {err = type(why) == 'table' and why.err or tostring(why)}
   else
     results[#results + 1] = 0
   end
   keys_used, args_used = last_key, last_arg
 end
-if consumer ~= '' and #done > 0 then
-  redis.call('XACK', stream, group, unpack(done))
-  forget(done)
+for _, one in ipairs(consumer == '' and {} or done) do
+  local entries
+  stream, dead, entries = unpack(one)
+  id = entries[#entries]
+  redis.call('XACK', stream, group, unpack(entries))
+  forget(entries)
 end
 return results
