@@ -9,7 +9,7 @@ import pytest
 
 from nvp_agentkit.messages import LineageRecorded, decode, new_event
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
-from nvp_agentkit.streams import Completion, emit, names, register
+from nvp_agentkit.streams import Completion, emit, names
 from nvp_agentkit.streams.completion import Settlement, complete, settle
 
 
@@ -101,8 +101,8 @@ async def test_an_entry_whose_effect_fails_stays_pending_and_its_neighbours_are_
 async def test_accounts_whose_entries_are_settled_together_harm_each_other_no_more_than_neighbours_do(bench):
     redis = bench.redis
     other = f"{bench.account}-too"
-    await register(redis, other, owner="tests")
     theirs = names.key(other, "predict")
+    await redis.xgroup_create(theirs, "inference", id="0", mkstream=True)
     await bench.ask()
     for _ in range(2):
         await bench.ask(account=other)
@@ -122,6 +122,7 @@ async def test_accounts_whose_entries_are_settled_together_harm_each_other_no_mo
     ((_, letter),) = await redis.xrange(names.dead(theirs))
     assert letter[b"id"].decode() == done
     assert await redis.xlen(names.dead(bench.stream)) == 0
+    await redis.delete(theirs, names.dead(theirs), names.key(other, "case:1"))
 
 
 async def test_who_holds_more_than_is_looked_at_in_one_go_completes_all_the_same(bench):
