@@ -8,19 +8,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from redis.asyncio import Redis
 
 from benchmarks.turmoil.child import POISON
 from benchmarks.turmoil.schedule import Asked
 from benchmarks.turmoil.stack import Stack
 from nvp_agentkit.artifacts import Artifacts, inline_array
+from nvp_agentkit.ensemble import EnsembleRecord, Member
+from nvp_agentkit.ensemble.record import AgreementRule
 from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.messages import CheckSpec, Event, JobRequested, ObjectRef, PredictionRequested, new_event
+from nvp_agentkit.settings import VOTERS
+from nvp_agentkit.streams import Completion, emit
 from nvp_agentkit.streams.replies import publish
+from nvp_agentkit.workers.serving.registry import registration
 
 ACCOUNT, DOMAIN = "turmoil", "plasma_physics"
 BUDGET_MJ, SMALL_MJ = 20_000, 5
 WITHIN = timedelta(minutes=10)  # far beyond what any of it takes
 AGAIN_S = 0.2
+SIDE, UNITS = 16, "J"
+RULE = AgreementRule(units=UNITS, spread=1.0, limit=0.5, peak_limit=2.0, variance_limit=1.0, budget_limit=0.5,
+                     quantile=0.99, margin=1.5, pairs=9)  # fmt: skip
 
 
 class Asker:
@@ -33,11 +42,13 @@ class Asker:
 
     async def ask(self, requests: Sequence[Asked]) -> None:
         """All of ``requests``, each at its time."""
-        data = await Artifacts.from_settings(self._stack.settings).put(b"a dataset")
+        artifacts = Artifacts.from_settings(self._stack.settings)
+        await _serve(self._stack.redis, artifacts)
+        data = await artifacts.put(b"a dataset")
         began = asyncio.get_running_loop().time()
         for number, request in enumerate(requests):
             await asyncio.sleep(began + request.at_s - asyncio.get_running_loop().time())
-            event = _event(f"request-{number:05d}", request, data)
+            event = _event(number, request, data)
             for _ in range(2 if request.nature == "copied" else 1):
                 await self._publish(request.kind, event)
             if request.nature == "junk":
@@ -55,15 +66,30 @@ class Asker:
                 return
 
 
-def _event(request_id: str, request: Asked, data: ObjectRef) -> Event:
+async def _serve(redis: Redis, artifacts: Artifacts) -> None:
+    """Put an ensemble into service; what its weights are the stub does not mind."""
+    members = []
+    for voter in VOTERS:
+        weights = await artifacts.put(voter.encode())
+        members.append(Member(voter=voter, model_id=f"model:{weights.digest}", weights=weights))
+    record = EnsembleRecord(domain=DOMAIN, members=tuple(members), rule=RULE, frames=(1, SIDE, SIDE))
+    await emit(redis, ACCOUNT, Completion(fields=registration(record)))
+
+
+def _event(number: int, request: Asked, data: ObjectRef) -> Event:
     payload: Any = JobRequested(spec=CheckSpec(domain=DOMAIN, data=data))
-    if request.kind == "predict":
-        frame = np.full((16, 16), POISON if request.nature == "poison" else 1.0, np.float32)
-        payload = PredictionRequested(domain=DOMAIN, field=inline_array(frame), model="trivial")
+    if request.kind != "jobs":
+        value = POISON if request.nature == "poison" else 1 + number / 1000
+        payload = PredictionRequested(
+            domain=DOMAIN,
+            field=inline_array(np.full((SIDE, SIDE), value, np.float32), UNITS),
+            model="trivial" if request.kind == "predict" else None,
+            assurance="single" if request.kind == "predict" else "quorum",
+        )
     event = new_event(
         payload,
         source="nvp:benchmark",
-        id=request_id,
+        id=f"request-{number:05d}",
         subject=DOMAIN,
         deadline=datetime.now(UTC) + WITHIN,
         budget_mj=SMALL_MJ if request.nature == "too small" else BUDGET_MJ,

@@ -14,6 +14,7 @@ FAULTS = {
     "kill front": 4, "kill child": 3, "stop front": 3, "stop child": 2, "kill recorder": 1, "kill valkey": 1.5,
     "stall valkey": 1.5, "cut connections": 1.5, "fill valkey": 0.5, "flush scripts": 0.5, "kill graph": 0.7,
 }  # fmt: skip
+KINDS: dict[Literal["predict", "jobs", "ensemble"], float] = {"predict": 50, "jobs": 25, "ensemble": 25}
 NATURES = {"plain": 86.6, "copied": 8, "junk": 3, "poison": 0.4, "too small": 2}
 
 
@@ -22,7 +23,7 @@ class Asked:
     """One request: after how long, of what kind, and what is odd about it."""
 
     at_s: float
-    kind: Literal["predict", "jobs"]
+    kind: Literal["predict", "jobs", "ensemble"]
     nature: str
 
 
@@ -37,9 +38,10 @@ class Fault:
 def asked(rng: random.Random, jobs: int) -> list[Asked]:
     """``jobs`` requests, most of them plain."""
     natures = rng.choices(list(NATURES), list(NATURES.values()), k=jobs)
+    kinds = rng.choices(list(KINDS), list(KINDS.values()), k=jobs)
     return [
-        Asked(QUIET_S + number * PACE_S, "jobs" if rng.random() < 0.3 and nature != "poison" else "predict", nature)
-        for number, nature in enumerate(natures)
+        Asked(QUIET_S + number * PACE_S, "predict" if nature == "poison" else kind, nature)
+        for number, (kind, nature) in enumerate(zip(kinds, natures, strict=True))
     ]
 
 

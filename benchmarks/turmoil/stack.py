@@ -24,7 +24,9 @@ from nvp_agentkit.ensemble.keys import init_keys
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import names
 
-FRONTS = (("inference", "a"), ("inference", "b"), ("training", "a"))
+FRONTS = (
+    ("inference", "a"), ("inference", "b"), ("training", "a"), ("shadow-1", "a"), ("shadow-2", "a"), ("tally", "a"),
+)  # fmt: skip
 RECORDER = ("recorder", "a")
 READY_S = 120.0
 
