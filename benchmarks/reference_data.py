@@ -16,6 +16,8 @@ from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.storage import open_sequences, save
 from nvp_agentkit.reference_task import PARTS, SPLIT_NAMES, Split
 
+STAND_IN = replace(Parameters.for_size(32), spin_up=4.0)
+
 
 class Splits(NamedTuple):
     """``digests`` are those of the three files, in this order; stand-ins have none."""
@@ -64,8 +66,7 @@ def _density_file(split: Split) -> Path:
 
 def stand_ins(*, density: bool) -> Splits:
     """Fields of 32x32 cells, seven frames each."""
-    parameters = replace(Parameters.for_size(32), spin_up=4.0)
-    made = (reference(split, size=32, frames=7, parameters=parameters, density=density) for split in SPLIT_NAMES)
+    made = (reference(split, size=32, frames=7, parameters=STAND_IN, density=density) for split in SPLIT_NAMES)
     return _splits(made, ())
 
 
