@@ -21,7 +21,10 @@ from nvp_agentkit.workers.serving import registry
 
 DOMAIN, UNSERVED, SIDE = "plasma_physics", "alchemy", 16
 BUDGET_MJ = 5000
-SHARES = {"predict": 0.3, "ensemble": 0.1, "jobs": 0.12, "cancel": 0.13, "votes": 0.15, "lineage": 0.1, "": 0.1}
+SHARES = {
+    "predict": 0.26, "ensemble": 0.1, "jobs": 0.09, "urgent": 0.03, "service": 0.08, "cancel": 0.1, "votes": 0.14,
+    "lineage": 0.1, "": 0.1,
+}  # fmt: skip
 RULE = AgreementRule(units="J", spread=1.0, limit=0.5, peak_limit=2.0, variance_limit=1.0, budget_limit=0.5,
                      quantile=0.99, margin=1.5, pairs=9)  # fmt: skip
 READING = m.Reading(mj=12, lo_mj=6, hi_mj=24, method="modelled", sensor="modelled")
@@ -86,19 +89,24 @@ def _event(payload: m.Payload, replyto: str | None = None) -> m.Event:
     )
 
 
+JOBS = tuple(m.JobRequested(spec=spec) for spec in (
+    m.SimulateSpec(domain=UNSERVED),
+    m.ImportSpec(domain=UNSERVED, source=OBJECT, filename="a.npz"),
+    m.TrainSpec(domain=UNSERVED, data=OBJECT),
+    m.JoinSpec(domain=UNSERVED, parts=(OBJECT, OBJECT)),
+    m.EvaluateSpec(domain=UNSERVED, data=OBJECT),
+    m.CheckSpec(domain=UNSERVED, data=OBJECT),
+))  # fmt: skip
 PAYLOADS: dict[str, tuple[m.Payload, ...]] = {
     "predict": (FORECAST, m.PredictionRequested(domain=UNSERVED, field=FIELD),
                 m.PredictionRequested(domain=DOMAIN, field=FIELD, inline_answer=True)),
     "ensemble": (m.PredictionRequested(domain=DOMAIN, field=FIELD, assurance="quorum"),
                  m.PredictionRequested(domain=UNSERVED, field=FIELD, assurance="quorum")),
-    "jobs": tuple(m.JobRequested(spec=spec) for spec in (
-        m.SimulateSpec(domain=UNSERVED),
-        m.ImportSpec(domain=UNSERVED, source=OBJECT, filename="a.npz"),
-        m.TrainSpec(domain=UNSERVED, data=OBJECT),
-        m.JoinSpec(domain=UNSERVED, parts=(OBJECT, OBJECT)),
-        m.EvaluateSpec(domain=UNSERVED, data=OBJECT),
-        m.CheckSpec(domain=UNSERVED, data=OBJECT),
-    )),
+    "jobs": JOBS,
+    "urgent": JOBS,
+    "service": (m.ServiceChangeRequested(domain=UNSERVED, model="@challenger"),
+                m.ServiceChangeRequested(domain=DOMAIN, model="@previous", reason="it errs"),
+                m.ServiceChangeRequested(domain=DOMAIN, model=OBJECT.digest, share=0.1)),
     "cancel": (m.JobCancelRequested(job_id="fuzz-1", reason="no more"), m.JobCancelRequested(job_id="nobody's")),
     "lineage": (m.LineageRecorded(
         nodes=(m.NodeFact(label="Decision", id="decision:1", properties={"outcome": "refused", "quorum": 2}),
@@ -117,4 +125,6 @@ ANSWERS: tuple[m.Payload, ...] = (
     m.JobRefused(job_id="j", code="budget_too_small", detail="too little", needed_mj=5),
     m.JobSuspended(job_id="j", reason="spent", energy=READING, checkpoint=OBJECT),
     m.JobFailed(job_id="j", code="compute_failed", detail="broken", energy=READING),
+    m.ServiceChanged(request_id="r", domain=DOMAIN, champion=OBJECT.digest, warm=("shadow-1@a",)),
+    m.ServiceChangeRefused(request_id="r", code="unknown_model", detail="none"),
 )
