@@ -1,8 +1,8 @@
-"""A thousand jobs on a real stack while its processes are killed, stopped and cut off: is each done once, and paid?
+"""A thousand requests on a real stack while its processes are killed, stopped and cut off: is each done once, and paid?
 
-The product's supervisor runs stores and workers; the compute child is a stub of known cost (`benchmarks.turmoil`).
-What goes wrong comes from the seed: SIGKILL and SIGSTOP of fronts and children, SIGKILL of the stream server and of the
-graph, stalls, cut connections, a full disk; copies, junk and poison among the requests.
+Predictions, jobs and quorums. The product's supervisor runs stores and workers; the compute child is a stub of known
+cost (`benchmarks.turmoil`). What goes wrong comes from the seed: SIGKILL and SIGSTOP of fronts and children, SIGKILL of
+the stream server and of the graph, stalls, cut connections, a full disk; copies, junk and poison among the requests.
 """
 
 from __future__ import annotations
