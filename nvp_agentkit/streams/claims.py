@@ -58,5 +58,5 @@ def _claims(group: str, deliveries: Sequence[Delivery], accepts: Collection[type
 def _asks(delivery: Delivery) -> str:
     """A digest of what is asked, whenever and until when."""
     asked = hashlib.sha1(b'{"type":' + to_json(delivery.event.type) + b',"data":', usedforsecurity=False)
-    asked.update(to_json(delivery.event.data) + b"}")
+    asked.update(to_json(delivery.event.data, inf_nan_mode="null") + b"}")
     return asked.hexdigest()

@@ -100,7 +100,7 @@ def _packing(connection: type[AbstractConnection]) -> type[AbstractConnection]:
         def pack_command(self, *args: Any) -> list[bytes]:
             try:
                 return [hiredis.pack_command((*args[0].split(), *args[1:]) if " " in args[0] else args)]
-            except TypeError:  # of a kind that it does not take
+            except TypeError:  # a command's name in bytes, or an argument of a kind that hiredis does not take
                 packed: list[bytes] = HiredisRespSerializer().pack(*args)
                 return packed
 

@@ -1,7 +1,7 @@
 """Every key this product has in Redis, in one place.
 
-All keys of an account share its hash tag (the literal braces): what an agent's own function touches together is in one
-slot of a Redis Cluster. A worker reads and settles all accounts' streams together, so it works on one server.
+All keys of an account share its hash tag (the literal braces), which keeps them in one slot of a Redis Cluster.
+A worker reads and settles all accounts' streams together, so today it needs a single server.
 """
 
 from __future__ import annotations

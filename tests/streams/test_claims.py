@@ -76,6 +76,18 @@ async def test_an_id_used_again_for_something_else_is_a_dead_letter_and_the_firs
     assert f"id {first.id} was used before to ask for something else" in letter.reason
 
 
+async def test_what_stands_where_a_claim_would_harms_that_request_alone(bench):
+    event, neighbour = await bench.ask(), await bench.ask()
+    key = names.claim(bench.account, event.id)
+    await bench.redis.lpush(key, "no claim")
+    await bench.redis.expire(key, 60)
+    bench.start(batch=2)
+    await bench.reply(neighbour)
+    await bench.eventually(bench.idle)
+    (letter,) = await bench.dead()
+    assert letter.raw == {b"event": event.encode()}
+
+
 async def test_a_request_that_came_to_the_wrong_stream_is_answered_where_it_belongs_and_only_there(bench):
     def silently(delivery, error):
         return Completion()

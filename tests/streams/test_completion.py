@@ -125,6 +125,23 @@ async def test_accounts_whose_entries_are_settled_together_harm_each_other_no_mo
     await redis.delete(theirs, names.dead(theirs), names.key(other, "case:1"))
 
 
+@pytest.mark.parametrize("seq", [2**53 + 1, 2**64 - 2, 2**64 - 1])
+async def test_an_id_that_its_sender_chose_ends_as_any_other_and_holds_up_no_other_account(bench, seq):
+    ensemble, groups = names.key(bench.account, "ensemble"), names.GROUPS["ensemble"]
+    for place in (max(1, seq - 2**60), seq):
+        await bench.redis.xadd(ensemble, {"event": b"x"}, id=f"1-{place}")
+    await bench.ask()
+    await bench.redis.xgroup_create(bench.stream, groups[-1], id="0")
+    for group in groups:
+        assert await bench.redis.xlen(ensemble) == 2
+        streams = (ensemble, bench.stream) if group == groups[-1] else (ensemble,)
+        ids = {stream: await deliver(bench, stream, group) for stream in streams}
+        done = [Settlement(bench.account, stream, one, Completion()) for stream, some in ids.items() for one in some]
+        assert set(await settle(bench.redis, group, "me", done)) == {1}
+    assert await bench.redis.xlen(ensemble) == 0
+    assert (await bench.redis.xpending(bench.stream, groups[-1]))["pending"] == 0
+
+
 async def test_who_holds_more_than_is_looked_at_in_one_go_completes_all_the_same(bench):
     pipe = bench.redis.pipeline(transaction=False)
     for _ in range(1_100):

@@ -35,7 +35,9 @@ for i = 1, #KEYS, 2 do
   if ttl ~= '0' and redis.call('SET', id, mine .. ' ' .. asks, 'NX', 'EX', ttl) then
     if not in_hand(stream, entry) then redis.call('DEL', id) end
   else
-    local owner, asked = string.match(redis.call('GET', id) or mine, '^(%S+ %S+) ?(.*)$')
+    local claimed = redis.pcall('GET', id) or mine
+    if type(claimed) ~= 'string' then claimed = '' end   -- a key of another type is nobody's claim that we know
+    local owner, asked = string.match(claimed, '^(%S+ %S+) ?(.*)$')
     says = owner == mine and 1 or (asked == asks and 0 or 2)
   end
   found[#found + 1] = says

@@ -1,6 +1,6 @@
--- Entries done, each all at once: fence, effects, acknowledge, forget. Returns for each 1, or 0 when it
--- is not (any more) this consumer's: then nothing at all has happened. An error stands in the place of the entry that
--- it stopped, which stays pending; its neighbours are not touched by it.
+-- Entries done, each all at once: fence, effects, acknowledge, forget. Returns for each 1, or 0 when it is not (any more)
+-- this consumer's: then nothing at all has happened. An error stands in the place of the entry that it stopped, which
+-- stays pending; its neighbours, of its own stream and of others, are not touched by it.
 --
 -- KEYS  for each entry its stream, that stream's dead letters, and the keys of its effects in their order
 -- ARGV  group, consumer ('' = no entries, effects only), TTL in s, now in ms, then for each entry its id, how many keys
@@ -97,18 +97,32 @@ function effects.remove()
   return true
 end
 
+-- Who may publish may choose an id, of numbers up to 2^64 - 1: no double holds these, so they are counted as digits.
+local LAST = '18446744073709551615'
+
+local function larger(a, b)
+  if #a ~= #b then return #a > #b end
+  return a > b
+end
+
 local function later(a, b)
   local a_ms, a_seq = string.match(a, '(%d+)-(%d+)')
   local b_ms, b_seq = string.match(b, '(%d+)-(%d+)')
-  if tonumber(a_ms) ~= tonumber(b_ms) then return tonumber(a_ms) > tonumber(b_ms) end
-  return tonumber(a_seq) > tonumber(b_seq)
+  if a_ms ~= b_ms then return larger(a_ms, b_ms) end
+  return larger(a_seq, b_seq)
+end
+
+local function plus_one(number)
+  local head, digit, nines = string.match('0' .. number, '^0?(%d*)([0-8])(9*)$')
+  return head .. digit + 1 .. string.rep('0', #nines)
 end
 
 -- The lowest id that the group still needs: its oldest pending entry, else what follows the last delivered.
 local function needs(info)
   if info.pending > 0 then return redis.call('XPENDING', stream, info.name)[2] end
   local ms, seq = string.match(info['last-delivered-id'], '(%d+)-(%d+)')
-  return ms .. '-' .. string.format('%.0f', tonumber(seq) + 1)
+  if seq == LAST then return plus_one(ms) .. '-0' end
+  return ms .. '-' .. plus_one(seq)
 end
 
 local function forget(done)
@@ -154,7 +168,7 @@ local function mine(entry)
   return held[entry] or (not held.complete and #pending(entry, entry, 1) == 1)
 end
 
-local results, done = {}, {}   -- done: for each stream its name, its dead letters and its entries
+local results, done = {}, {}   -- done: of each stream its dead letters and its entries
 while args_used < #ARGV do
   stream, dead, id = key(), key(), arg()
   local n_keys, n_args = tonumber(arg()), tonumber(arg())
@@ -168,22 +182,22 @@ while args_used < #ARGV do
         bury(last_words[1], last_words[2], told, found[1] and found[1][2] or {})
       end
     end)
-    if ok and not done[stream] then
-      done[stream] = {}
-      done[#done + 1] = {stream, dead, done[stream]}
+    if ok then
+      done[stream] = done[stream] or {dead = dead, ids = {}}
+      table.insert(done[stream].ids, id)
     end
-    if ok then table.insert(done[stream], id) end
     results[#results + 1] = ok and 1 or {err = type(why) == 'table' and why.err or tostring(why)}
   else
     results[#results + 1] = 0
   end
   keys_used, args_used = last_key, last_arg
 end
-for _, one in ipairs(consumer == '' and {} or done) do
-  local entries
-  stream, dead, entries = unpack(one)
-  id = entries[#entries]
-  redis.call('XACK', stream, group, unpack(entries))
-  forget(entries)
+if consumer ~= '' then
+  for name, of in pairs(done) do redis.call('XACK', name, group, unpack(of.ids)) end
+  for name, of in pairs(done) do
+    stream, dead, id = name, of.dead, of.ids[#of.ids]
+    local ok, why = pcall(forget, of.ids)   -- what is done is done, though it may stay
+    if not ok then redis.log(redis.LOG_WARNING, stream .. ' not tidied: ' .. (type(why) == 'table' and why.err or why)) end
+  end
 end
 return results
