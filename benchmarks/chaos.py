@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks.process_tree import tethered
 from benchmarks.turmoil import schedule
 from benchmarks.turmoil.asker import ACCOUNT, Asker
-from benchmarks.turmoil.checker import Found, check, waiting
+from benchmarks.turmoil.checker import check, waiting
+from benchmarks.turmoil.found import Found
 from benchmarks.turmoil.stack import Stack, running
 from benchmarks.verdict import BrokenError, Figure
 from nvp_agentkit.embedded.supervisor import ends_on_signal
@@ -92,6 +93,7 @@ def _figures(
         "processes_left": Figure(left, "processes", floor=0),
         "at_most_95": Figure(bound, "%"),
         "jobs": Figure(jobs, "jobs", floor=None if quick else JOBS, higher_is_better=True),
+        "certified": Figure(found.spoken["prediction.certified"], "quorums", higher_is_better=True),
         "refused_by_neighbours": Figure(len(found.innocent), "jobs"),
         "cost_as_if_calm": Figure(found.exact, "jobs"),
         "faults": Figure(faults, "faults"),

@@ -17,6 +17,7 @@ from nvp_agentkit.reference_task import PARTS, SIZE, Split
 
 WIDER = 2
 TAUGHT, TAUGHT_FRAMES = 4, 21  # training trajectories and frames of them, in which the blind one looks for its like
+SOLVERS = f"solvers-{WIDER}-{TAUGHT}-{TAUGHT_FRAMES}"  # a cell's name: what it depends on
 
 
 def solver_lines(test: SequenceSet, every: int, *, density: bool) -> Numbers:

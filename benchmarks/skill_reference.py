@@ -25,7 +25,7 @@ from benchmarks.clock import CpuPacer
 from benchmarks.one_core import pin
 from benchmarks.peer_training import PeerTrainer
 from benchmarks.reference_data import Splits
-from benchmarks.reference_solvers import solver_lines
+from benchmarks.reference_solvers import SOLVERS, solver_lines
 from benchmarks.verdict import Figure
 from nvp_agentkit.fields.forecasters import Forecaster, trivial_forecasters
 from nvp_agentkit.fields.metrics import spectral_error, vrmse
@@ -113,9 +113,7 @@ def measure(
         contest = Contest(track, splits.train, few, splits.test, {})
         errors = {name: _contestant(name, contest, plan, TIMES[:rates], seeds) for name in names}
         trivial = plan.cell(f"{track.name}-trivial", partial(_trivial, contest))
-        solvers = plan.cell(
-            f"{track.name}-solvers", partial(solver_lines, contest.test, EVERY, density=track is DENSITY)
-        )
+        solvers = plan.cell(f"{track.name}-{SOLVERS}", partial(solver_lines, contest.test, EVERY, density=track is DENSITY))
         figures |= _figures(track, errors, trivial, solvers, held=not quick)
         plan = plan._replace(cpu_s=LONGER * cpu_s)
         longer += [Long(contest, plan, name, errors[name][0]["rate"]) for name in names if not quick]

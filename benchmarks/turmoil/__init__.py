@@ -5,4 +5,5 @@ schedule        what happens when, and what is asked for when: drawn from the se
 stack           the processes, and doing to them what the schedule says
 asker           publishes, with copies and junk, and keeps what was accepted
 checker         what must be so at the end, told from the bare stores
+quorums         what must be so of votes and certificates; found: what both write down
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,12 +34,12 @@ RULE = AgreementRule(units=UNITS, spread=1.0, limit=0.5, peak_limit=2.0, varianc
 
 
 class Asker:
-    """`accepted`: request id -> its nature, of all that the store has said to have."""
+    """`accepted`: request id -> its nature, of all that the store has said to have; `junk`: how much, by stream."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.accepted: dict[str, Asked] = {}
-        self.junk = 0
+        self.junk: Counter[str] = Counter()
 
     async def ask(self, requests: Sequence[Asked]) -> None:
         """All of ``requests``, each at its time."""
@@ -52,7 +53,7 @@ class Asker:
             for _ in range(2 if request.nature == "copied" else 1):
                 await self._publish(request.kind, event)
             if request.nature == "junk":
-                self.junk += 1
+                self.junk[request.kind] += 1
             else:
                 self.accepted[event.id] = request
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
 
 from benchmarks.turmoil.asker import ACCOUNT, Asker
 from benchmarks.turmoil.child import COST_MJ
-from benchmarks.turmoil.schedule import KINDS
+from benchmarks.turmoil.found import Answers, Found, finished, named_mj
+from benchmarks.turmoil.quorums import Used, check_votes, counted
 from nvp_agentkit.lineage.graph import Graph
-from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams.names import GROUPS
 
 PREFIX = f"nvp:{{{ACCOUNT}}}:"
@@ -21,24 +20,6 @@ LEDGER = "nvp:{ledger}:"
 WORK = tuple(GROUPS)
 KEPT = {*WORK, "replies", "models", "deadlines"}
 EVERYTHING, PAGE = "nvp:*", 500
-
-
-@dataclass
-class Found:
-    """What was found: ``wrong`` in words, the rest in numbers."""
-
-    lost: list[str] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)  # acknowledged by the store, which has no trace of them
-    doubled: list[str] = field(default_factory=list)
-    joules: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    spoken: Counter[str] = field(default_factory=Counter)  # kind of answer -> how many
-    innocent: list[str] = field(default_factory=list)  # plain requests that were refused, and why
-    exact: int = 0  # answered ones that cost once what they cost
-
-    @property
-    def wrong(self) -> list[str]:
-        return [*self.lost, *self.forgotten, *self.doubled, *self.joules, *self.left]
 
 
 async def waiting(redis: Redis) -> int:
@@ -52,9 +33,10 @@ async def check(redis: Redis, graph: Graph, asker: Asker) -> Found:
     answers = {request_id: await _answers(redis, request_id) for request_id in asker.accepted}
     claimed = {one for one in answers if await redis.exists(f"{PREFIX}asked:{one}")}  # by whoever reads it first
     _told(found, asker, answers, claimed)
-    await _streams(redis, found, asker, sum(len(one) for one in answers.values()))
-    await _graph(graph, found, answers, await _ledger(redis, found, answers))
-    await _votes(graph, found, asker, answers)
+    cast = await _streams(redis, found, asker, answers)
+    used = await _ledger(redis, found, answers)
+    await _graph(graph, found, answers, used)
+    await check_votes(graph, found, asker.accepted, answers, used, cast)
     async for key in redis.scan_iter(match=EVERYTHING, count=PAGE):
         name = _text(key)
         for_good = name.removeprefix(PREFIX).removesuffix(":dead") in KEPT or name.startswith(
@@ -70,7 +52,7 @@ async def _answers(redis: Redis, request_id: str) -> dict[str, Any]:
     return {_text(kind): json.loads(raw) for kind, raw in stored.items()}
 
 
-def _told(found: Found, asker: Asker, answers: dict[str, dict[str, Any]], claimed: set[str]) -> None:
+def _told(found: Found, asker: Asker, answers: Answers, claimed: set[str]) -> None:
     for request_id, said in answers.items():
         found.spoken.update(kind.split(".", 1)[1].removesuffix(".v1") for kind in said)
         if not said and request_id in claimed:
@@ -80,18 +62,17 @@ def _told(found: Found, asker: Asker, answers: dict[str, dict[str, Any]], claime
         if len(said) > 1:
             found.doubled.append(f"{request_id} was answered as {', '.join(said)}")
         plain = asker.accepted[request_id].nature in ("plain", "copied")
-        if plain and not any(map(_done, said)):
+        if plain and not any(map(finished, said)):
             found.innocent += [
                 f"{request_id}: {event['data'].get('detail') or event['data'].get('reason')}" for event in said.values()
             ]
 
 
-def _done(kind: str) -> bool:
-    return kind.endswith((".completed.v1", ".certified.v1"))
+async def _streams(redis: Redis, found: Found, asker: Asker, answers: Answers) -> int:
+    """Nothing waits; and as many replies and facts were ever written as there are answers and votes.
 
-
-async def _streams(redis: Redis, found: Found, asker: Asker, answered: int) -> None:
-    """Nothing waits; and as many replies and facts were ever written as there are answers and votes."""
+    Returns how many votes were ever cast.
+    """
     for suffix in WORK:
         if length := await redis.xlen(PREFIX + suffix):
             found.lost.append(f"{length} entries left on {suffix}")
@@ -99,57 +80,57 @@ async def _streams(redis: Redis, found: Found, asker: Asker, answered: int) -> N
             if group["pending"]:
                 found.lost.append(f"{group['pending']} pending on {suffix}")
     ever = {one: (await redis.xinfo_stream(PREFIX + one))["entries-added"] for one in ("replies", "lineage", "votes")}
-    quorums = sum(one.kind == "ensemble" for one in asker.accepted.values())
-    told = f"{ever} were ever written for {answered} answers, of {quorums} quorums"
-    facts = answered + ever["votes"]  # and one for each vote that came after the decision
-    if ever["replies"] != answered or not facts <= ever["lineage"] <= facts + ever["votes"]:
-        found.doubled.append(told)
-    if ever["votes"] > len(VOTERS) * quorums:
-        found.doubled.append(told)
-    dead = sum([int(await redis.xlen(f"{PREFIX}{suffix}:dead")) for suffix in KINDS])
-    if dead < asker.junk:
-        found.lost.append(f"{asker.junk} pieces of junk and {dead} dead letters")
+    answered, cast = sum(map(len, answers.values())), int(ever["votes"])
+    late = cast - counted(answers)  # of each such vote the tally may have said whether it agrees
+    if ever["replies"] != answered or not answered + cast <= ever["lineage"] <= answered + cast + late:
+        found.doubled.append(
+            f"entries were ever on {ever}, for {answered} answers and {cast} votes, {late} of them late"
+        )
+    for suffix, junk in asker.junk.items():
+        if (dead := await redis.xlen(f"{PREFIX}{suffix}:dead")) < junk * len(GROUPS[suffix]):
+            found.lost.append(f"{junk} pieces of junk on {suffix} and {dead} dead letters")
+    return cast
 
 
-async def _ledger(redis: Redis, found: Found, answers: dict[str, dict[str, Any]]) -> int:
+async def _ledger(redis: Redis, found: Found, answers: Answers) -> dict[str, dict[str, int]]:
     """Granted is spent, released and reaped, to the millijoule, for each reservation and for the account.
 
-    Returns what may be on record beyond what answers name: used by predictions that were refused in the end, and by
-    votes that a quorum did not wait for.
+    Returns what each part of each request used.
     """
     account = {_text(k): int(v) for k, v in (await redis.hgetall(f"{LEDGER}account:{ACCOUNT}")).items()}
-    spent = beyond_mj = 0
+    spent, parts = 0, {}
     for request_id, said in answers.items():
         raw = await redis.hgetall(f"{LEDGER}reservation:{ACCOUNT}:{request_id}")
         held = {_text(k): _text(v) for k, v in raw.items()}
         if not held or held["state"] == "refused":
+            found.joules += [f"{request_id} was done without a reservation" for kind in said if finished(kind)]
             continue
         paid = sum(int(v) for k, v in held.items() if k.startswith("paid:"))
-        used = sum(int(v) for k, v in held.items() if k.startswith("used:"))
+        parts[request_id] = {k.removeprefix("used:"): int(v) for k, v in held.items() if k.startswith("used:")}
+        used = sum(parts[request_id].values())
         unseen = int(held["parts"]) - int(held.get("seen", 0)) if held["state"] == "reaped" else 0
         charged = paid + unseen * (int(held["granted"]) // int(held["parts"]))
         spent += charged
         if held["state"] == "open" or held["held"] != "0" or not 0 <= charged <= int(held["granted"]):
             found.joules.append(f"reservation {request_id}: {held}")
-        told = sum((event["data"].get("energy") or {}).get("mj", 0) for event in said.values())
-        if any(map(_done, said)) and not COST_MJ <= told <= used:
-            found.joules.append(f"{request_id} is said to have cost {told} mJ; {used} were settled")
-        beyond_mj += used - told if any("nvp.job" not in kind and ".completed." not in kind for kind in said) else 0
-        found.exact += any(map(_done, said)) and used == paid == COST_MJ * int(held["parts"])
+        if any(map(finished, said)) and not COST_MJ <= named_mj(said) <= used:
+            found.joules.append(f"{request_id} is said to have cost {named_mj(said)} mJ; {used} were settled")
+        found.exact += any(map(finished, said)) and used == paid == COST_MJ * int(held["parts"])
     if account["spent"] != spent or account["reserved"]:
         found.joules.append(f"{account}, and reservations were charged {spent} mJ")
     if await redis.exists(LEDGER + "open"):
         found.joules.append("reservations are open for ever")
-    return beyond_mj
+    return parts
 
 
-async def _graph(graph: Graph, found: Found, answers: dict[str, dict[str, Any]], beyond_mj: int) -> None:
-    """Each answer is on record once, with the joules that it named."""
-    told = {
-        request_id: sum((event["data"].get("energy") or {}).get("mj", 0) for event in said.values())
-        for request_id, said in answers.items()
-        if said
-    }
+async def _graph(graph: Graph, found: Found, answers: Answers, used: Used) -> None:
+    """Each answer is on record once, with the joules that it named.
+
+    Beyond these may be on record what predictions used that were refused in the end, and votes that no quorum
+    waited for.
+    """
+    told = {request_id: named_mj(said) for request_id, said in answers.items() if said}
+    beyond_mj = sum(sum(used.get(one, {}).values()) - mj for one, mj in told.items() if any(map(_more, answers[one])))
     rows = await graph.rows("MATCH (d:Decision) RETURN d.request_id AS id")
     rows += await graph.rows("MATCH (r:Run) RETURN r.job_id AS id")
     recorded = Counter(row["id"] for row in rows)
@@ -160,29 +141,8 @@ async def _graph(graph: Graph, found: Found, answers: dict[str, dict[str, Any]],
         found.joules.append(f"the graph knows {row['mj']} mJ, answers named {sum(told.values())}, beyond {beyond_mj}")
 
 
-async def _votes(graph: Graph, found: Found, asker: Asker, answers: dict[str, dict[str, Any]]) -> None:
-    """Each vote that a certificate counts is on record once, and was paid for."""
-    rows = await graph.rows(
-        "MATCH (v:Vote)-->(d:Decision) OPTIONAL MATCH (v)-->(e:EnergyReading) "
-        "RETURN d.request_id AS id, v.voter AS voter, count(e) AS paid"
-    )
-    paid = {(row["id"], row["voter"]): row["paid"] for row in rows}
-    found.doubled += [
-        f"a vote of {voter} on {one} is {count} times paid" for (one, voter), count in paid.items() if count > 1
-    ]
-    for one, said in answers.items():
-        for kind, event in said.items():
-            if not kind.endswith(".certified.v1"):
-                continue
-            found.lost += [
-                f"the vote of {voter} on {one} is not on record"
-                for voter in event["data"]["agreed"]
-                if paid.get((one, voter)) != 1
-            ]
-            if asker.accepted[one].kind != "ensemble" or event["data"]["dissent"]:
-                found.doubled.append(
-                    f"{one} was certified over {event['data']['dissent']}; all voters say the same here"
-                )
+def _more(kind: str) -> bool:
+    return kind.startswith(("nvp.prediction.refused.", "nvp.prediction.certified.", "nvp.prediction.abstained."))
 
 
 def _text(raw: bytes | str) -> str:

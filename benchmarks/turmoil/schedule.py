@@ -14,7 +14,8 @@ FAULTS = {
     "kill front": 4, "kill child": 3, "stop front": 3, "stop child": 2, "kill recorder": 1, "kill valkey": 1.5,
     "stall valkey": 1.5, "cut connections": 1.5, "fill valkey": 0.5, "flush scripts": 0.5, "kill graph": 0.7,
 }  # fmt: skip
-KINDS: dict[Literal["predict", "jobs", "ensemble"], float] = {"predict": 50, "jobs": 25, "ensemble": 25}
+Kind = Literal["predict", "jobs", "ensemble"]  # the streams that they go to
+KINDS: dict[Kind, float] = {"predict": 50, "jobs": 25, "ensemble": 25}
 NATURES = {"plain": 86.6, "copied": 8, "junk": 3, "poison": 0.4, "too small": 2}
 
 
@@ -23,7 +24,7 @@ class Asked:
     """One request: after how long, of what kind, and what is odd about it."""
 
     at_s: float
-    kind: Literal["predict", "jobs", "ensemble"]
+    kind: Kind
     nature: str
 
 
