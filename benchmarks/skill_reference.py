@@ -113,7 +113,8 @@ def measure(
         contest = Contest(track, splits.train, few, splits.test, {})
         errors = {name: _contestant(name, contest, plan, TIMES[:rates], seeds) for name in names}
         trivial = plan.cell(f"{track.name}-trivial", partial(_trivial, contest))
-        solvers = plan.cell(f"{track.name}-{SOLVERS}", partial(solver_lines, contest.test, EVERY, density=track is DENSITY))
+        lines = partial(solver_lines, contest.test, EVERY, density=track is DENSITY)
+        solvers = plan.cell(f"{track.name}-{SOLVERS}", lines)
         figures |= _figures(track, errors, trivial, solvers, held=not quick)
         plan = plan._replace(cpu_s=LONGER * cpu_s)
         longer += [Long(contest, plan, name, errors[name][0]["rate"]) for name in names if not quick]
