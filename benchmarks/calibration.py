@@ -1,12 +1,14 @@
 """Whether intervals hold what they promise, in every simulator: coverage by lead time and activity, width, spread.
 
-Of the models that `skill_all` trains (`every_domain`), on the same held-out trajectories.
+Of ensembles of three (`every_domain`): intervals and skill are the champion's, which has 1.5 of 3.5 parts of the
+allowance; the quorum's spread is that of all three.
 """
 
 from __future__ import annotations
 
 from benchmarks.every_domain import FULL_CPU_S, LEADS, measured
 from benchmarks.verdict import Figure
+from nvp_agentkit.fields.metrics import skill
 
 LEVELS = (50, 90, 95)
 POINTS_OFF, POINTS_OFF_GOAL, DECILE_OFF_GOAL = 4.0, 2.0, 5.0
@@ -15,7 +17,7 @@ SPREAD_OFF, SPREAD_OFF_GOAL = 0.15, 0.05
 
 def measure(*, quick: bool, cpu_s: float | None = None) -> dict[str, Figure]:
     """Quick: one simulator at 32x32, held to nothing."""
-    plan, cells = measured(quick=quick, cpu_s=cpu_s)
+    plan, cells = measured(quick=quick, cpu_s=cpu_s, members=2 if quick else 3)
     figures = {"training": Figure(plan.cpu_s, "CPU-s", goal=FULL_CPU_S, higher_is_better=True)}
     for domain, numbers in cells.items():
         covered = {(lead, level): 100 * numbers[f"coverage_{level}_{lead}"] for lead in LEADS for level in LEVELS}
@@ -29,6 +31,10 @@ def measure(*, quick: bool, cpu_s: float | None = None) -> dict[str, Figure]:
         furthest = max(abs(value - 90) for value in deciles)
         figures[f"{domain}/decile_off"] = Figure(furthest, "points", goal=DECILE_OFF_GOAL)
         figures[f"{domain}/ensemble_spread_skill"] = Figure(spread, "ratio")
+        figures[f"{domain}/skill_1"] = Figure(numbers["skill_1"], "share", higher_is_better=True)
+        figures[f"{domain}/ensemble_skill_1"] = Figure(
+            skill(numbers["ensemble_vrmse"], numbers["best_trivial_1"]), "share", higher_is_better=True
+        )
         figures |= {
             f"{domain}/coverage_{level}/lead_{lead}": Figure(value, "%") for (lead, level), value in covered.items()
         }

@@ -1,6 +1,7 @@
 """Skill over the best trivial forecaster in every simulator, one step and ten ahead, on held-out trajectories.
 
-See `every_domain` for what is trained and how long; ``--cpu-s`` gives another allowance, which the figures tell.
+One network in each simulator has the whole allowance; of ensembles tells `calibration`, of the rest `every_domain`.
+``--cpu-s`` gives another allowance, which the figures tell.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ FLOOR, GOAL = 0.5, 0.8  # median of skill, one step ahead
 
 def measure(*, quick: bool, cpu_s: float | None = None) -> dict[str, Figure]:
     """Quick: one simulator at 32x32, held to nothing."""
-    plan, cells = measured(quick=quick, cpu_s=cpu_s)
+    plan, cells = measured(quick=quick, cpu_s=cpu_s, members=1)
     figures = {"training": Figure(plan.cpu_s, "CPU-s", goal=FULL_CPU_S, higher_is_better=True)}
     for lead in LEADS:
         floor, goal = (FLOOR, GOAL) if lead == 1 and not quick else (None, None)
