@@ -31,6 +31,7 @@ def measure(*, quick: bool, cpu_s: float | None = None) -> dict[str, Figure]:
         furthest = max(abs(value - 90) for value in deciles)
         figures[f"{domain}/decile_off"] = Figure(furthest, "points", goal=DECILE_OFF_GOAL)
         figures[f"{domain}/ensemble_spread_skill"] = Figure(spread, "ratio")
+        figures[f"{domain}/ensemble_coverage_90"] = Figure(100 * numbers["ensemble_coverage_90"], "%")
         figures[f"{domain}/skill_1"] = Figure(numbers["skill_1"], "share", higher_is_better=True)
         figures[f"{domain}/ensemble_skill_1"] = Figure(
             skill(numbers["ensemble_vrmse"], numbers["best_trivial_1"]), "share", higher_is_better=True

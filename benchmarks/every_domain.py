@@ -27,13 +27,14 @@ from nvp_agentkit.domains import (
     shear_flow,
     turbulence_2d,
 )
-from nvp_agentkit.ensemble import Answer
+from nvp_agentkit.ensemble import Answer, calibrate_rule
 from nvp_agentkit.ensemble.agreement import combine
 from nvp_agentkit.fields.forecasters import rollout, trivial_forecasters
 from nvp_agentkit.fields.metrics import skill, vrmse
 from nvp_agentkit.fields.scores import coverage, spread_skill, width
 from nvp_agentkit.fields.sequence import Floats, SequenceSet
 from nvp_agentkit.model import NetworkForecaster, intervals
+from nvp_agentkit.model.bundle import NORMAL_QUANTILE
 from nvp_agentkit.training import StepPacer, TrainedModel, ensemble, train_members
 from nvp_agentkit.training.evaluate import coverage_by_activity
 
@@ -85,13 +86,14 @@ def judged(domain: str, plan: Plan) -> Numbers:
     trained = train_members(recipes, train, validation, pacer)
     found = {"cpu_s": pacer.used_s, "steps": float(trained[0].steps)}
     shown, came = _windows(test, trained[0].bundle.config.context_frames)
-    return found | dict(_scores(trained, train, test, shown, came))
+    found |= dict(_scores(trained[0], train, test, shown, came))
+    return found if len(trained) == 1 else found | _quorum(trained, validation, shown, came[:, 0])
 
 
 def _scores(
-    trained: list[TrainedModel], train: SequenceSet, test: SequenceSet, shown: Floats, came: Floats
+    trained: TrainedModel, train: SequenceSet, test: SequenceSet, shown: Floats, came: Floats
 ) -> Iterator[tuple[str, float]]:
-    champion = trained[0].bundle
+    champion = trained.bundle
     mean, log_var = rollout(NetworkForecaster(champion), shown, max(LEADS))
     trivial = {one.name: rollout(one, shown, max(LEADS))[0] for one in trivial_forecasters(train)}
     for lead in LEADS:
@@ -109,21 +111,30 @@ def _scores(
                 yield f"width_90_{lead}", width(low, high, truth) / float(truth.std())
     for place, inside in enumerate(coverage_by_activity(champion, test)[0.9]):
         yield f"decile_{place + 1}", inside
-    if len(trained) == 1:
-        return
-    told = [NetworkForecaster(one.bundle).predict_next(shown) for one in trained]
-    said, doubt = _together(told)
-    yield "ensemble_spread_skill", spread_skill(said, doubt, came[:, 0])
-    yield "ensemble_vrmse", vrmse(said, came[:, 0])
 
 
-def _together(told: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """What a quorum would answer, its variance corrected for the number of members."""
+def _quorum(trained: list[TrainedModel], validation: SequenceSet, shown: Floats, came: Floats) -> Numbers:
+    """Of what all members say together under the rule that their validation gives, as `nvp train` makes it."""
+    seen, followed = _windows(validation, trained[0].bundle.config.context_frames)
+    rule = calibrate_rule(*_told(trained, seen), followed[:, 0])
+    means, log_vars = _told(trained, shown)
     answers = [
-        combine({str(place): Answer(mean[at], log_var[at]) for place, (mean, log_var) in enumerate(told)})
-        for at in range(len(told[0][0]))
+        combine({str(member): Answer(means[member, at], log_vars[member, at]) for member in range(len(means))}, rule)
+        for at in range(len(shown))
     ]
-    return np.stack([one.mean for one in answers]), np.stack([one.log_var for one in answers])
+    said, doubt = np.stack([one.mean for one in answers]), np.stack([one.log_var for one in answers])
+    far = NORMAL_QUANTILE[0.9] * np.exp(doubt / 2)
+    return {
+        "ensemble_spread_skill": spread_skill(said, doubt, came),
+        "ensemble_coverage_90": coverage(said - far, said + far, came),
+        "ensemble_vrmse": vrmse(said, came),
+    }
+
+
+def _told(trained: list[TrainedModel], shown: Floats) -> tuple[Floats, Floats]:
+    """Means and log-variances (members, N, H, W)."""
+    told = [NetworkForecaster(one.bundle).predict_next(shown) for one in trained]
+    return np.stack([mean for mean, _ in told]), np.stack([log_var for _, log_var in told])
 
 
 def _windows(test: SequenceSet, context: int) -> tuple[Floats, Floats]:

@@ -7,7 +7,7 @@ same bytes on every machine and in every order of arrival.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -122,12 +122,11 @@ def largest_agreeing(voters: Mapping[str, Answer], pairs: Pairs, rule: Agreement
     return ()
 
 
-def combine(answers: Mapping[str, Answer]) -> Answer:
+def combine(answers: Mapping[str, Answer], rule: AgreementRule | None = None) -> Answer:
     """What the accepted members say together, float32, shape (H, W) each.
 
-    The mean is the members' mean, so a total they all conserve stays conserved. The variance is within
-    (mean of theirs) plus between (of their means), times (M + 1) / M for the finite ensemble. Masked cells
-    without a value in some member are NaN.
+    The mean is the members' mean, so a total they all conserve stays conserved. The variance is that of `pooled`,
+    times the rule's ``doubt`` of so many members. Masked cells without a value in some member are NaN.
     """
     names = sorted(answers)
     means = [answers[name].mean.astype(np.float64) for name in names]
@@ -135,14 +134,22 @@ def combine(answers: Mapping[str, Answer]) -> Answer:
     known = np.all([np.isfinite(array) for array in (*means, *log_vars)], axis=0)
     known &= np.all([np.abs(array) <= LOG_VAR_LIMIT for array in log_vars], axis=0)
     means = [np.where(known, array, 0.0) for array in means]
-    count = len(names)
-    mean = sum(means[1:], means[0]) / count
-    within = [np.exp(np.where(known, array, 0.0)) for array in log_vars]
-    between = [(array - mean) ** 2 for array in means]
-    parts = [*within, *between]
-    variance = sum(parts[1:], parts[0]) / count * (count + 1) / count
+    mean, variance = pooled(means, [np.exp(np.where(known, array, 0.0)) for array in log_vars])
+    if rule is not None and rule.doubt is not None:
+        variance = variance * rule.doubt[len(names) - 1]
     log_var = np.round(np.log(variance) / LOG_VAR_GRID) * LOG_VAR_GRID
     unknown = np.float32(np.nan)
     return Answer(
         np.where(known, mean.astype(np.float32), unknown), np.where(known, log_var.astype(np.float32), unknown)
     )
+
+
+def pooled(means: Sequence[np.ndarray], variances: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of M members, float64 maps of one shape.
+
+    The variance is within (mean of theirs) plus between (of their means), times (M + 1) / M for the finite ensemble.
+    """
+    count = len(means)
+    mean = sum(means[1:], means[0]) / count
+    parts = [*variances, *((array - mean) ** 2 for array in means)]
+    return mean, sum(parts[1:], parts[0]) / count * (count + 1) / count

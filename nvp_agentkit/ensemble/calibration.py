@@ -6,13 +6,15 @@ import itertools
 
 import numpy as np
 
-from nvp_agentkit.ensemble.agreement import Answer, difference
-from nvp_agentkit.ensemble.record import AgreementRule
+from nvp_agentkit.ensemble.agreement import Answer, difference, pooled
+from nvp_agentkit.ensemble.record import AgreementRule, quorum_of
 from nvp_agentkit.errors import InvalidField
 
 QUANTILE = 0.99
 MARGIN = 1.25  # held-out data of a young domain is a few trajectories: a declared allowance for the next one
 FLOOR = 1e-3  # members that happen to be equal may still differ by rounding
+DOUBTED_ON = 64  # samples, spread over all: whether members are sure enough together takes no more
+DOUBT = (1e-4, 1e4)  # within these
 
 
 def calibrate_rule(
@@ -38,7 +40,8 @@ def calibrate_rule(
 
     Returns:
         A rule whose spread is the members' RMS error and whose limits are quantiles of honest pairs, times
-        ``margin``. With too few pairs for the quantile the largest difference seen stands in for it.
+        ``margin``. With too few pairs for the quantile the largest difference seen stands in for it. Its ``doubt``
+        makes the variance of what so many members say together the square of its error.
 
     Raises:
         InvalidField: fewer than two members, shapes that do not fit, or a value not finite in a valid cell.
@@ -59,7 +62,25 @@ def calibrate_rule(
     return AgreementRule(
         units=units, spread=spread, limit=distance, peak_limit=peak, variance_limit=variance, budget_limit=budget,
         quantile=quantile, margin=margin, pairs=len(pairs),
+        doubt=tuple(
+            _doubt(means, log_vars, truths, masks, count) if count >= quorum_of(len(members)) else 1.0
+            for count in range(1, len(members) + 1)
+        ),
     )
+
+
+def _doubt(means: np.ndarray, log_vars: np.ndarray, truths: np.ndarray, masks: np.ndarray, count: int) -> float:
+    """Mean squared error over mean variance of what ``count`` members say together, of all groups of so many."""
+    squares = variances = 0.0
+    for sample in np.unique(np.linspace(0, len(truths) - 1, DOUBTED_ON).astype(int)):
+        cells = masks[sample]
+        told, claimed = (array[:, sample, cells].astype(np.float64) for array in (means, log_vars))
+        claimed = np.exp(claimed)
+        for group in itertools.combinations(range(len(means)), count):
+            mean, variance = pooled([told[one] for one in group], [claimed[one] for one in group])
+            squares += float(((mean - truths[sample, cells]) ** 2).sum())
+            variances += float(variance.sum())
+    return float(np.clip(squares / variances, *DOUBT))
 
 
 def _spread(means: np.ndarray, truths: np.ndarray, masks: np.ndarray) -> float:

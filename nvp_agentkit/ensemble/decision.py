@@ -94,7 +94,7 @@ def decide(
         dissent=faults | differing,
         missing=dict(ballots.missing),
         pairs=pairs,
-        answer=agreement.combine({voter: usable[voter] for voter in largest}) if accepted else None,
+        answer=agreement.combine({voter: usable[voter] for voter in largest}, rule) if accepted else None,
     )
 
 

@@ -20,6 +20,11 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 VoterName = Annotated[str, Field(pattern=r"^voter-[0-9]{1,4}$")]
 
 
+def quorum_of(members: int) -> int:
+    """ceil(2n/3): 2 of 3, 3 of 4, 5 of 7."""
+    return -(-2 * members // 3)
+
+
 class AgreementRule(Payload):
     """When two votes agree. Set once per ensemble by `calibrate_rule` from honest members on held-out data.
 
@@ -27,6 +32,9 @@ class AgreementRule(Payload):
     mean |log_var_i - log_var_j| <= variance_limit; |mean(m_i - m_j)| / spread <= budget_limit. The spread is the
     rule's, never a voter's own claim: judged by its own variance, a vote scaled by 1.5 with 100 times the
     variance would pass. The peak is there because an RMS over a map hardly sees one wrong cell.
+
+    Members that are each as sure as they should be are not sure enough together, by as much as their errors differ:
+    ``doubt`` makes the variance of what they say together that of its error on held-out data.
     """
 
     version: Literal["rms-spread-1"] = "rms-spread-1"
@@ -39,6 +47,9 @@ class AgreementRule(Payload):
     quantile: float = Field(gt=0, lt=1, description="share of honest pairs within each limit before the margin")
     margin: float = Field(ge=1, description="factor from that quantile to the limit")
     pairs: int = Field(ge=1, description="honest pairs the quantile was taken of")
+    doubt: tuple[Positive, ...] | None = Field(
+        None, description="factor on the variance that 1, 2, ... n agreeing members claim together; 1 below a quorum"
+    )
 
     @property
     def digest(self) -> str:
@@ -72,6 +83,8 @@ class EnsembleRecord(Payload):
             raise ValueError(f"a voter stands twice among {', '.join(self.voters)}")
         if len(self.members) >= FEWEST_VOTERS and self.rule is None:
             raise ValueError(f"{len(self.members)} members need an agreement rule; see calibrate_rule")
+        if self.rule and self.rule.doubt and len(self.rule.doubt) != len(self.members):
+            raise ValueError(f"{len(self.members)} members, and a rule with {len(self.rule.doubt)} values of `doubt`")
         return self
 
     @property
@@ -84,8 +97,7 @@ class EnsembleRecord(Payload):
 
     @property
     def quorum(self) -> int:
-        """ceil(2n/3): 2 of 3, 3 of 4, 5 of 7."""
-        return -(-2 * len(self.members) // 3)
+        return quorum_of(len(self.members))
 
     @property
     def digest(self) -> str:

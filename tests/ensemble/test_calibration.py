@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nvp_agentkit.ensemble import Answer, calibrate_rule
-from nvp_agentkit.ensemble.agreement import difference
+from nvp_agentkit.ensemble.agreement import combine, difference
 from nvp_agentkit.errors import InvalidField
 
 SAMPLES, SIZE = 60, 16
@@ -51,6 +51,20 @@ def test_the_spread_is_the_error_of_the_members(arrays):
     rule = calibrate_rule(means, log_vars, truths, units="K")
     assert rule.spread == pytest.approx(np.sqrt(np.mean((means - truths) ** 2)))
     assert (rule.units, rule.pairs, rule.quantile, rule.margin) == ("K", 3 * SAMPLES, 0.99, 1.25)
+
+
+def test_what_members_say_together_claims_the_variance_of_its_error(arrays):
+    (means, log_vars, truths), (new_means, new_log_vars, new_truths) = arrays
+    shared = 0.05 * np.random.default_rng(6).normal(size=(2, *truths.shape))  # an error that all make
+    rule = calibrate_rule(means + shared[0], log_vars, truths)
+    for count in (2, 3):
+        told = [
+            combine({str(n): Answer(new_means[n, k] + shared[1, k], new_log_vars[n, k]) for n in range(count)}, rule)
+            for k in range(SAMPLES)
+        ]
+        error = np.mean([(one.mean - truth) ** 2 for one, truth in zip(told, new_truths, strict=True)])
+        assert np.mean([np.exp(one.log_var) for one in told]) == pytest.approx(error, rel=0.2)
+    assert rule.doubt[0] == 1 > rule.doubt[2]
 
 
 def test_the_limit_is_a_quantile_of_honest_pairs_times_the_declared_margin(arrays):

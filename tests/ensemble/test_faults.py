@@ -92,7 +92,7 @@ def assert_outvoted(case, decision, broken: str) -> None:
     assert decision.outcome == "accepted"
     assert decision.agreed == others
     assert decision.votes[broken] != "agreed"
-    expected = combine({voter: case.answers[voter] for voter in others})
+    expected = combine({voter: case.answers[voter] for voter in others}, case.record.rule)
     np.testing.assert_array_equal(decision.answer.mean, expected.mean)
 
 
