@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     domains: tuple[str, ...] = tuple(DOMAINS)
     size: int = 64
     frames: int = 41
-    trajectories: tuple[int, int, int] = (12, 4, 4)  # to train on, to choose and calibrate on, to judge
+    trajectories: tuple[int, int, int] = (96, 8, 4)  # to train on, to choose and calibrate on, to judge
     members: int = 1
 
 
