@@ -214,13 +214,15 @@ def test_a_tally_cannot_loosen_the_rule(case, certificate):
         verify(by_lying_tally(case, certificate, loosen), case.root)
 
 
-def test_a_tally_cannot_shrink_the_ensemble(case, certificate):
+@pytest.mark.parametrize(("doubt", "said"), [((1.0, 1.0), "vote of another"), ((1.0,) * 3, "3 values of `doubt`")])
+def test_a_tally_cannot_shrink_the_ensemble(case, certificate, doubt, said):
     def shrink(predicate):
-        record = predicate.ensemble.model_copy(update={"members": predicate.ensemble.members[:2]})
+        rule = predicate.ensemble.rule.model_copy(update={"doubt": doubt})
+        record = predicate.ensemble.model_copy(update={"members": predicate.ensemble.members[:2], "rule": rule})
         outcome = predicate.outcome.model_copy(update={"agreed": VOTERS[:2]})
         return predicate.model_copy(update={"ensemble": record, "outcome": outcome})
 
-    with pytest.raises(VerificationFailed, match="vote of another"):
+    with pytest.raises(VerificationFailed, match=said):
         verify(by_lying_tally(case, certificate, shrink), case.root)
 
 
