@@ -22,19 +22,19 @@ class ModelRedis(Redis):
         return _read(self.response_callbacks, args[0], options, answer)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> ModelPipeline:
-        return ModelPipeline(self)
+        return ModelPipeline(self, transaction)
 
 
 class ModelPipeline(Pipeline):
-    def __init__(self, redis: ModelRedis) -> None:
-        super().__init__(redis.connection_pool, redis.response_callbacks, False, None)
-        self._link = redis.link
+    def __init__(self, redis: ModelRedis, transaction: bool) -> None:
+        super().__init__(redis.connection_pool, redis.response_callbacks, transaction, None)
+        self._link, self._whole = redis.link, transaction
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         stack, self.command_stack = self.command_stack, []
         if not stack:
             return []
-        answers = await self._link.ask([_words(args) for args, _ in stack])
+        answers = await self._link.ask([_words(args) for args, _ in stack], whole=self._whole)
         results = []
         for (args, options), answer in zip(stack, answers, strict=True):
             try:

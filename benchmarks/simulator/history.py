@@ -135,6 +135,8 @@ class History:
             self._world.run(self._world.now + DRAIN_S)
         if self._serving:
             self._broken.append(f"{len(self._serving)} workers do not end")
+        while any(link.busy for link in self._links):  # what they sent has still to arrive
+            self._world.run(self._world.now + LOOK_S)
         self._finish(self._keeper.system.ledger.reap(FAR_MS))
         self._end()
         return self._broken + wrong(self._plan, self._messages, self._record, self._seen, quiet=quiet)

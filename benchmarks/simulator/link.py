@@ -71,7 +71,9 @@ class Server:
 
     def hang_up(self, link: Link) -> None:
         """A client is gone; what waits for it does no more."""
-        self._waiting = [call for call in self._waiting if call.link is not link]
+        for call in [one for one in self._waiting if one.link is link]:
+            self._waiting.remove(call)
+            call.over = True
 
     def _apply(self, call: Call, words: Words) -> Any:
         answer: Any
@@ -158,8 +160,10 @@ class Link:
         drawn = self._chance.random()
         return 0.002 * drawn if drawn < 0.9 else self._slowest_s * (10 * drawn - 9) ** 3
 
-    async def ask(self, commands: Sequence[Words]) -> list[Any]:
+    async def ask(self, commands: Sequence[Words], *, whole: bool = False) -> list[Any]:
         """Answers to commands that are sent together; where the connection fails they are sent again, a few times.
+
+        A ``whole`` of commands, a transaction, is applied at once or not at all.
 
         Raises:
             ConnectionError: as often as that.
@@ -169,7 +173,7 @@ class Link:
             if fault is not None and fault.before and fault.kind != "cut":
                 await self.strike(fault)
             try:
-                return await self._send(commands, fault)
+                return await self._send(commands, fault, whole)
             except ConnectionError:
                 if retry == RETRIES or self.void:
                     raise
@@ -205,13 +209,14 @@ class Link:
         self.calls += 1
         return self._faults.get(self.calls)
 
-    def _send(self, commands: Sequence[Words], fault: Fault | None) -> asyncio.Future[list[Any]]:
+    def _send(self, commands: Sequence[Words], fault: Fault | None, whole: bool) -> asyncio.Future[list[Any]]:
         call, count = Call(self, commands, self.process.create_future(), []), len(commands)
         if fault is not None and fault.kind == "cut":
-            call.cut_after = min(fault.applied, count - 1) if fault.before else count
+            call.cut_after = min(fault.applied, 0 if whole else count - 1) if fault.before else count
         elif fault is not None and not fault.before:
             call.applied = partial(self._strike, fault)
-        stop = self._chance.randrange(1, count) if count > 1 and self._chance.random() < SPLIT else count
+        splits = count > 1 and not whole and self._chance.random() < SPLIT
+        stop = self._chance.randrange(1, count) if splits else count
         self._world.at(self._world.now + self.latency(), None, self._server.arrive, call, stop)
         self._sent.append(call)
         return call.answered
