@@ -7,7 +7,9 @@ counted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,6 +31,7 @@ from nvp_agentkit.domains import (
 )
 from nvp_agentkit.ensemble import Answer, calibrate_rule
 from nvp_agentkit.ensemble.agreement import combine
+from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.forecasters import rollout, trivial_forecasters
 from nvp_agentkit.fields.metrics import skill, vrmse
 from nvp_agentkit.fields.scores import coverage, spread_skill, width
@@ -40,6 +43,7 @@ from nvp_agentkit.training.evaluate import coverage_by_activity
 
 SPACING = (0.30, 0.40)
 SPACING_TRIES = 6
+DOZEN = 12
 LEADS = (1, 2, 5, 10)
 PARAMETERS: dict[str, Callable[[int], Any]] = {
     "plasma_physics": hasegawa_wakatani.Parameters.for_size,
@@ -147,11 +151,28 @@ def _windows(test: SequenceSet, context: int) -> tuple[Floats, Floats]:
 
 def _data(domain: str, plan: Plan) -> tuple[SequenceSet, SequenceSet, SequenceSet]:
     chosen = spaced(domain, plan.size, plan.frames)
-    parts = [
-        DOMAINS[domain].simulate(count, plan.frames, plan.size, seed, parameters=chosen)
-        for seed, count in zip((1, 2, 3), plan.trajectories, strict=True)
-    ]
-    return parts[0], parts[1], parts[2]
+    train, *others = (
+        _simulated(domain, count, plan, seed, chosen) for seed, count in zip((1, 2, 3), plan.trajectories, strict=True)
+    )
+    return train, others[0], others[1]
+
+
+def _simulated(domain: str, count: int, plan: Plan, seed: int, parameters: Any) -> SequenceSet:
+    """Where one trajectory among so many is refused, such as a reaction that dies out: by the dozen, without its dozen."""
+    try:
+        return DOMAINS[domain].simulate(count, plan.frames, plan.size, seed, parameters=parameters)
+    except InvalidInput:
+        if count <= DOZEN:
+            raise
+    dozens: list[SequenceSet] = []
+    for part in itertools.count(1):
+        with suppress(InvalidInput):
+            dozens.append(
+                DOMAINS[domain].simulate(DOZEN, plan.frames, plan.size, 100 * seed + part, parameters=parameters)
+            )
+        if DOZEN * len(dozens) >= count:
+            break
+    return SequenceSet(np.concatenate([one.values for one in dozens])[:count], None, dozens[0].meta)
 
 
 def spaced(domain: str, size: int, frames: int) -> Any:
