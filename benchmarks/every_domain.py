@@ -158,7 +158,7 @@ def _data(domain: str, plan: Plan) -> tuple[SequenceSet, SequenceSet, SequenceSe
 
 
 def _simulated(domain: str, count: int, plan: Plan, seed: int, parameters: Any) -> SequenceSet:
-    """Where one trajectory among so many is refused, such as a reaction that dies out: by the dozen, without its dozen."""
+    """Where one of so many is refused, such as a reaction that dies out: by the dozen, without its dozen."""
     try:
         return DOMAINS[domain].simulate(count, plan.frames, plan.size, seed, parameters=parameters)
     except InvalidInput:
