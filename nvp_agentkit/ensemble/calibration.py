@@ -62,11 +62,15 @@ def calibrate_rule(
     return AgreementRule(
         units=units, spread=spread, limit=distance, peak_limit=peak, variance_limit=variance, budget_limit=budget,
         quantile=quantile, margin=margin, pairs=len(pairs),
-        doubt=tuple(
-            _doubt(means, log_vars, truths, masks, count) if count >= quorum_of(len(members)) else 1.0
-            for count in range(1, len(members) + 1)
-        ),
+        doubt=_doubts(means, log_vars, truths, masks),
     )
+
+
+def _doubts(means: np.ndarray, log_vars: np.ndarray, truths: np.ndarray, masks: np.ndarray) -> tuple[float, ...]:
+    """For 1, 2, ... members; 1 where they are no quorum."""
+    fewest, most = quorum_of(len(means)), len(means)
+    counts = range(fewest, most + 1)
+    return (1.0,) * (fewest - 1) + tuple(_doubt(means, log_vars, truths, masks, count) for count in counts)
 
 
 def _doubt(means: np.ndarray, log_vars: np.ndarray, truths: np.ndarray, masks: np.ndarray, count: int) -> float:

@@ -48,6 +48,7 @@ from nvp_agentkit.workers.serving.forecasting import ModelHost
 from nvp_agentkit.workers.system import System, bootstrap
 from nvp_agentkit.workers.tally import Tally
 from tests.relay import Relay
+from tests.workers.machine import machine  # noqa: F401  a fixture of these tests
 
 DOMAIN, UNITS = "plasma_physics", "J"
 CONTEXT, SIDE = 2, 32

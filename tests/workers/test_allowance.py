@@ -5,17 +5,17 @@ The machine is a virtual one, idle or busy: what it does elsewhere shall not dec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
 from nvp_agentkit.errors import Cancelled
 from nvp_agentkit.training import Progress, WindowPacer
-from nvp_agentkit.workers.compute import spending as spending_of
 from nvp_agentkit.workers.compute.operations.allowance import EnsembleAllowance
 from nvp_agentkit.workers.compute.operations.prices import CLOSING_PASSES, Prices
 from nvp_agentkit.workers.compute.spending import Spending
+
+from .machine import Machine
 
 WATTS = 4.0
 STEP_S, PASS_S, COMPILE_S = 0.005, 0.02, 0.15
@@ -24,30 +24,6 @@ TRUE = Prices(
     step_mj=1000 * WATTS * STEP_S, pass_mj=1000 * WATTS * PASS_S, baselines_mj=0.0, closing_mj=10.0, epoch_steps=10,
 )  # fmt: skip
 MEMBERS = 3
-
-
-@dataclass
-class Machine:
-    """A process on it holds 300 MB; a CPU-second takes ``slowness`` seconds."""
-
-    slowness: float = 1.0
-    cpu_s: float = 0.0
-
-    def burn(self, cpu_s: float) -> None:
-        self.cpu_s += cpu_s
-
-
-@pytest.fixture(params=[1.0, 4.0], ids=["idle", "busy"])
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Whose clocks a `Spending` reads."""
-    made = Machine(request.param)
-    clocks = SimpleNamespace(monotonic=lambda: made.slowness * made.cpu_s)
-    rusage = SimpleNamespace(
-        RUSAGE_SELF=0, getrusage=lambda who: SimpleNamespace(ru_utime=made.cpu_s, ru_stime=0.0, ru_maxrss=300_000)
-    )
-    monkeypatch.setattr(spending_of, "time", clocks)
-    monkeypatch.setattr(spending_of, "resource", rusage)
-    return made
 
 
 def trained(allowance: EnsembleAllowance, machine: Machine) -> list[int]:

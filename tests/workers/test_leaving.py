@@ -18,7 +18,8 @@ from nvp_agentkit.workers.compute.operations.leaving import Earlier, Leaving
 from nvp_agentkit.workers.compute.wire import BlockingWire
 from tests.training.conftest import SMALL
 
-from .test_allowance import TRUE, WATTS, burn
+from .machine import Machine
+from .test_allowance import TRUE, WATTS
 
 RECIPES = [MemberRecipe("voter-0", SMALL, 0.6), MemberRecipe("voter-1", replace(SMALL, seed=1), 0.4)]
 
@@ -49,11 +50,13 @@ def told(front: BlockingWire) -> dict[str, Any]:
     return progress
 
 
-def test_a_checkpoint_is_due_when_its_share_of_the_joules_is_used_and_read_as_it_was_left(tmp_path, pipe, run) -> None:
+def test_a_checkpoint_is_due_when_its_share_of_the_joules_is_used_and_read_as_it_was_left(
+    tmp_path, pipe, run, machine: Machine
+) -> None:
     front, child = pipe
     leaving = leaving_in(tmp_path, child)
     assert not leaving.due(1)
-    burn(0.02 * 10 / WATTS + 0.01)
+    machine.burn(0.02 * 10 / WATTS + 0.01)
     assert leaving.due(4)
     leaving.save(run._replace(state=run.state._replace(step=run.state.step + 4)), SMALL)
     assert not leaving.due(4)
