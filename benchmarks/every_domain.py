@@ -7,7 +7,6 @@ counted.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ import numpy as np
 from benchmarks.cells import Numbers, cell
 from benchmarks.clock import CpuPacer
 from benchmarks.one_core import pin
+from benchmarks.verdict import BrokenError
 from nvp_agentkit.domains import (
     DOMAINS,
     hasegawa_wakatani,
@@ -151,10 +151,10 @@ def _windows(test: SequenceSet, context: int) -> tuple[Floats, Floats]:
 
 def _data(domain: str, plan: Plan) -> tuple[SequenceSet, SequenceSet, SequenceSet]:
     chosen = spaced(domain, plan.size, plan.frames)
-    train, *others = (
+    train, validation, test = (
         _simulated(domain, count, plan, seed, chosen) for seed, count in zip((1, 2, 3), plan.trajectories, strict=True)
     )
-    return train, others[0], others[1]
+    return train, validation, test
 
 
 def _simulated(domain: str, count: int, plan: Plan, seed: int, parameters: Any) -> SequenceSet:
@@ -165,13 +165,13 @@ def _simulated(domain: str, count: int, plan: Plan, seed: int, parameters: Any) 
         if count <= DOZEN:
             raise
     dozens: list[SequenceSet] = []
-    for part in itertools.count(1):
+    for part in range(100 * seed, 100 * (seed + 1)):
         with suppress(InvalidInput):
-            dozens.append(
-                DOMAINS[domain].simulate(DOZEN, plan.frames, plan.size, 100 * seed + part, parameters=parameters)
-            )
+            dozens.append(DOMAINS[domain].simulate(DOZEN, plan.frames, plan.size, part, parameters=parameters))
         if DOZEN * len(dozens) >= count:
             break
+    else:
+        raise BrokenError(f"{domain}: a hundred dozens of trajectories, and {len(dozens)} were not refused")
     return SequenceSet(np.concatenate([one.values for one in dozens])[:count], None, dozens[0].meta)
 
 

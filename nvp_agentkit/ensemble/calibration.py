@@ -76,7 +76,8 @@ def _doubts(means: np.ndarray, log_vars: np.ndarray, truths: np.ndarray, masks: 
 def _doubt(means: np.ndarray, log_vars: np.ndarray, truths: np.ndarray, masks: np.ndarray, count: int) -> float:
     """Mean squared error over mean variance of what ``count`` members say together, of all groups of so many."""
     squares = variances = 0.0
-    for sample in np.unique(np.linspace(0, len(truths) - 1, DOUBTED_ON).astype(int)):
+    observed = np.flatnonzero(masks.any((1, 2)))
+    for sample in observed[np.unique(np.linspace(0, len(observed) - 1, DOUBTED_ON).astype(int))]:
         cells = masks[sample]
         told, claimed = (array[:, sample, cells].astype(np.float64) for array in (means, log_vars))
         claimed = np.exp(claimed)

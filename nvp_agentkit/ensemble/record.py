@@ -97,6 +97,7 @@ class EnsembleRecord(Payload):
 
     @property
     def quorum(self) -> int:
+        """How many must agree."""
         return quorum_of(len(self.members))
 
     @property

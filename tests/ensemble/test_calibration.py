@@ -67,6 +67,13 @@ def test_what_members_say_together_claims_the_variance_of_its_error(arrays):
     assert rule.doubt[0] == 1 > rule.doubt[2]
 
 
+def test_samples_in_which_nothing_was_observed_say_nothing_of_doubt(arrays):
+    means, log_vars, truths = (np.repeat(array, 4, axis=-3) for array in arrays[0])
+    mask = np.zeros(truths.shape, bool)
+    mask[1] = True
+    assert calibrate_rule(means, log_vars, truths, mask=mask).doubt[2] > 0
+
+
 def test_the_limit_is_a_quantile_of_honest_pairs_times_the_declared_margin(arrays):
     plain, wide = (calibrate_rule(*arrays[0], quantile=0.5, margin=margin) for margin in (1.0, 2.0))
     assert wide.limit == pytest.approx(2 * plain.limit)

@@ -21,6 +21,7 @@ from nvp_agentkit.workers.serving import same_question
 from nvp_agentkit.workers.serving.same_question import Compute, Questions
 
 COUNT = 60
+ONCE_WRONG = (32706, 42075)  # in the model: a transaction came in parts, a call arrived after the last reaping
 Broken = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -31,7 +32,7 @@ def stage() -> Iterator[Stage]:
 
 
 def test_no_history_loses_doubles_or_overruns(stage: Stage) -> None:
-    wrong = {seed: found for seed in range(COUNT) if (found := stage.play(Plan.of(seed)))}
+    wrong = {seed: found for seed in (*range(COUNT), *ONCE_WRONG) if (found := stage.play(Plan.of(seed)))}
     assert wrong == {}
 
 
