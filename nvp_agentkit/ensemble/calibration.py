@@ -13,7 +13,7 @@ from nvp_agentkit.errors import InvalidField
 QUANTILE = 0.99
 MARGIN = 1.25  # held-out data of a young domain is a few trajectories: a declared allowance for the next one
 FLOOR = 1e-3  # members that happen to be equal may still differ by rounding
-DOUBTED_ON = 64  # samples, spread over all: whether members are sure enough together takes no more
+DOUBTED_ON = 64, 2**20  # samples, spread over all, and cells of them: to be sure enough together takes no more
 DOUBT = (1e-4, 1e4)  # within these
 
 
@@ -76,8 +76,9 @@ def _doubts(means: np.ndarray, log_vars: np.ndarray, truths: np.ndarray, masks: 
 def _doubt(means: np.ndarray, log_vars: np.ndarray, truths: np.ndarray, masks: np.ndarray, count: int) -> float:
     """Mean squared error over mean variance of what ``count`` members say together, of all groups of so many."""
     squares = variances = 0.0
-    observed = np.flatnonzero(masks.any((1, 2)))
-    for sample in observed[np.unique(np.linspace(0, len(observed) - 1, DOUBTED_ON).astype(int))]:
+    observed, (samples, most) = np.flatnonzero(masks.any((1, 2))), DOUBTED_ON
+    samples = max(1, min(samples, most // masks[0].size))
+    for sample in observed[np.unique(np.linspace(0, len(observed) - 1, samples).astype(int))]:
         cells = masks[sample]
         told, claimed = (array[:, sample, cells].astype(np.float64) for array in (means, log_vars))
         claimed = np.exp(claimed)
