@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from redis.asyncio import Redis
 
+from benchmarks.real_events import RULE
 from benchmarks.turmoil.child import POISON
 from benchmarks.turmoil.schedule import Asked
 from benchmarks.turmoil.stack import Stack
 from nvp_agentkit.artifacts import Artifacts, inline_array
 from nvp_agentkit.ensemble import EnsembleRecord, Member
-from nvp_agentkit.ensemble.record import AgreementRule
 from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.messages import CheckSpec, Event, JobRequested, ObjectRef, PredictionRequested, new_event
 from nvp_agentkit.settings import VOTERS
@@ -28,9 +28,7 @@ ACCOUNT, DOMAIN = "turmoil", "plasma_physics"
 BUDGET_MJ, SMALL_MJ = 20_000, 5
 WITHIN = timedelta(minutes=10)  # far beyond what any of it takes
 AGAIN_S = 0.2
-SIDE, UNITS = 16, "J"
-RULE = AgreementRule(units=UNITS, spread=1.0, limit=0.5, peak_limit=2.0, variance_limit=1.0, budget_limit=0.5,
-                     quantile=0.99, margin=1.5, pairs=9)  # fmt: skip
+SIDE = 16
 
 
 class Asker:
@@ -83,7 +81,7 @@ def _event(number: int, request: Asked, data: ObjectRef) -> Event:
         value = POISON if request.nature == "poison" else 1 + number / 1000
         payload = PredictionRequested(
             domain=DOMAIN,
-            field=inline_array(np.full((SIDE, SIDE), value, np.float32), UNITS),
+            field=inline_array(np.full((SIDE, SIDE), value, np.float32), RULE.units),
             model="trivial" if request.kind == "predict" else None,
             assurance="single" if request.kind == "predict" else "quorum",
         )

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
+from benchmarks.real_events import RULE
 from benchmarks.simulator.work import FIELD
 from benchmarks.turmoil import checker, schedule
-from benchmarks.turmoil.asker import RULE, Asker
+from benchmarks.turmoil.asker import Asker
 from benchmarks.turmoil.child import COST_MJ
 from benchmarks.turmoil.found import Found
 from nvp_agentkit.energy.ledger import Ledger
