@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nvp_agentkit.arrayfile import Meaning, file_and_array, open_array
 from nvp_agentkit.errors import InvalidField, InvalidInput
 
-SHOWN = 3  # a trained model looks at two, a trivial forecaster tries itself on the third
+SHOWN = 8  # what a trained model looks at most; a trivial forecaster looks at two, and tries itself on one more
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

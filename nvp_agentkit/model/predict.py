@@ -49,12 +49,12 @@ _origin = jax.jit(origin, static_argnums=1)
 def origins(config: NVPConfig, frames: Floats) -> Floats:
     """What `flow.origin` says of each window of (B, H, W, K): (B, H, W, 6), no channels where K is 1.
 
-    One program a grid, for a window at a time: networks, batch sizes and training share it, and what it says of
-    a window does not depend on which others were asked about.
+    One program a grid, for the last two frames of a window at a time: networks, batch sizes and training share it,
+    and what it says of a window does not depend on which others were asked about.
     """
     if config.context_frames == 1:
         return np.zeros((*frames.shape[:3], 0), np.float32)
-    return np.concatenate([np.asarray(_origin(window[None], config.boundary)) for window in frames])
+    return np.concatenate([np.asarray(_origin(window[None, ..., -2:], config.boundary)) for window in frames])
 
 
 def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None = None) -> tuple[Floats, Floats]:
@@ -90,8 +90,9 @@ def newest(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None) -> tup
         InvalidField: as `predict_next`.
     """
     values, valid = checked(frames, mask)
-    keep = bundle.config.context_frames
-    return normalise(values[:, -keep:], valid[:, -keep:], bundle.normalization)
+    # As many as the network takes, so that one program serves all who ask.
+    kept = np.maximum(np.arange(-bundle.config.context_frames, 0), -values.shape[1])
+    return normalise(values[:, kept], valid[:, kept], bundle.normalization)
 
 
 def batch_size(count: int) -> int:

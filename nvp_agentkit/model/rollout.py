@@ -78,7 +78,7 @@ def _rolled(
 ) -> tuple[Floats, Floats]:
     if steps < 1:
         raise InvalidField(f"{steps} steps; give at least 1")
-    shown, seen = (_repeat_oldest(part, bundle.config.context_frames) for part in newest(bundle, frames, mask))
+    shown, seen = newest(bundle, frames, mask)
     size = batch_size(len(shown))
     means, log_vars = [], []
     for start in range(0, len(shown), size):
@@ -172,7 +172,3 @@ def _limits(bundle: ModelBundle, shown: Floats) -> Limits:
     if bundle.config.positive:
         low = np.maximum(low, -units.offset / units.scale)
     return Limits(low.astype(np.float32), np.maximum(low, high).astype(np.float32))
-
-
-def _repeat_oldest(frames: Floats, count: int) -> Floats:
-    return np.concatenate([frames[..., :1]] * (count - frames.shape[-1]) + [frames], -1)

@@ -23,6 +23,7 @@ from nvp_agentkit.training.member_config import MemberConfig
 
 ORIGIN_BYTES = 2**28  # of origins kept: 682 windows of 128x128
 SHELF = 64  # windows that crops are cut from at a time: finding a window's origin costs as much as a crop's training
+SHORTER = 0.125  # of windows show fewer frames than the network takes, for so do some who ask
 HALO = 8  # cells inside a crop's edge that carry no loss: what flows in there cannot be known
 
 
@@ -101,9 +102,17 @@ class Examples:
         rng = np.random.default_rng([seed, 2, place])
         shown, valid = self._normalised(index)
         (shown, valid, origin), weight = self._place([shown, valid, self._origin(index, shown)], rng)
+        self._shorten([shown, valid], rng)
         past, target, later = slice(self.context), self.context, slice(self.context + 1, None)
         one_step = shown[..., past], valid[..., past], origin, shown[..., target], valid[..., target] * weight
         return one_step if self.ahead == 1 else (*one_step, shown[..., later], valid[..., later] * weight[..., None])
+
+    def _shorten(self, arrays: list[Floats], rng: np.random.Generator) -> None:
+        """Now and then as if fewer frames were known (two at least: of one no flow is): the oldest of them repeated."""
+        if self.context > 2 and rng.random() < SHORTER:
+            first = self.context - int(rng.integers(2, self.context))
+            for array in arrays:
+                array[..., :first] = array[..., first : first + 1]
 
     def _number(self, seed: int, place: int) -> int:
         """Which window: a shelf of them is gone through once for each crop that fits into one, then the next shelf."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
+from nvp_agentkit.fields.split import MIN_TRAJECTORIES
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.training.checkpoint import Checkpoint, Saver
 from nvp_agentkit.training.evaluate import Forecasts
@@ -26,7 +27,10 @@ from nvp_agentkit.training.pacing import Pacer, WindowPacer
 from nvp_agentkit.training.parent import Parent
 
 WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
-STEP_CELLS, MOST_WINDOWS = 2 * 128**2, 8  # a step of fewer cells costs nearly as much: half of it depends on none
+STEP_BLOCKS, MOST_WINDOWS = 2 * 32**2, 8  # a step of fewer costs nearly as much: half of it depends on none
+SMALL_SIDE = 128  # fields of fewer cells a side are folded less and looked at for longer (docs/decisions/046)
+FINE_STEM, LONG_CONTEXT = 2, 8
+LONG_FRAMES = 3 * LONG_CONTEXT  # of each part of the data: a shorter one would have too few windows
 CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
 
 
@@ -45,10 +49,21 @@ def network_for(meta: FieldMeta, *, masked: bool) -> NVPConfig:
     return NVPConfig(boundary=meta.boundary, positive=meta.positive, conservation=meta.conservation, masked=masked)
 
 
-def windows_a_step(data: SequenceSet) -> int:
-    """Two crops where fields are large, more of small ones."""
-    cells = math.prod(min(MemberConfig.crop, side) for side in data.grid)
-    return min(max(STEP_CELLS // cells, 2), MOST_WINDOWS)
+def network_on(data: SequenceSet) -> NVPConfig:
+    """`network_for` data whose grid and length are known."""
+    network = network_for(data.meta, masked=data.mask is not None)
+    if min(data.grid) >= SMALL_SIDE:
+        return network
+    # Of few trajectories the held-out parts are blocks of about a quarter of this one's frames (`fields.split`).
+    shortest = data.frames if data.trajectories >= MIN_TRAJECTORIES else data.frames // 4
+    context = LONG_CONTEXT if shortest >= LONG_FRAMES else network.context_frames
+    return replace(network, stem=FINE_STEM, context_frames=context)
+
+
+def windows_a_step(data: SequenceSet, stem: int) -> int:
+    """Two crops where fields have many blocks of ``stem`` cells a side, more where they have few."""
+    blocks = math.prod(min(MemberConfig.crop, side) // stem for side in data.grid)
+    return min(max(STEP_BLOCKS // blocks, 2), MOST_WINDOWS)
 
 
 def ensemble(
@@ -68,7 +83,7 @@ def ensemble(
     if parents and members > len(parents):
         raise InvalidInput(f"{members} members, and an ensemble of {len(parents)} to go on from; give {len(parents)}")
     masked = data.mask is not None
-    network = parents[0].network(data.meta, masked=masked) if parents else network_for(data.meta, masked=masked)
+    network = parents[0].network(data.meta, masked=masked) if parents else network_on(data)
     for one in parents:
         one.require(network)
     total = CHAMPION_WEIGHT + members - 1
@@ -77,7 +92,8 @@ def ensemble(
         parent = parents[place] if parents else None
         features = parent.features if parent else WIDTHS[place]
         share = (1.0 if place else CHAMPION_WEIGHT) / total
-        config = MemberConfig(network, features, seed=1000 * seed + place, batch_size=windows_a_step(data))
+        batch_size = windows_a_step(data, network.stem)
+        config = MemberConfig(network, features, seed=1000 * seed + place, batch_size=batch_size)
         recipes.append(MemberRecipe(f"voter-{place}", config, share, parent))
     return tuple(recipes)
 

@@ -24,7 +24,7 @@ from nvp_agentkit.messages import Reading
 from nvp_agentkit.settings import Settings
 
 GREY = (209, 209, 209)
-FIELD = np.random.default_rng(0).random((2, 5, 16, 20)).astype(np.float32)
+FIELD = np.random.default_rng(0).random((2, 11, 16, 20)).astype(np.float32)
 Kept = Callable[..., str]
 
 
@@ -44,16 +44,18 @@ def kept(tmp_path: Path) -> Kept:
 
 @pytest.mark.parametrize("name", ["field.npy", "field.npz"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_the_last_three_frames_of_a_trajectory_are_shown(kept: Kept, name: str, order: Any) -> None:
+def test_the_last_frames_of_a_trajectory_are_shown(kept: Kept, name: str, order: Any) -> None:
     asked = kept(np.asarray(FIELD, order=order), name)
     for trajectory in (0, 1):
         found = read_frames(asked, trajectory=trajectory)
-        np.testing.assert_array_equal(found.shown, FIELD[trajectory, 2:])
-        assert (found.target, found.truth, found.shown.dtype) == (5, None, np.float32)
+        np.testing.assert_array_equal(found.shown, FIELD[trajectory, 3:])
+        assert (found.target, found.truth, found.shown.dtype) == (11, None, np.float32)
         assert found.valid.all()
 
 
-@pytest.mark.parametrize(("frame", "first", "target"), [(4, 1, 4), (-1, 1, 4), (2, 0, 2), (1, 0, 1), (-4, 0, 1)])
+@pytest.mark.parametrize(
+    ("frame", "first", "target"), [(10, 2, 10), (-1, 2, 10), (8, 0, 8), (2, 0, 2), (1, 0, 1), (-10, 0, 1)]
+)
 def test_a_frame_of_the_file_is_told_from_those_before_it(kept: Kept, frame: int, first: int, target: int) -> None:
     found = read_frames(kept(FIELD[1]), frame=frame)
     np.testing.assert_array_equal(found.shown, FIELD[1, first:target])
@@ -65,9 +67,9 @@ def test_a_frame_of_the_file_is_told_from_those_before_it(kept: Kept, frame: int
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"frame": 0}, "frame 0: .* has frames 0 to 4, and one must be known before; give 1 to 4"),
-        ({"frame": 5}, "frame 5: "),
-        ({"frame": -5}, "frame -5: "),
+        ({"frame": 0}, "frame 0: .* has frames 0 to 10, and one must be known before; give 1 to 10"),
+        ({"frame": 11}, "frame 11: "),
+        ({"frame": -11}, "frame -11: "),
         ({"trajectory": 2}, "trajectory 2: .* has 2, counted from 0"),
         ({"trajectory": -1}, "trajectory -1: "),
     ],
@@ -86,13 +88,13 @@ def test_an_array_of_an_archive_is_named_after_a_colon(kept: Kept) -> None:
 
 def test_cells_without_a_value_are_refused_or_filled_and_left_out(kept: Kept) -> None:
     holed = FIELD[0].copy()
-    holed[0] = np.nan  # is not shown
-    holed[3, :2] = holed[4, 5, 5] = np.nan
+    holed[1] = np.nan  # is not shown
+    holed[9, :2] = holed[10, 5, 5] = np.nan
     asked = kept(holed)
-    with pytest.raises(InvalidField, match=r"40 of 960 cells in frames 1 to 3 are NaN.*--fill 0.*nvp demo --data"):
-        read_frames(asked, frame=4)
-    found = read_frames(asked, frame=4, fill=-1.5)
-    assert (found.shown[2, :2] == -1.5).all()
+    with pytest.raises(InvalidField, match=r"40 of 2,560 cells in frames 2 to 9 are NaN.*--fill 0.*nvp demo --data"):
+        read_frames(asked, frame=10)
+    found = read_frames(asked, frame=10, fill=-1.5)
+    assert (found.shown[7, :2] == -1.5).all()
     assert np.isfinite(found.shown).all()
     assert (~found.valid).sum() == 41  # the one that came without a value cannot be compared
 
@@ -100,7 +102,7 @@ def test_cells_without_a_value_are_refused_or_filled_and_left_out(kept: Kept) ->
 def test_frames_with_no_cell_to_compare_are_refused(kept: Kept) -> None:
     gone = FIELD[0].copy()
     gone[4] = np.nan
-    with pytest.raises(InvalidField, match="no cell has a value in all of frames 1 to 4"):
+    with pytest.raises(InvalidField, match="no cell has a value in all of frames 0 to 4"):
         read_frames(kept(gone), frame=4, fill=0)
 
 

@@ -73,6 +73,19 @@ def test_a_crop_carries_no_loss_in_its_halo(boundary):
     assert weight.sum() == 2 * (32 - 2 * HALO) ** 2
 
 
+def test_some_windows_of_a_long_context_show_fewer_frames_with_the_oldest_of_them_repeated():
+    values = np.arange(400, dtype=np.float32)[:, None, None] * np.ones((400, 16, 16), np.float32)
+    data = SequenceSet(values.reshape(4, 100, 16, 16), None, FieldMeta("counting", boundary=("periodic", "periodic")))
+    examples = Examples(data, replace(CONFIG, context_frames=4), Normalization(), crop=128)
+    batch = examples.batch(0, 0, 384)
+    shown, target = batch.frames[:, 0, 0], batch.target[:, 0, 0]
+    ages = {tuple(target[at] - one) for at, one in enumerate(shown)}
+    assert ages == {(4, 3, 2, 1), (3, 3, 2, 1), (2, 2, 2, 1)}
+    shorter = np.mean(shown[:, 0] == shown[:, 1])
+    assert 0.06 < shorter < 0.2
+    np.testing.assert_array_equal(examples.batch(0, 0, 384).frames, batch.frames)
+
+
 def test_holes_have_no_weight_and_no_value():
     data = masked(drifting(2, 0), fill=1e6)
     batch = Examples(data, replace(CONFIG, masked=True), Normalization(7.0, 1.0), crop=128).batch(0, 0, 4)

@@ -37,10 +37,29 @@ def test_members_differ_in_seed_and_width_and_share_the_whole():
     assert recipes[0].share == max(recipe.share for recipe in recipes)
 
 
-@pytest.mark.parametrize(("side", "windows"), [(16, 8), (64, 8), (96, 3), (128, 2), (256, 2)])
+@pytest.mark.parametrize(("side", "windows"), [(16, 8), (32, 8), (48, 3), (64, 2), (128, 2), (256, 2)])
 def test_a_step_takes_more_windows_of_small_fields(side: int, windows: int):
     data = SequenceSet(np.zeros((1, 3, side, side), np.float32), None, FieldMeta("still"))
     assert {recipe.config.batch_size for recipe in ensemble(data)} == {windows}
+
+
+@pytest.mark.parametrize(
+    ("trajectories", "frames", "side", "stem", "context"),
+    [
+        (3, 24, 64, 2, 8),
+        (3, 24, 127, 2, 8),
+        (3, 24, 128, 4, 2),
+        (3, 23, 64, 2, 2),  # too few windows would be left
+        (2, 95, 64, 2, 2),  # so would there of what is held out, a block of time
+        (2, 96, 64, 2, 8),
+    ],
+)
+def test_small_fields_are_folded_less_and_looked_at_for_longer(
+    trajectories: int, frames: int, side: int, stem: int, context: int
+):
+    data = SequenceSet(np.zeros((trajectories, frames, side, side), np.float32), None, FieldMeta("still"))
+    networks = {recipe.config.model_config for recipe in ensemble(data)}
+    assert {(network.stem, network.context_frames) for network in networks} == {(stem, context)}
 
 
 def test_ensembles_of_two_seeds_share_no_member():

@@ -25,7 +25,7 @@ COMPILED_KEPT = 64  # shapes of models; before one more all are forgotten, and m
 # meanwhile counts as up to 1 more; 0.3 to 1.2 from the cache.
 LOAD_CPU_S = 6.0
 SHIPPED_CPU_S = 1.5  # more, with the starter model; 6.2 in all were seen
-FORWARD_CPU_S_PER_CELL = 1.5e-6  # 0.6e-6 to 1.5e-6
+FORWARD_CPU_S_PER_CELL = 3.0e-6  # 0.6e-6 to 1.5e-6 with blocks of 4x4 cells, twice that of 2x2
 FORWARDS_OF_A_LOAD = 2  # one that compiles, one that is timed
 
 Shape = tuple[int, ...]  # (K, H, W)

@@ -30,7 +30,7 @@ DOMAIN = "plasma_physics"
 TRAJECTORIES, FRAMES = 12, 41
 DATA_BUDGET_J = 120.0
 FORECAST_BUDGET_J = 5.0
-CONTEXT = 2
+CONTEXT = 8  # frames that a forecast is asked from, where there are so many
 
 Frames = NDArray[np.float32]
 
@@ -48,10 +48,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Frames that no member has seen: as they were observed, NaN elsewhere, and as they are asked about."""
+    """Frames that no member has seen: as they were observed, NaN elsewhere, and as they are asked about.
+
+    ``context``: how many a question shows, before the one that is asked for.
+    """
 
     observed: Frames
     filled: Frames
+    context: int
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ async def quorum(
     """Act four: a forecast that three processes must agree on, and its proof."""
     title(console, 4, "Ask for a forecast by quorum")
     frames = await held_out(nvp, dataset, trained, questions=1)
-    forecast = await ask(nvp, dataset, frames.filled[:CONTEXT])
+    forecast = await ask(nvp, dataset, frames.filled[: frames.context])
     console.print(f"   {escape(str(forecast))}")
     certificate = forecast.certificate
     if certificate is None:
@@ -163,7 +167,7 @@ async def quorum(
     folder.mkdir(parents=True, exist_ok=True)
     path = certificate.save(folder / "certificate.json")
     console.print(f"   nvp verify {shown(path)}\n   [green]valid[/]: {certificate.verify().text}", soft_wrap=True)
-    compared = slice(CONTEXT - 1, CONTEXT + 1)
+    compared = slice(frames.context - 1, frames.context + 1)
     last, truth = frames.filled[compared]
     return Shown(forecast, last, truth, np.logical_and(*np.isfinite(frames.observed[compared])))
 
@@ -171,12 +175,14 @@ async def quorum(
 async def held_out(nvp: AgentClient, dataset: Dataset, trained: JobCompleted, *, questions: int) -> HeldOut:
     """As many windows, each with the frame that came after it (fewer at the end)."""
     trajectory, first = int(trained.summary["held_out_trajectory"]), int(trained.summary["held_out_frame"])
-    count = min(CONTEXT + questions, dataset.frames - first)
+    left = dataset.frames - first
+    context = min(CONTEXT, left - 1)
+    count = min(context + questions, left)
     observed, filled = [
         await nvp.frames(dataset.ref, trajectory=trajectory, first=first, count=count, filled=fill)
         for fill in (False, True)
     ]
-    return HeldOut(observed, filled)
+    return HeldOut(observed, filled, context)
 
 
 async def ask(nvp: AgentClient, dataset: Dataset, frames: Frames) -> Forecast:

@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from nvp_agentkit.artifacts.content import uri_of
 from nvp_agentkit.cli import deployment
-from nvp_agentkit.cli.demo.acts import CONTEXT, DOMAIN, Dataset, Frames, ask, held_out, title
+from nvp_agentkit.cli.demo.acts import DOMAIN, Dataset, Frames, HeldOut, ask, held_out, title
 from nvp_agentkit.cli.demo.lineage import with_all_votes
 from nvp_agentkit.cli.inspect import VERDICTS
 from nvp_agentkit.client import AgentClient, Forecast
@@ -75,7 +75,7 @@ async def play(stage: Stage, dataset: Dataset, trained: JobCompleted, seed: int)
     """Act six. Returns the CPU-seconds of the compute child that was killed: no rusage will tell them."""
     title(stage.console, 6, TITLE)
     frames = await held_out(stage.nvp, dataset, trained, questions=QUESTIONS)
-    before = await _ask_all(stage.nvp, dataset, frames.filled)
+    before = await _ask_all(stage.nvp, dataset, frames)
     # Beside each other, for both take the time that a process needs to start.
     lying = asyncio.create_task(_replace(stage, HONEST, deployment.saboteur(LIAR, "scale", stage.settings)))
     try:
@@ -85,8 +85,8 @@ async def play(stage: Stage, dataset: Dataset, trained: JobCompleted, seed: int)
         lying.cancel()
         await asyncio.gather(lying, return_exceptions=True)
     stage.say(f"{SABOTEUR} in the place of {HONEST} scales its forecasts by 1.5 and signs that with the key of {VOTER}")
-    after = await _ask_all(stage.nvp, dataset, frames.filled)
-    await _say_what_came_of_the_lie(stage, frames.observed, before, after)
+    after = await _ask_all(stage.nvp, dataset, frames)
+    await _say_what_came_of_the_lie(stage, frames, before, after)
     await stage.running.replace(SABOTEUR, deployment.worker(HONEST, stage.settings))
     return unseen_cpu_s
 
@@ -96,12 +96,12 @@ async def _replace(stage: Stage, name: str, spec: WorkerSpec) -> None:
     await stage.running.ready(timeout_s=deployment.READY_S)
 
 
-async def _ask_all(nvp: AgentClient, dataset: Dataset, frames: Frames) -> dict[int, Forecast]:
+async def _ask_all(nvp: AgentClient, dataset: Dataset, frames: HeldOut) -> dict[int, Forecast]:
     """What follows each window of ``frames``, by the window's place, as far as the voters agree on it."""
     answers = {}
-    for at in range(len(frames) - CONTEXT):
+    for at in range(len(frames.filled) - frames.context):
         with suppress(QuorumAbstained):
-            answers[at] = await ask(nvp, dataset, frames[at : at + CONTEXT])
+            answers[at] = await ask(nvp, dataset, frames.filled[at : at + frames.context])
     return answers
 
 
@@ -158,14 +158,15 @@ class Case:
 
 
 async def _say_what_came_of_the_lie(
-    stage: Stage, frames: Frames, before: dict[int, Forecast], after: dict[int, Forecast]
+    stage: Stage, frames: HeldOut, before: dict[int, Forecast], after: dict[int, Forecast]
 ) -> None:
     ballots = await _on_record(stage, after)
     said = Counter(VERDICTS[votes[VOTER].dissent] if VOTER in votes else "is silent" for votes in ballots.values())
     told = ", ".join(f"{VOTER} {what} {count} times" for what, count in said.items())
-    stage.say(f"asked {len(frames) - CONTEXT} times, certified {len(after)} times; on record of these: {told}")
+    followed = frames.observed[frames.context :]
+    stage.say(f"asked {len(followed)} times, certified {len(after)} times; on record of these: {told}")
     cases = [
-        Case(frames[at + CONTEXT], before[at], after[at], await _arrays(stage.nvp, after[at], ballots[at]))
+        Case(followed[at], before[at], after[at], await _arrays(stage.nvp, after[at], ballots[at]))
         for at in before.keys() & after.keys()
     ]
     if heard := [case for case in cases if VOTER in case.votes]:

@@ -9,12 +9,14 @@ from typing import Self
 from nvp_agentkit.energy.budget import StepCost, cheapest_useful_mj
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split
+from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.predict import LARGEST_BATCH
 from nvp_agentkit.training import MemberConfig
 from nvp_agentkit.training.evaluate import LARGEST_LEAD
 from nvp_agentkit.training.examples import windows
 
 # CPU-seconds on two busy cores, compile cache empty, default network, 16x16 to 128x128; idle cores take 0.8 of it.
+# What is told of a cell holds where blocks of 4x4 are folded (`Prices.of` has it for others).
 OPENING_CPU_S = 3.5  # the forward pass compiled, with the first member
 COMPILE_CPU_S = 9.0  # the first step of all
 BEGIN_CPU_S = 0.5  # of a member: weights, the best trivial forecast it can be
@@ -44,11 +46,13 @@ class Prices:
     @classmethod
     def of(cls, parts: Split, config: MemberConfig, *, watts_per_core: float) -> Self:
         """The forecast for an ensemble on this data."""
-        context = config.model_config.context_frames
+        network = config.model_config
+        context = network.context_frames
         return cls.on(
             held_out=max(_cells(parts.validation, context), _cells(parts.test, context)),
             ahead=LARGEST_BATCH * LARGEST_LEAD * math.prod(parts.train.grid),
             step_cells=config.batch_size * math.prod(min(config.crop, side) for side in parts.train.grid),
+            dearer=(1 + (NVPConfig.stem / network.stem) ** 2) / 2,
             epoch_steps=-(-windows(parts.train, context) // config.batch_size),
             watts_per_core=watts_per_core,
         )
@@ -60,17 +64,21 @@ class Prices:
         held_out: int = 0,
         ahead: int = 0,
         step_cells: int = 0,
+        dearer: float = 1.0,
         epoch_steps: int = 0,
         watts_per_core: float,
     ) -> Self:
-        """The forecast for so many cells held out, in rollouts and in a step: with none, what no data spares."""
+        """The forecast for so many cells held out, in rollouts and in a step: with none, what no data spares.
+
+        ``dearer``: what a cell takes of the network, in units of what the default one takes.
+        """
         mj = 1000 * watts_per_core * MEMORY
-        pass_mj, ahead_mj = (mj * PASS_CPU_S_PER_CELL * cells for cells in (held_out, ahead))
+        pass_mj, ahead_mj = (mj * dearer * PASS_CPU_S_PER_CELL * cells for cells in (held_out, ahead))
         return cls(
             opening_mj=mj * OPENING_CPU_S,
             compile_mj=mj * COMPILE_CPU_S,
             begin_mj=mj * BEGIN_CPU_S + pass_mj + ahead_mj,  # rollouts calibrate the member before
-            step_mj=mj * (STEP_CPU_S + STEP_CPU_S_PER_CELL * step_cells),
+            step_mj=mj * (STEP_CPU_S + dearer * STEP_CPU_S_PER_CELL * step_cells),
             pass_mj=pass_mj,
             baselines_mj=mj * (BASELINES_CPU_S + BASELINES_CPU_S_PER_CELL * held_out),
             closing_mj=mj * (SAVING_CPU_S + BUSY * AHEAD_CPU_S) + ahead_mj,
