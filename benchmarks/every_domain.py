@@ -112,7 +112,7 @@ def _scores(
         for level, (low, high) in intervals(said, doubt, champion.calibration, lead).items():
             yield f"coverage_{100 * level:.0f}_{lead}", coverage(low, high, truth)
             if level == 0.9:
-                yield f"width_90_{lead}", width(low, high, truth) / float(truth.std())
+                yield f"width_90_{lead}", width(low, high, truth) / float(np.nanstd(truth))
     for place, inside in enumerate(coverage_by_activity(champion, test)[0.9]):
         yield f"decile_{place + 1}", inside
 
@@ -142,10 +142,14 @@ def _told(trained: list[TrainedModel], shown: Floats) -> tuple[Floats, Floats]:
 
 
 def _windows(test: SequenceSet, context: int) -> tuple[Floats, Floats]:
-    """Frames shown (N, K, H, W) and those that came (N, leads, H, W), every fourth start."""
-    ends = context + max(LEADS)
-    starts = range(0, test.frames - ends + 1, 4)
-    values = np.concatenate([test.values[:, start : start + ends] for start in starts])
+    """Frames shown (N, K, H, W) and those that came (N, leads, H, W), every fourth start; NaN where none did.
+
+    So each lead is judged from first to last of what it reaches, as it was calibrated: flows that decay are harder at
+    first, and intervals would seem too narrow where a short lead left out what a long one does not reach.
+    """
+    beyond = np.full((test.trajectories, max(LEADS) - 1, *test.grid), np.nan, np.float32)
+    known, ends = np.concatenate([test.values, beyond], 1), context + max(LEADS)
+    values = np.concatenate([known[:, start : start + ends] for start in range(0, test.frames - context, 4)])
     return values[:, :context], values[:, context:]
 
 
