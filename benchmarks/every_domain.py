@@ -101,10 +101,11 @@ def _scores(
     mean, log_var = rollout(NetworkForecaster(champion), shown, max(LEADS))
     trivial = {one.name: rollout(one, shown, max(LEADS))[0] for one in trivial_forecasters(train)}
     for lead in LEADS:
-        said, doubt, truth = mean[:, lead - 1], log_var[:, lead - 1], came[:, lead - 1]
-        best = min(vrmse(told[:, lead - 1], truth) for told in trivial.values())
+        reached = np.isfinite(came[:, lead - 1]).all((1, 2))
+        said, doubt, truth, *others = (part[reached, lead - 1] for part in (mean, log_var, came, *trivial.values()))
+        best = min(vrmse(told, truth) for told in others)
         error = vrmse(said, truth)
-        yield f"persistence_{lead}", vrmse(trivial["persistence"][:, lead - 1], truth)
+        yield f"persistence_{lead}", vrmse(trivial["persistence"][reached, lead - 1], truth)
         yield f"best_trivial_{lead}", best
         yield f"vrmse_{lead}", error
         yield f"skill_{lead}", skill(error, best)
@@ -112,7 +113,7 @@ def _scores(
         for level, (low, high) in intervals(said, doubt, champion.calibration, lead).items():
             yield f"coverage_{100 * level:.0f}_{lead}", coverage(low, high, truth)
             if level == 0.9:
-                yield f"width_90_{lead}", width(low, high, truth) / float(np.nanstd(truth))
+                yield f"width_90_{lead}", width(low, high, truth) / float(truth.std())
     for place, inside in enumerate(coverage_by_activity(champion, test)[0.9]):
         yield f"decile_{place + 1}", inside
 
