@@ -59,9 +59,8 @@ class AgentClient(Jobs, InService):
         """Forecast the frame after ``field``.
 
         Args:
-            field: shape (H, W), or (K, H, W) with the oldest frame first; finite; at least 16 cells a side. A trained
-                model looks at the newest frames, eight at most. Of a shape that the models did not learn, whoever
-                asks first pays for the compilation as well (some 25 J).
+            field: shape (H, W), or (K, H, W) with the oldest frame first; finite; at least 16 cells a side. Of a shape
+                that the models did not learn, whoever asks first pays for the compilation as well (some 25 J).
             domain: whose ensemble answers; until there is one, in a domain of our simulators, a trivial forecaster.
             budget_j: the most this may cost, in joules.
             assurance: ``single``, the champion's word, or ``quorum``, a certificate that 2/3 of the voters agree.
