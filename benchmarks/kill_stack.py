@@ -70,7 +70,7 @@ class Commands:
     """``up`` and ``demo`` run the stack until they are killed; ``again`` leaves it in the background, ready."""
 
     up: Command = lambda folder: (*NVP, "up", "--foreground", "--data-dir", str(folder))
-    demo: Command = lambda folder: (*NVP, "demo", "--size", "32", "--budget-j", "130", "--data-dir", str(folder))
+    demo: Command = lambda folder: (*NVP, "demo", "--size", "32", "--budget-j", "180", "--data-dir", str(folder))
     again: Command = lambda folder: (*NVP, "up", "--data-dir", str(folder))
 
 

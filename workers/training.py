@@ -253,6 +253,7 @@ def _summary(values: dict[str, Any]) -> dict[str, float | int | str]:
         "held_out_by": held_out["rule"],
         "held_out_trajectory": held_out["trajectory"],
         "held_out_frame": held_out["frame"],
+        "context_frames": values["frames"][0],
         "units": values["units"],
         "stopped_by": values["stopped_by"] or "done",
         **{f"coverage_{level}": share for level, share in values["members"][0]["coverage"].items()},

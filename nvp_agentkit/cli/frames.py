@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from nvp_agentkit.arrayfile import Meaning, file_and_array, open_array
 from nvp_agentkit.errors import InvalidField, InvalidInput
 
-SHOWN = 8  # what a trained model looks at most; a trivial forecaster looks at two, and tries itself on one more
+SHOWN = 3  # most models look at two, a trivial forecaster and the starter try themselves on the third
+SHOWN_SMALL, SMALL_SIDE = 8, 128  # of a field with a shorter side a trained model looks at so many
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -69,12 +70,15 @@ def read_frames(asked: str, *, frame: int | None = None, trajectory: int = 0, fi
         InvalidField: cells without a value, and nothing to fill them with.
     """
     with open_array(*file_and_array(asked)) as found:
-        trajectories, frames, *_ = found.shape
+        trajectories, frames, *grid = found.shape
         if not 0 <= trajectory < trajectories:
             raise InvalidInput(f"trajectory {trajectory}: {found.name} has {trajectories}, counted from 0")
         target = _target(frame, frames, found.name)
-        first = max(0, target - SHOWN)
+        first = max(0, target - (SHOWN_SMALL if min(grid) < SMALL_SIDE else SHOWN))
         values = found.window(trajectory, first, min(target + 1, frames) - first)
+    if len(holed := np.flatnonzero(np.isnan(values[: max(target - first - SHOWN, 0)]).any((1, 2)))):
+        left_out = int(holed[-1]) + 1  # nothing needs the older frames so much that they would be filled
+        first, values = first + left_out, values[left_out:]
     shown, came = values[: target - first], values[target - first :]
     missing = np.isnan(shown)
     if missing.any():

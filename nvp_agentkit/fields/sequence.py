@@ -19,6 +19,7 @@ Boundary = Literal["periodic", "reflecting", "open"]
 Conservation = Literal["closed", "dissipative", "open"]
 
 MIN_CELLS = 16  # a side shorter than this has no scales to learn
+SMALL_SIDE = 128  # cells; on fields with a shorter one, what moves is a few cells wide (docs/decisions/046)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ class Split:
     gap: int = 0
 
     @property
+    def shortest(self) -> int:
+        """Frames of the shortest part."""
+        return min(part.frames for part in (self.train, self.validation, self.test))
+
+    @property
     def test_begins(self) -> tuple[int, int]:
         """Trajectory and frame of the whole at which the test set begins."""
         if self.gap == 0:

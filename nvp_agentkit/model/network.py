@@ -1,4 +1,4 @@
-"""The network: see two frames, carry the field along the flow, correct what is left.
+"""The network: see the last frames, carry the field along the flow, correct what is left.
 
 With n the field, D and D' the displacements of `flow.departure`, and d, d', r and h from the network, cell by cell::
 

@@ -15,8 +15,7 @@ from itertools import accumulate
 import numpy as np
 
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
-from nvp_agentkit.fields.split import MIN_TRAJECTORIES
+from nvp_agentkit.fields.sequence import SMALL_SIDE, FieldMeta, SequenceSet
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.training.checkpoint import Checkpoint, Saver
 from nvp_agentkit.training.evaluate import Forecasts
@@ -28,8 +27,7 @@ from nvp_agentkit.training.parent import Parent
 
 WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
 STEP_BLOCKS, MOST_WINDOWS = 2 * 32**2, 8  # a step of fewer costs nearly as much: half of it depends on none
-SMALL_SIDE = 128  # fields of fewer cells a side are folded less and looked at for longer (docs/decisions/046)
-FINE_STEM, LONG_CONTEXT = 2, 8
+FINE_STEM, LONG_CONTEXT = 2, 8  # of small fields (docs/decisions/046)
 LONG_FRAMES = 3 * LONG_CONTEXT  # of each part of the data: a shorter one would have too few windows
 CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
 
@@ -49,14 +47,13 @@ def network_for(meta: FieldMeta, *, masked: bool) -> NVPConfig:
     return NVPConfig(boundary=meta.boundary, positive=meta.positive, conservation=meta.conservation, masked=masked)
 
 
-def network_on(data: SequenceSet) -> NVPConfig:
-    """`network_for` data whose grid and length are known."""
+def network_on(data: SequenceSet, shortest: int | None = None) -> NVPConfig:
+    """`network_for` data whose grid is known, and the frames of the shortest part of them; None: these are all."""
     network = network_for(data.meta, masked=data.mask is not None)
     if min(data.grid) >= SMALL_SIDE:
         return network
-    # Of few trajectories the held-out parts are blocks of about a quarter of this one's frames (`fields.split`).
-    shortest = data.frames if data.trajectories >= MIN_TRAJECTORIES else data.frames // 4
-    context = LONG_CONTEXT if shortest >= LONG_FRAMES else network.context_frames
+    frames = data.frames if shortest is None else shortest
+    context = LONG_CONTEXT if frames >= LONG_FRAMES else network.context_frames
     return replace(network, stem=FINE_STEM, context_frames=context)
 
 
@@ -67,12 +64,17 @@ def windows_a_step(data: SequenceSet, stem: int) -> int:
 
 
 def ensemble(
-    data: SequenceSet, *, members: int = 3, seed: int = 0, parents: Sequence[Parent] = ()
+    data: SequenceSet,
+    *,
+    members: int = 3,
+    seed: int = 0,
+    parents: Sequence[Parent] = (),
+    shortest: int | None = None,
 ) -> tuple[MemberRecipe, ...]:
     """Recipes for ``members`` voters on ``data``, the champion first.
 
-    With ``parents``, the members of an ensemble in their order, each goes on from its own: they stay as unlike as they
-    were.
+    ``shortest`` as `network_on` has it. With ``parents``, the members of an ensemble in their order, each goes on from
+    its own: they stay as unlike as they were.
 
     Raises:
         InvalidInput: fewer than 1 or more than 7 members, more than there are parents, or parents that are another
@@ -83,7 +85,7 @@ def ensemble(
     if parents and members > len(parents):
         raise InvalidInput(f"{members} members, and an ensemble of {len(parents)} to go on from; give {len(parents)}")
     masked = data.mask is not None
-    network = parents[0].network(data.meta, masked=masked) if parents else network_on(data)
+    network = parents[0].network(data.meta, masked=masked) if parents else network_on(data, shortest)
     for one in parents:
         one.require(network)
     total = CHAMPION_WEIGHT + members - 1

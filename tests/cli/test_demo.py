@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 DEMO = [sys.executable, "-m", "nvp_agentkit.cli", "demo"]
-SMALL = ["--size", "32", "--budget-j", "160"]
+SMALL = ["--size", "32", "--budget-j", "180"]
 ENDED_S = 10.0
 
 

@@ -15,13 +15,15 @@ from PIL import Image
 
 from nvp_agentkit.arrayfile import Coordinate, Meaning
 from nvp_agentkit.cli import outputs, payer
-from nvp_agentkit.cli.frames import Frames, read_frames
+from nvp_agentkit.cli.frames import SHOWN, SHOWN_SMALL, SMALL_SIDE, Frames, read_frames
 from nvp_agentkit.cli.picture import bent_ticks, draw, scale, typeset
 from nvp_agentkit.cli.predict import Told
 from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.errors import InvalidField, InvalidFile, InvalidInput
+from nvp_agentkit.fields import sequence
 from nvp_agentkit.messages import Reading
 from nvp_agentkit.settings import Settings
+from nvp_agentkit.training.members import LONG_CONTEXT
 
 GREY = (209, 209, 209)
 FIELD = np.random.default_rng(0).random((2, 11, 16, 20)).astype(np.float32)
@@ -97,6 +99,22 @@ def test_cells_without_a_value_are_refused_or_filled_and_left_out(kept: Kept) ->
     assert (found.shown[7, :2] == -1.5).all()
     assert np.isfinite(found.shown).all()
     assert (~found.valid).sum() == 41  # the one that came without a value cannot be compared
+
+
+def test_of_larger_fields_three_frames_are_shown(kept: Kept) -> None:
+    large = np.zeros((5, 128, 128), np.float32)
+    assert len(read_frames(kept(large)).shown) == SHOWN
+    assert (SHOWN_SMALL, SMALL_SIDE) == (LONG_CONTEXT, sequence.SMALL_SIDE)  # which no command may import
+
+
+def test_frames_before_a_hole_that_three_do_not_need_are_left_out(kept: Kept) -> None:
+    holed = FIELD[0].copy()
+    holed[5, 3, 3] = holed[4] = np.nan
+    found = read_frames(kept(holed))
+    np.testing.assert_array_equal(found.shown, holed[6:])
+    assert found.valid.all()
+    with pytest.raises(InvalidField, match="1 of 960 cells in frames 5 to 7 are NaN"):
+        read_frames(kept(holed), frame=8)
 
 
 def test_frames_with_no_cell_to_compare_are_refused(kept: Kept) -> None:

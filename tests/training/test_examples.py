@@ -86,6 +86,16 @@ def test_some_windows_of_a_long_context_show_fewer_frames_with_the_oldest_of_the
     np.testing.assert_array_equal(examples.batch(0, 0, 384).frames, batch.frames)
 
 
+def test_where_values_are_is_repeated_with_them():
+    data = masked(drifting(2, 0, frames=40), fill=0.0)
+    examples = Examples(data, replace(CONFIG, context_frames=4, masked=True), Normalization(7.0, 1.0), crop=128)
+    batch = examples.batch(0, 0, 64)
+    shorter = [at for at, one in enumerate(batch.frames) if np.array_equal(one[..., 0], one[..., 1])]
+    assert shorter
+    for at in shorter:
+        np.testing.assert_array_equal(batch.valid[at, ..., 0], batch.valid[at, ..., 1])
+
+
 def test_holes_have_no_weight_and_no_value():
     data = masked(drifting(2, 0), fill=1e6)
     batch = Examples(data, replace(CONFIG, masked=True), Normalization(7.0, 1.0), crop=128).batch(0, 0, 4)

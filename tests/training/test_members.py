@@ -8,6 +8,7 @@ import pytest
 
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
+from nvp_agentkit.fields.split import split
 from nvp_agentkit.model import load_model, model_bytes
 from nvp_agentkit.model.state import pack
 from nvp_agentkit.training import (
@@ -44,22 +45,28 @@ def test_a_step_takes_more_windows_of_small_fields(side: int, windows: int):
 
 
 @pytest.mark.parametrize(
-    ("trajectories", "frames", "side", "stem", "context"),
+    ("frames", "grid", "stem", "context"),
     [
-        (3, 24, 64, 2, 8),
-        (3, 24, 127, 2, 8),
-        (3, 24, 128, 4, 2),
-        (3, 23, 64, 2, 2),  # too few windows would be left
-        (2, 95, 64, 2, 2),  # so would there of what is held out, a block of time
-        (2, 96, 64, 2, 8),
+        (24, (64, 64), 2, 8),
+        (24, (127, 512), 2, 8),
+        (24, (128, 128), 4, 2),
+        (23, (64, 64), 2, 2),  # too few windows would be left
     ],
 )
 def test_small_fields_are_folded_less_and_looked_at_for_longer(
-    trajectories: int, frames: int, side: int, stem: int, context: int
+    frames: int, grid: tuple[int, int], stem: int, context: int
 ):
-    data = SequenceSet(np.zeros((trajectories, frames, side, side), np.float32), None, FieldMeta("still"))
+    data = SequenceSet(np.zeros((1, frames, *grid), np.float32), None, FieldMeta("still"))
     networks = {recipe.config.model_config for recipe in ensemble(data)}
     assert {(network.stem, network.context_frames) for network in networks} == {(stem, context)}
+
+
+@pytest.mark.parametrize(("trajectories", "frames", "context"), [(3, 24, 8), (5, 23, 2), (1, 150, 2), (1, 160, 8)])
+def test_no_part_of_the_data_is_too_short_for_what_is_looked_at(trajectories: int, frames: int, context: int):
+    values = np.random.default_rng(0).random((trajectories, frames, 16, 16), np.float32)
+    parts = split(SequenceSet(values, None, FieldMeta("noise")))
+    networks = {recipe.config.model_config for recipe in ensemble(parts.train, shortest=parts.shortest)}
+    assert {network.context_frames for network in networks} == {context}
 
 
 def test_ensembles_of_two_seeds_share_no_member():

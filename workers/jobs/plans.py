@@ -11,6 +11,7 @@ from nvp_agentkit.artifacts.store import MAX_CELLS
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord, Member
 from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.fields.sequence import SMALL_SIDE
 from nvp_agentkit.messages import HindcastSpec
 from nvp_agentkit.messages.hindcasts import Manifest
 from nvp_agentkit.messages.values import canonical_json, digest_of
@@ -23,8 +24,9 @@ AT_ONCE = 16  # starts that go through a network together (`model.predict.LARGES
 JUDGED = 32  # starts, up to twice as many, spread evenly: the trivial forecasters of one cost more than the model
 FIT_WINDOWS = 64  # that the trivial forecasters learn from
 # CPU-seconds on two busy cores: compiling with an empty cache; of a cell and a step, 1.2e-6 to 1.5e-6 at 64x64 and
-# 128x128; of two flows, which look 16 cells beyond every edge; of the mean map.
+# 128x128 with blocks of 4x4; of two flows, which look 16 cells beyond every edge; of the mean map.
 OPENING_CPU_S, PART_CPU_S, CELL_CPU_S = 8.0, 0.1, 2.0e-6
+SMALL_DEARER = 2  # times that, of a cell of small fields, whose network may fold blocks of 2x2
 FLOWS_CPU_S_PER_CELL, AROUND, READ_CPU_S_PER_CELL = 3.5e-6, 2 * 16, 1.0e-8
 
 
@@ -89,11 +91,12 @@ class Price:
     @classmethod
     def of(cls, work: Manifest, watts_per_core: float) -> Price:
         cells = work.height * work.width
+        cell_s = CELL_CPU_S * (SMALL_DEARER if min(work.height, work.width) < SMALL_SIDE else 1)
         flows_s = FLOWS_CPU_S_PER_CELL * (work.height + AROUND) * (work.width + AROUND)
         read_s = READ_CPU_S_PER_CELL * work.trajectories * work.frames * cells
         opening_s = OPENING_CPU_S + FIT_WINDOWS * flows_s + read_s
         judged = -(-work.together // judged_every(work))
-        part_s = PART_CPU_S + work.steps * (CELL_CPU_S * cells * _computed(work.together) + flows_s * judged)
+        part_s = PART_CPU_S + work.steps * (cell_s * cells * _computed(work.together) + flows_s * judged)
         return cls(*(modelled(cpu_s, watts_per_core=watts_per_core).mj for cpu_s in (opening_s, part_s)))
 
     def mj(self, count: int) -> int:

@@ -12,7 +12,7 @@ import structlog
 
 from nvp_agentkit.ensemble import Member
 from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownName
-from nvp_agentkit.fields.sequence import Boundary
+from nvp_agentkit.fields.sequence import SMALL_SIDE, Boundary
 from nvp_agentkit.messages import STARTER
 
 from ..compute.cost import Cost
@@ -25,7 +25,8 @@ COMPILED_KEPT = 64  # shapes of models; before one more all are forgotten, and m
 # meanwhile counts as up to 1 more; 0.3 to 1.2 from the cache.
 LOAD_CPU_S = 6.0
 SHIPPED_CPU_S = 1.5  # more, with the starter model; 6.2 in all were seen
-FORWARD_CPU_S_PER_CELL = 3.0e-6  # 0.6e-6 to 1.5e-6 with blocks of 4x4 cells, twice that of 2x2
+FORWARD_CPU_S_PER_CELL = 1.5e-6  # 0.6e-6 to 1.5e-6 with blocks of 4x4 cells
+SMALL_DEARER = 2  # times that of a trained model of small fields, which may fold blocks of 2x2
 FORWARDS_OF_A_LOAD = 2  # one that compiles, one that is timed
 
 Shape = tuple[int, ...]  # (K, H, W)
@@ -74,8 +75,11 @@ class WarmModels:
         if known := self._known(member, shape):
             return known
         shipped = isinstance(member, Shipped)
-        forwards = 2 if isinstance(member, Shipped) and member.tried else 1
-        forward_s = forwards * FORWARD_CPU_S_PER_CELL * shape[-2] * shape[-1]
+        if isinstance(member, Shipped):
+            times = 2 if member.tried else 1
+        else:
+            times = SMALL_DEARER if min(shape[-2:]) < SMALL_SIDE else 1
+        forward_s = times * FORWARD_CPU_S_PER_CELL * shape[-2] * shape[-1]
         in_all_s = LOAD_CPU_S + SHIPPED_CPU_S * shipped + (FORWARDS_OF_A_LOAD + 1) * forward_s
         return Price(in_all_s, in_all_s, to_load=True)
 

@@ -30,7 +30,6 @@ DOMAIN = "plasma_physics"
 TRAJECTORIES, FRAMES = 12, 41
 DATA_BUDGET_J = 120.0
 FORECAST_BUDGET_J = 5.0
-CONTEXT = 8  # frames that a forecast is asked from, where there are so many
 
 Frames = NDArray[np.float32]
 
@@ -176,7 +175,7 @@ async def held_out(nvp: AgentClient, dataset: Dataset, trained: JobCompleted, *,
     """As many windows, each with the frame that came after it (fewer at the end)."""
     trajectory, first = int(trained.summary["held_out_trajectory"]), int(trained.summary["held_out_frame"])
     left = dataset.frames - first
-    context = min(CONTEXT, left - 1)
+    context = min(int(trained.summary["context_frames"]), left - 1)
     count = min(context + questions, left)
     observed, filled = [
         await nvp.frames(dataset.ref, trajectory=trajectory, first=first, count=count, filled=fill)
@@ -195,7 +194,7 @@ async def ask(nvp: AgentClient, dataset: Dataset, frames: Frames) -> Forecast:
 async def refusals(nvp: AgentClient, redis: Redis, dataset: Dataset, options: Options, console: Console) -> None:
     """Act five: three requests that are told no, in words."""
     title(console, 5, "What is refused")
-    frames = await nvp.frames(dataset.ref, count=CONTEXT, filled=True)
+    frames = await nvp.frames(dataset.ref, count=2, filled=True)
     free_j = (await Ledger(redis).balance(nvp.account)).free_mj / 1000
     broken = frames.copy()
     broken[-1, 3, 4] = np.nan

@@ -16,7 +16,8 @@ from nvp_agentkit.training.evaluate import LARGEST_LEAD
 from nvp_agentkit.training.examples import windows
 
 # CPU-seconds on two busy cores, compile cache empty, default network, 16x16 to 128x128; idle cores take 0.8 of it.
-# What is told of a cell holds where blocks of 4x4 are folded (`Prices.of` has it for others).
+# What is told of a cell holds where blocks of 4x4 are folded; of 2x2, with eight frames, 2.5 times as much: 31 ms for a
+# step of two windows of 64x64 beside other work, where 37 are asked; twice as much for a pass.
 OPENING_CPU_S = 3.5  # the forward pass compiled, with the first member
 COMPILE_CPU_S = 9.0  # the first step of all
 BEGIN_CPU_S = 0.5  # of a member: weights, the best trivial forecast it can be

@@ -52,7 +52,9 @@ def train(call: Call) -> tuple[dict[str, Any], Arrays]:
     params = call.params
     parts = split(open_sequences(Path(params["path"])))
     parents = [Parent.read(path) for path in params["parents"]]
-    recipes = ensemble(parts.train, members=params["members"], seed=params["seed"], parents=parents)
+    recipes = ensemble(
+        parts.train, members=params["members"], seed=params["seed"], parents=parents, shortest=parts.shortest
+    )
     earlier = Earlier.read(params["left"], recipes)
     prices, room_mj = _forecast(call, parts, recipes, earlier)
     told = _Story(call, steps_before=earlier.steps, member=len(earlier.members))
