@@ -135,8 +135,10 @@ class History:
             self._world.run(self._world.now + DRAIN_S)
         if self._serving:
             self._broken.append(f"{len(self._serving)} workers do not end")
+        until_s = self._world.now
         while any(link.busy for link in self._links):  # what they sent has still to arrive
-            self._world.run(self._world.now + LOOK_S)
+            until_s += LOOK_S  # the world's own time stands still until something happens
+            self._world.run(until_s)
         self._finish(self._keeper.system.ledger.reap(FAR_MS))
         self._end()
         return self._broken + wrong(self._plan, self._messages, self._record, self._seen, quiet=quiet)
