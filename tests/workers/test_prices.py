@@ -1,4 +1,4 @@
-"""What a training is asked for: more where the network folds smaller blocks."""
+"""What is asked for before any of it is done: more where the network folds smaller blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from nvp_agentkit.fields.sequence import FieldMeta, SequenceSet
 from nvp_agentkit.fields.split import split
 from nvp_agentkit.model import NVPConfig
 from nvp_agentkit.training import MemberConfig
+from nvp_agentkit.workers.compute.cost import dearer
 from nvp_agentkit.workers.compute.operations.prices import Prices
+
+
+@pytest.mark.parametrize(("grid", "times"), [((64, 64), 2), ((512, 127), 2), ((128, 128), 1)])
+def test_a_cell_of_small_fields_is_dearer(grid: tuple[int, int], times: int) -> None:
+    assert dearer(*grid) == times
 
 
 def test_blocks_of_two_cells_cost_more_a_step_and_a_pass() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nvp_agentkit.fields.sequence import SMALL_SIDE
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -15,6 +17,11 @@ class Cost:
 
     def __add__(self, later: Cost) -> Cost:
         return Cost(self.cpu_s + later.cpu_s, self.wall_s + later.wall_s, max(self.rss_gb, later.rss_gb))
+
+
+def dearer(height: int, width: int) -> int:
+    """Times what a cell of large fields takes of a trained network: of small ones it may fold blocks of 2x2."""
+    return 2 if min(height, width) < SMALL_SIDE else 1
 
 
 def patience_s(expected_s: float) -> float:

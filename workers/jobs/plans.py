@@ -11,11 +11,11 @@ from nvp_agentkit.artifacts.store import MAX_CELLS
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord, Member
 from nvp_agentkit.errors import InvalidField
-from nvp_agentkit.fields.sequence import SMALL_SIDE
 from nvp_agentkit.messages import HindcastSpec
 from nvp_agentkit.messages.hindcasts import Manifest
 from nvp_agentkit.messages.values import canonical_json, digest_of
 
+from ..compute.cost import dearer
 from ..requests import UNSAID
 
 CELLS = 2**22  # of a part's mean: 16 MiB, and as much of its standard deviation; a start alone may have `MAX_CELLS`
@@ -26,7 +26,6 @@ FIT_WINDOWS = 64  # that the trivial forecasters learn from
 # CPU-seconds on two busy cores: compiling with an empty cache; of a cell and a step, 1.2e-6 to 1.5e-6 at 64x64 and
 # 128x128 with blocks of 4x4; of two flows, which look 16 cells beyond every edge; of the mean map.
 OPENING_CPU_S, PART_CPU_S, CELL_CPU_S = 8.0, 0.1, 2.0e-6
-SMALL_DEARER = 2  # times that, of a cell of small fields, whose network may fold blocks of 2x2
 FLOWS_CPU_S_PER_CELL, AROUND, READ_CPU_S_PER_CELL = 3.5e-6, 2 * 16, 1.0e-8
 
 
@@ -91,7 +90,7 @@ class Price:
     @classmethod
     def of(cls, work: Manifest, watts_per_core: float) -> Price:
         cells = work.height * work.width
-        cell_s = CELL_CPU_S * (SMALL_DEARER if min(work.height, work.width) < SMALL_SIDE else 1)
+        cell_s = CELL_CPU_S * dearer(work.height, work.width)
         flows_s = FLOWS_CPU_S_PER_CELL * (work.height + AROUND) * (work.width + AROUND)
         read_s = READ_CPU_S_PER_CELL * work.trajectories * work.frames * cells
         opening_s = OPENING_CPU_S + FIT_WINDOWS * flows_s + read_s

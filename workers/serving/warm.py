@@ -12,10 +12,10 @@ import structlog
 
 from nvp_agentkit.ensemble import Member
 from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownName
-from nvp_agentkit.fields.sequence import SMALL_SIDE, Boundary
+from nvp_agentkit.fields.sequence import Boundary
 from nvp_agentkit.messages import STARTER
 
-from ..compute.cost import Cost
+from ..compute.cost import Cost, dearer
 from ..system import System
 
 LOAD_LIMIT_S = 120.0
@@ -26,7 +26,6 @@ COMPILED_KEPT = 64  # shapes of models; before one more all are forgotten, and m
 LOAD_CPU_S = 6.0
 SHIPPED_CPU_S = 1.5  # more, with the starter model; 6.2 in all were seen
 FORWARD_CPU_S_PER_CELL = 1.5e-6  # 0.6e-6 to 1.5e-6 with blocks of 4x4 cells
-SMALL_DEARER = 2  # times that of a trained model of small fields, which may fold blocks of 2x2
 FORWARDS_OF_A_LOAD = 2  # one that compiles, one that is timed
 
 Shape = tuple[int, ...]  # (K, H, W)
@@ -74,13 +73,12 @@ class WarmModels:
         """What a forecast of this shape takes, as it has been seen or, before anything is loaded, as it is expected."""
         if known := self._known(member, shape):
             return known
-        shipped = isinstance(member, Shipped)
         if isinstance(member, Shipped):
-            times = 2 if member.tried else 1
+            load_s, times = LOAD_CPU_S + SHIPPED_CPU_S, 2 if member.tried else 1
         else:
-            times = SMALL_DEARER if min(shape[-2:]) < SMALL_SIDE else 1
+            load_s, times = LOAD_CPU_S, dearer(*shape[-2:])
         forward_s = times * FORWARD_CPU_S_PER_CELL * shape[-2] * shape[-1]
-        in_all_s = LOAD_CPU_S + SHIPPED_CPU_S * shipped + (FORWARDS_OF_A_LOAD + 1) * forward_s
+        in_all_s = load_s + (FORWARDS_OF_A_LOAD + 1) * forward_s
         return Price(in_all_s, in_all_s, to_load=True)
 
     async def ready(
