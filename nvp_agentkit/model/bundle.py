@@ -54,15 +54,24 @@ class Normalization:
 class Calibration:
     """Split-conformal widths: |error| <= width[level] * sigma held for that share of validation cells.
 
-    Sigma is `exp(log_var / 2)` after ``scale``, which makes the 90% normal interval right.
+    Sigma is `exp(log_var / 2)` after ``bend`` and ``scale``, which make the 90% normal interval right.
 
     Attributes:
+        bend: (log of sigma as it is claimed, in the field's unit; log of its factor), ascending; between them the
+            factor is interpolated, beyond it is that of the nearest. Empty: ``scale`` alone.
         later: by lead, what holds of forecasts so many steps ahead (`model.rollout`); the rest is of one step.
     """
 
     scale: float = 1.0
     width: Mapping[float, float] = field(default_factory=lambda: dict(NORMAL_QUANTILE))
+    bend: tuple[tuple[float, float], ...] = ()
     later: Mapping[int, Calibration] = field(default_factory=dict)
+
+    def log_var(self, claimed: Floats) -> Floats:
+        """Calibrated log-variance of what a model claims, both of the field's unit squared, any shape."""
+        factor = np.log(self.scale) + self._bent(claimed / 2)
+        told: Floats = claimed + 2 * factor.astype(np.float32)
+        return told
 
     def at(self, lead: int) -> Calibration:
         """What holds ``lead`` steps ahead.
@@ -86,7 +95,23 @@ class Calibration:
             scale += max(growth, SLOWEST_GROWTH) * (place - places[-1])
         widths = {level: [one.width[level] for one in known.values()] for level in LEVELS}
         width = {level: float(np.interp(place, places, widths[level])) for level in LEVELS}
-        return Calibration(float(np.exp(scale)), width)
+        return Calibration(float(np.exp(scale)), width, _between(list(known.values()), places, place))
+
+    def _bent(self, log_sigma: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Log of the factor of each sigma, without ``scale``."""
+        if not self.bend:
+            return np.zeros(np.shape(log_sigma))
+        knots, factors = np.array(self.bend).T
+        told: npt.NDArray[np.float64] = np.interp(log_sigma, knots, factors)
+        return told
+
+
+def _between(known: list[Calibration], places: npt.NDArray[Any], place: float) -> tuple[tuple[float, float], ...]:
+    """The bend at ``place`` from those at ``places``, one of ``known`` each: cell by cell, as scales are."""
+    knots = np.unique([log_sigma for one in known for log_sigma, _ in one.bend])
+    factors = np.array([one._bent(knots) for one in known])
+    bends = [float(np.interp(place, places, column)) for column in factors.T]
+    return tuple(zip(knots.tolist(), bends, strict=True))
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,8 @@ def program(bundle: ModelBundle) -> Program:
     It takes (B, K, H, W) in the field's unit, oldest first, K the model's context, NaN where a cell has no value, and
     gives mean and log-variance (B, H, W). Bad input is not refused: there is nobody to do it.
     """
-    config, units = bundle.config, bundle.normalization
-    widening = 2 * jnp.log(units.scale * bundle.calibration.scale)
+    config, units, calibration = bundle.config, bundle.normalization, bundle.calibration
+    knots, factors = jnp.array(calibration.bend or [(0, 0)], jnp.float32).T
 
     def forecast(frames: jax.Array) -> tuple[jax.Array, jax.Array]:
         there = jnp.isfinite(frames)
@@ -112,7 +112,9 @@ def program(bundle: ModelBundle) -> Program:
         known = origin(normal, config.boundary) if config.context_frames > 1 else normal[..., :0]
         mean, log_var = forward(config, bundle.variables, normal, valid, known, lowest(bundle))
         mean = units.offset + units.scale * mean
-        return jnp.maximum(mean, 0) if config.positive else mean, log_var + widening
+        claimed = log_var + 2 * jnp.log(units.scale)
+        factor = jnp.log(calibration.scale) + jnp.interp(claimed / 2, knots, factors)
+        return jnp.maximum(mean, 0) if config.positive else mean, claimed + 2 * factor
 
     return forecast
 
@@ -157,5 +159,6 @@ def _about(bundle: ModelBundle, name: str, programs: dict[Grid, str]) -> dict[st
 
 
 def _plain(calibration: Calibration) -> dict[str, Any]:
-    """Of one lead time: the factor of sigma, and the width of each interval in sigmas."""
-    return {"scale": calibration.scale, "width": {f"{level:g}": width for level, width in calibration.width.items()}}
+    """Of one lead time: the factors of sigma, that of all and by its log, and the width of each interval in sigmas."""
+    width = {f"{level:g}": width for level, width in calibration.width.items()}
+    return {"scale": calibration.scale, "bend": calibration.bend, "width": width}

@@ -18,10 +18,10 @@ from safetensors.numpy import save
 from nvp_agentkit import plugins
 from nvp_agentkit.errors import InvalidFile, InvalidInput
 from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model.bundle import LEVELS, Calibration, Floats
+from nvp_agentkit.model.bundle import Calibration, Floats
 from nvp_agentkit.model.config import LARGEST_CONTEXT
 from nvp_agentkit.model.predict import Mask, checked
-from nvp_agentkit.model.storage import LARGEST_FILE, parse
+from nvp_agentkit.model.storage import LARGEST_FILE, calibration_of, parse, plain_calibration
 
 FORMAT = "nvp-foreign-1"
 
@@ -103,7 +103,7 @@ class ForeignModel:
             raise self.plugin.failed(f"predict_next gave {mean.shape} and {log_var.shape}, not {wanted} twice")
         if not (np.isfinite(mean).all() and np.isfinite(log_var).all()):
             raise self.plugin.failed("predict_next gave values that are not finite")
-        return mean, log_var + 2 * np.float32(np.log(self.calibration.scale))
+        return mean, self.calibration.log_var(log_var)
 
     def about(self) -> dict[str, Any]:
         """What determined it beside the data, as plain JSON values."""
@@ -118,8 +118,8 @@ def _newest(frames: Any, count: int) -> Any:
 
 def foreign_bytes(model: ForeignModel) -> bytes:
     """The model as bytes, equal for equal models; `storage.model_id` names it as any other."""
-    widths = [model.calibration.width[level] for level in LEVELS]
-    said = model.about() | {"format": FORMAT, "domain": model.domain, "calibration": [model.calibration.scale, widths]}
+    calibration = plain_calibration(model.calibration)
+    said = model.about() | {"format": FORMAT, "domain": model.domain, "calibration": calibration}
     text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return bytes(save({name: np.ascontiguousarray(one) for name, one in model.learnt.items()}, metadata={"nvp": text}))
 
@@ -139,8 +139,8 @@ def load_foreign(data: bytes) -> ForeignModel:
     """
     said, learnt = parse(data, key="nvp")
     try:
-        name, package, (scale, widths) = said["plugin"], said["package"], said["calibration"]
-        calibration = Calibration(float(scale), dict(zip(LEVELS, map(float, widths), strict=True)))
+        name, package = said["plugin"], said["package"]
+        calibration = calibration_of(*said["calibration"])
         domain, seed = str(said["domain"]), int(said["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidFile(f"not a usable file of a foreign model: {error}") from error

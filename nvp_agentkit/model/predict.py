@@ -79,8 +79,8 @@ def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None =
     for start in range(0, len(normal), size):
         parts.append(_batch(bundle, normal[start : start + size], seen[start : start + size], size))
     mean, log_var = np.concatenate(parts, axis=1)
-    log_var = log_var + 2 * np.float32(np.log(bundle.normalization.scale * bundle.calibration.scale))
-    return in_units(bundle, mean), log_var
+    claimed = log_var + 2 * np.float32(np.log(bundle.normalization.scale))
+    return in_units(bundle, mean), bundle.calibration.log_var(claimed)
 
 
 def newest(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None) -> tuple[Floats, Floats]:

@@ -98,9 +98,12 @@ def _rolled(
 
 def _calibrated(bundle: ModelBundle, variance: Floats, reach: Floats) -> Floats:
     """Log-variance in the field's unit squared of (B, steps, H, W); who stays within ``reach`` errs by no more."""
-    scales = np.array([bundle.calibration.at(lead).scale for lead in range(1, variance.shape[1] + 1)], np.float32)
-    sigma = np.minimum(np.sqrt(variance) * scales[:, None, None], np.maximum(reach, 1))
-    log_var: Floats = 2 * np.log(sigma * np.float32(bundle.normalization.scale))
+    unit = 2 * np.float32(np.log(bundle.normalization.scale))
+    claimed = np.log(variance) + unit
+    leads = range(1, variance.shape[1] + 1)
+    told = np.stack([bundle.calibration.at(lead).log_var(claimed[:, lead - 1]) for lead in leads], 1)
+    largest = 2 * np.log(np.maximum(reach, np.float32(1))) + unit
+    log_var: Floats = np.minimum(told, largest)
     return log_var
 
 

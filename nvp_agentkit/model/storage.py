@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from dataclasses import astuple, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def model_bytes(bundle: ModelBundle) -> bytes:
         "config": bundle.config.to_json(),
         "normalization": [bundle.normalization.offset, bundle.normalization.scale],
         "range": [bundle.normalization.low, bundle.normalization.high],
-        "calibration": _plain(bundle.calibration),
-        "later": [[lead, *_plain(one)] for lead, one in sorted(bundle.calibration.later.items())],
+        "calibration": plain_calibration(bundle.calibration),
+        "later": [[lead, *plain_calibration(one)] for lead, one in sorted(bundle.calibration.later.items())],
         "novelty": None if bundle.novelty is None else [part.tolist() for part in astuple(bundle.novelty)],
         "coherence": None if bundle.coherence is None else list(astuple(bundle.coherence)),
         "domain": bundle.domain,
@@ -82,8 +83,8 @@ def load_model(source: bytes | str | Path) -> ModelBundle:
             variables=as_variables(tensors, config),
             normalization=Normalization(_finite(offset), _finite(spread), *_range(about.get("range"))),
             calibration=replace(
-                _calibration(*about["calibration"]),
-                later={_lead(lead): _calibration(*one) for lead, *one in about.get("later", [])},
+                calibration_of(*about["calibration"]),
+                later={_lead(lead): calibration_of(*one) for lead, *one in about.get("later", [])},
             ),
             novelty=_novelty(about.get("novelty")),
             coherence=_coherence(about.get("coherence")),
@@ -148,12 +149,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _plain(calibration: Calibration) -> list[Any]:
-    return [calibration.scale, [calibration.width[level] for level in LEVELS]]
+def plain_calibration(calibration: Calibration) -> list[Any]:
+    """That of one lead as plain JSON values."""
+    widths, knots = [calibration.width[level] for level in LEVELS], [list(knot) for knot in calibration.bend]
+    return [calibration.scale, widths, knots]
 
 
-def _calibration(scale: Any, widths: Any) -> Calibration:
-    return Calibration(_finite(scale), {level: _finite(one) for level, one in zip(LEVELS, widths, strict=True)})
+def calibration_of(scale: Any, widths: Any, bend: Any = ()) -> Calibration:
+    """What `plain_calibration` gave; older files have no ``bend``."""
+    width = {level: _finite(one) for level, one in zip(LEVELS, widths, strict=True)}
+    knots = tuple((_finite(log_sigma), _finite(factor)) for log_sigma, factor in bend)
+    if any(one >= after for (one, _), (after, _) in pairwise(knots)):
+        raise InvalidFile("not a usable model file: its calibration's knots do not ascend")
+    return Calibration(_finite(scale), width, knots)
 
 
 def _lead(value: Any) -> int:

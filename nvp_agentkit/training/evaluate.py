@@ -12,7 +12,7 @@ from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.baselines import best
 from nvp_agentkit.fields.metrics import budget_error, budget_violation, skill, vrmse
 from nvp_agentkit.fields.scores import coverage_by_decile
-from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.fields.sequence import SMALL_SIDE, SequenceSet
 from nvp_agentkit.model.bundle import LEVELS, Calibration, Coherence, Floats, ModelBundle
 from nvp_agentkit.model.calibration import calibrate, coverage, intervals
 from nvp_agentkit.model.predict import LARGEST_BATCH, Mask, predict_next
@@ -20,7 +20,8 @@ from nvp_agentkit.model.rollout import rollout_by_steps
 from nvp_agentkit.model.samples import fit_coherence
 from nvp_agentkit.training.examples import all_windows, windows
 
-LARGEST_LEAD = 8  # that a calibration looks at: dearer than a validation beyond
+LEADS = (2, 3, 4, 6, 8, 12)  # beside one step: where calibrations are fitted, in small fields
+LARGEST_LEAD = 8  # in others: dearer than a validation beyond
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Forecasts(NamedTuple):
 
     def calibrated(self, found: Calibration) -> Self:
         """What the same bundle would have said with the calibration ``found``: only its doubt is another."""
-        return self._replace(log_var=self.log_var + 2 * np.float32(np.log(found.scale)))
+        return self._replace(log_var=found.log_var(self.log_var))
 
     def score(self, calibration: Calibration, baselines: Mapping[str, float] | None = None) -> Score:
         """Against what came; masked cells count for nothing.
@@ -107,20 +108,22 @@ def with_coherence(bundle: ModelBundle, data: SequenceSet) -> ModelBundle:
     return replace(bundle, coherence=Forecasts.of(bundle, data).coherence(bundle))
 
 
-def ahead(
-    bundle: ModelBundle, data: SequenceSet, *, largest: int = LARGEST_LEAD, count: int = LARGEST_BATCH
-) -> dict[int, Forecasts]:
-    """Forecasts 2, 4, 8, ... steps ahead, by lead, from windows spread over ``data``.
+def largest_lead(grid: tuple[int, int]) -> int:
+    """How far ahead a calibration looks: further in small fields, where a forecast costs little."""
+    return LEADS[-1] if min(grid) < SMALL_SIDE else LARGEST_LEAD
+
+
+def ahead(bundle: ModelBundle, data: SequenceSet, *, count: int = LARGEST_BATCH) -> dict[int, Forecasts]:
+    """Forecasts `LEADS` steps ahead, up to `largest_lead`, by lead, from windows spread over ``data``.
 
     Args:
         bundle: who forecasts.
         data: trajectories it was not trained on; leads that they do not reach, or where nothing came, are left out.
-        largest: no lead beyond.
         count: of windows. One may be taken twice where there are fewer: the number is a shape that is compiled.
     """
     context = bundle.config.context_frames
     windows(data, context)
-    leads = [2**power for power in range(1, 31) if 2**power <= min(largest, data.frames - context)]
+    leads = [lead for lead in LEADS if lead <= min(largest_lead(data.grid), data.frames - context)]
     if not leads:
         return {}
     steps = leads[-1]
@@ -138,16 +141,21 @@ def ahead(
     return found
 
 
-def calibrated_ahead(bundle: ModelBundle, data: SequenceSet, first: Calibration) -> Calibration:
-    """``first``, found for one step of the uncalibrated ``bundle``, and what holds of more steps on ``data``."""
-    return replace(first, later={lead: told.calibration() for lead, told in ahead(bundle, data).items()})
+def calibrated_ahead(
+    bundle: ModelBundle, data: SequenceSet, first: Calibration, *, count: int = LARGEST_BATCH
+) -> Calibration:
+    """``first``, found for one step of the uncalibrated ``bundle``, and what holds of more steps on ``data``.
+
+    ``count``: see `ahead`.
+    """
+    return replace(first, later={lead: told.calibration() for lead, told in ahead(bundle, data, count=count).items()})
 
 
 def coverage_by_lead(
-    bundle: ModelBundle, data: SequenceSet, *, largest: int = LARGEST_LEAD
+    bundle: ModelBundle, data: SequenceSet, *, count: int = LARGEST_BATCH
 ) -> dict[int, Mapping[float, float]]:
-    """Share of cells inside each interval by lead, 1, 2, 4, ...; see `ahead`."""
-    told = {1: Forecasts.of(bundle, data)} | ahead(bundle, data, largest=largest)
+    """Share of cells inside each interval by lead, one step and those of `ahead`, which says what ``count`` is."""
+    told = {1: Forecasts.of(bundle, data)} | ahead(bundle, data, count=count)
     return {lead: one.score(bundle.calibration.at(lead)).coverage for lead, one in told.items()}
 
 

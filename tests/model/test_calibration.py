@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.fields.scores import spread_skill
 from nvp_agentkit.model import Calibration, calibrate, coverage
 
 SIDE = (20, 40, 40)
@@ -30,6 +31,47 @@ def test_a_wrong_sigma_is_scaled_right_and_covers_new_cells(spread):
 
 def test_uncalibrated_intervals_would_not_cover():
     assert coverage(*case(4.0), Calibration())[0.9] < 0.4
+
+
+def boastful(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `case`, but where one cell of forty errs most it claims up to twenty times as much, and so nearly all."""
+    mean, log_var, truth = case(1.0, seed)
+    return mean, log_var + 40 * np.maximum(log_var + np.float32(0.15), 0), truth
+
+
+def test_a_few_cells_that_claim_far_too_much_do_not_hold_the_variance():
+    found = calibrate(*boastful(0))
+    mean, log_var, truth = boastful(1)
+    plain, bent = (spread_skill(mean, told, truth) for told in (log_var, found.log_var(log_var)))
+    assert plain > 2
+    assert bent == pytest.approx(1, abs=0.05)
+    assert coverage(mean, found.log_var(log_var), truth, found)[0.9] == pytest.approx(0.9, abs=0.01)
+    quiet = log_var < -3
+    assert coverage(mean, found.log_var(log_var), truth, found, quiet)[0.9] == pytest.approx(0.9, abs=0.02)
+
+
+def test_who_claims_more_is_never_said_to_err_by_less():
+    found = calibrate(*boastful(0))
+    assert len(found.bend) > 2
+    claimed = np.linspace(-20, 20, 2001, dtype=np.float32)
+    assert (np.diff(found.log_var(claimed)) > -1e-5).all()
+    beyond = found.log_var(np.float32([19, 20, -19, -20]))
+    assert beyond[1] - beyond[0] == pytest.approx(1, abs=1e-5)  # what was not seen is scaled, as ever
+    assert beyond[2] - beyond[3] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_few_cells_are_scaled_and_not_bent():
+    mean, log_var, truth = (part[0, :20, :20] for part in boastful(0))
+    found = calibrate(mean, log_var, truth)
+    assert found.bend == ()
+    assert found.log_var(log_var) == pytest.approx(log_var + 2 * np.log(found.scale), abs=1e-5)
+
+
+def test_a_model_that_claims_the_same_everywhere_has_one_factor():
+    mean, log_var, truth = case(1.0)
+    found = calibrate(mean, np.zeros_like(log_var), truth)
+    assert len(found.bend) == 1
+    assert np.unique(found.log_var(np.zeros_like(log_var))).size == 1
 
 
 def test_masked_cells_count_for_nothing():

@@ -26,7 +26,7 @@ from .conftest import SMALL, scrambled
 MADE = dataclasses.replace(
     scrambled(dataclasses.replace(SMALL, masked=True, conservation="closed")),
     normalization=Normalization(1.5, 0.25),
-    calibration=Calibration(1.25, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}),
+    calibration=Calibration(1.25, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}, ((-4.0, 0.5), (-1.0, -1.0))),
     metrics={"vrmse": 0.125},
     recipe={"seed": 3},
 )

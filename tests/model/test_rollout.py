@@ -96,6 +96,16 @@ def test_no_step_is_refused(bundle, frames):
         rollout(bundle, frames, 0)
 
 
+def test_what_cells_are_worth_by_what_they_claim_is_interpolated_between_leads_cell_by_cell():
+    found = Calibration(1.0, bend=((0.0, 0.0), (4.0, -2.0)), later={4: Calibration(4.0, bend=((2.0, 1.0), (3.0, 0.0)))})
+    claimed = np.linspace(-2, 10, 49, dtype=np.float32)
+    first, last = found.log_var(claimed), found.at(4).log_var(claimed)
+    np.testing.assert_allclose(found.at(2).log_var(claimed), (first + last) / 2, atol=1e-5)
+    np.testing.assert_allclose(found.at(9).log_var(claimed) - last, 2 * np.log(found.at(9).scale / 4), atol=1e-5)
+    plain = Calibration(1.0, later={4: found.later[4]})
+    np.testing.assert_allclose(plain.at(2).log_var(claimed), (claimed + last) / 2, atol=1e-5)
+
+
 def test_leads_between_are_interpolated_and_beyond_go_on_growing():
     found = Calibration(1.0, later={2: Calibration(2.0), 8: Calibration(4.0)})
     assert [found.at(lead).scale for lead in (1, 2, 8)] == pytest.approx([1, 2, 4])

@@ -36,7 +36,8 @@ def fitted(name: str, seed: int = 0) -> ForeignModel:
 
 
 def test_the_example_is_fitted_and_stored_and_forecasts_the_same_when_it_is_read_again(example) -> None:
-    model = dataclasses.replace(fitted("damped_waves"), calibration=Calibration(2.0, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}))
+    known = Calibration(2.0, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}, ((-1.0, 0.5), (1.0, -0.5)))
+    model = dataclasses.replace(fitted("damped_waves"), calibration=known)
     data = foreign_bytes(model)
     again = load_foreign(data)
     assert is_foreign(data)

@@ -11,12 +11,12 @@ from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.scores import spread_skill
 from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.model import model_bytes, predict_next, rollout, sample_next
+from nvp_agentkit.model import Calibration, model_bytes, predict_next, rollout, sample_next
 from nvp_agentkit.model.novelty import novelty_of
 from nvp_agentkit.model.state import initial_variables, pack, unpack
 from nvp_agentkit.training import MemberConfig, MemberTrainer, Progress, StepPacer, TrainedModel, evaluate
 from nvp_agentkit.training.checkpoint import first_checkpoint
-from nvp_agentkit.training.evaluate import Forecasts, coverage_by_activity, coverage_by_lead
+from nvp_agentkit.training.evaluate import Forecasts, calibrated_ahead, coverage_by_activity, coverage_by_lead
 from nvp_agentkit.training.examples import Batch, Examples, all_windows
 from nvp_agentkit.training.member_trainer import LARGEST_SETBACKS
 from nvp_agentkit.training.step import train_step
@@ -64,12 +64,15 @@ def test_where_it_doubts_more_it_errs_more(train, validation, unseen):
 
 
 def test_intervals_hold_what_they_promise_at_every_lead_and_widen(trained, unseen):
-    covered = coverage_by_lead(trained.bundle, unseen)
-    assert sorted(covered) == [1, 2, 4]  # six steps follow a window, and no more
+    plain, known = replace(trained.bundle, calibration=Calibration()), drifting(100, seed=11)
+    found = calibrated_ahead(plain, known, Forecasts.of(plain, known).calibration(), count=160)
+    bundle = replace(plain, calibration=found)
+    covered = coverage_by_lead(bundle, drifting(100, seed=12), count=160)
+    assert sorted(covered) == [1, 2, 3, 4, 6]  # six steps follow a window, and no more
     for inside in covered.values():
         for level, share in inside.items():
-            assert share == pytest.approx(level, abs=0.2)  # three trajectories
-    _, log_vars = rollout(trained.bundle, unseen.values[:, :2], 8)
+            assert share == pytest.approx(level, abs=0.06)
+    _, log_vars = rollout(bundle, unseen.values[:, :2], 8)
     sigma = np.exp(log_vars / 2).mean((0, 2, 3))
     assert (np.diff(sigma) > 0).all()
 

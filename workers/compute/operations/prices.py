@@ -12,7 +12,7 @@ from nvp_agentkit.fields.split import Split
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.predict import LARGEST_BATCH
 from nvp_agentkit.training import MemberConfig
-from nvp_agentkit.training.evaluate import LARGEST_LEAD
+from nvp_agentkit.training.evaluate import largest_lead
 from nvp_agentkit.training.examples import windows
 
 # CPU-seconds on two busy cores, compile cache empty, default network, 16x16 to 128x128; idle cores take 0.8 of it.
@@ -51,7 +51,7 @@ class Prices:
         context = network.context_frames
         return cls.on(
             held_out=max(_cells(parts.validation, context), _cells(parts.test, context)),
-            ahead=LARGEST_BATCH * LARGEST_LEAD * math.prod(parts.train.grid),
+            ahead=LARGEST_BATCH * largest_lead(parts.train.grid) * math.prod(parts.train.grid),
             step_cells=config.batch_size * math.prod(min(config.crop, side) for side in parts.train.grid),
             dearer=(1 + (NVPConfig.stem / network.stem) ** 2) / 2,
             epoch_steps=-(-windows(parts.train, context) // config.batch_size),
