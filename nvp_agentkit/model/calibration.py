@@ -13,7 +13,7 @@ from nvp_agentkit.model.bundle import LEVELS, NORMAL_QUANTILE, Calibration, Floa
 from nvp_agentkit.model.predict import Mask
 
 SMALLEST_SIGMA = 1e-20
-BINS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # by rank of sigma: fine where few hold most of it
+BINS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # by rank of sigma: few hold most of it
 FEWEST_CELLS = 256  # of a bin
 MOST_CELLS = 2**20  # that bins are made of
 
