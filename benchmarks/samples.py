@@ -4,7 +4,7 @@ A champion in each of two simulators at 64x64, 8 trajectories to train on, 2 to 
 each test window by `model.sample_next`, beside draws cell by cell and the mean alone: fair CRPS of cells and of means
 over 8x8, energy score of whole fields, variogram score (p = 0.5, lags 1, 2 and 4), in units of the field's spread;
 spread over error, corrected for ten; share of the errors' power by wavenumber. Then scales, widths and coverage of
-the 90% interval 1, 2, 4 and 8 steps ahead, and shares of windows that count as unfamiliar. ``--cells`` measures no more
+the 90% interval by lead time, and shares of windows that count as unfamiliar. ``--cells`` measures no more
 than so many of these three parts that earlier runs have not, and tells what there is.
 """
 
