@@ -59,12 +59,15 @@ class Calibration:
     Attributes:
         bend: (log of sigma as it is claimed, in the field's unit; log of its factor), ascending; between them the
             factor is interpolated, beyond it is that of the nearest. Empty: ``scale`` alone.
+        kept: share of a forecast's deviations from its own mean; less than 1 where they come true no further. Of one
+            step it is 1.
         later: by lead, what holds of forecasts so many steps ahead (`model.rollout`); the rest is of one step.
     """
 
     scale: float = 1.0
     width: Mapping[float, float] = field(default_factory=lambda: dict(NORMAL_QUANTILE))
     bend: tuple[tuple[float, float], ...] = ()
+    kept: float = 1.0
     later: Mapping[int, Calibration] = field(default_factory=dict)
 
     def log_var(self, claimed: Floats) -> Floats:
@@ -95,7 +98,8 @@ class Calibration:
             scale += max(growth, SLOWEST_GROWTH) * (place - places[-1])
         widths = {level: [one.width[level] for one in known.values()] for level in LEVELS}
         width = {level: float(np.interp(place, places, widths[level])) for level in LEVELS}
-        return Calibration(float(np.exp(scale)), width, _between(list(known.values()), places, place))
+        kept = float(np.interp(place, places, [one.kept for one in known.values()]))
+        return Calibration(float(np.exp(scale)), width, _between(list(known.values()), places, place), kept)
 
     def _bent(self, log_sigma: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Log of the factor of each sigma, without ``scale``."""

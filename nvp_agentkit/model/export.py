@@ -159,6 +159,6 @@ def _about(bundle: ModelBundle, name: str, programs: dict[Grid, str]) -> dict[st
 
 
 def _plain(calibration: Calibration) -> dict[str, Any]:
-    """Of one lead time: the factors of sigma, that of all and by its log, and the width of each interval in sigmas."""
+    """Of one lead time: factors of sigma, of all and by its log, intervals' widths in sigmas, deviations' share."""
     width = {f"{level:g}": width for level, width in calibration.width.items()}
-    return {"scale": calibration.scale, "bend": calibration.bend, "width": width}
+    return {"scale": calibration.scale, "bend": calibration.bend, "width": width, "kept": calibration.kept}

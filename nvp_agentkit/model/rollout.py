@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField
-from nvp_agentkit.model.bundle import MARGIN, Floats, ModelBundle
+from nvp_agentkit.model.bundle import MARGIN, Calibration, Floats, ModelBundle
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.conservation import bounded
 from nvp_agentkit.model.flow import origin
@@ -91,17 +91,31 @@ def _rolled(
         begun = Underway(jnp.asarray(full), jnp.asarray(there), jnp.asarray(nothing))
         told = walk(bundle, begun, limits, steps)
         mean, variance = np.moveaxis(np.concatenate(told)[:steps, :, :count], 0, 2)
-        means.append(in_units(bundle, mean))
-        log_vars.append(_calibrated(bundle, variance, (limits.high - limits.low)[:count, None]))
+        by_lead = [bundle.calibration.at(lead) for lead in range(1, steps + 1)]
+        counted = there[:count].max(-1) if bundle.config.masked else None
+        told_means = [damped(mean[:, place], known.kept, counted) for place, known in enumerate(by_lead)]
+        means.append(in_units(bundle, np.stack(told_means, 1)))
+        log_vars.append(_calibrated(bundle, by_lead, variance, (limits.high - limits.low)[:count, None]))
     return np.concatenate(means), np.concatenate(log_vars)
 
 
-def _calibrated(bundle: ModelBundle, variance: Floats, reach: Floats) -> Floats:
+def damped(mean: Floats, kept: float, counted: Floats | None = None) -> Floats:
+    """Forecasts (B, H, W) with so much of their deviations from their own mean, of cells that are ``counted``.
+
+    No total changes, and none leaves the range it had.
+    """
+    if kept == 1:
+        return mean
+    middle = np.average(mean.astype(np.float64), axis=(1, 2), weights=counted, keepdims=True)
+    closer: Floats = (middle + kept * (mean - middle)).astype(np.float32)
+    return closer
+
+
+def _calibrated(bundle: ModelBundle, by_lead: list[Calibration], variance: Floats, reach: Floats) -> Floats:
     """Log-variance in the field's unit squared of (B, steps, H, W); who stays within ``reach`` errs by no more."""
     unit = 2 * np.float32(np.log(bundle.normalization.scale))
     claimed = np.log(variance) + unit
-    leads = range(1, variance.shape[1] + 1)
-    told = np.stack([bundle.calibration.at(lead).log_var(claimed[:, lead - 1]) for lead in leads], 1)
+    told = np.stack([known.log_var(claimed[:, place]) for place, known in enumerate(by_lead)], 1)
     largest = 2 * np.log(np.maximum(reach, np.float32(1))) + unit
     log_var: Floats = np.minimum(told, largest)
     return log_var

@@ -152,16 +152,18 @@ def write_atomically(path: Path, data: bytes) -> None:
 def plain_calibration(calibration: Calibration) -> list[Any]:
     """That of one lead as plain JSON values."""
     widths, knots = [calibration.width[level] for level in LEVELS], [list(knot) for knot in calibration.bend]
-    return [calibration.scale, widths, knots]
+    return [calibration.scale, widths, knots, calibration.kept]
 
 
-def calibration_of(scale: Any, widths: Any, bend: Any = ()) -> Calibration:
-    """What `plain_calibration` gave; older files have no ``bend``."""
+def calibration_of(scale: Any, widths: Any, bend: Any = (), kept: Any = 1.0) -> Calibration:
+    """What `plain_calibration` gave; older files have no ``bend`` and nothing of what is ``kept``."""
     width = {level: _finite(one) for level, one in zip(LEVELS, widths, strict=True)}
     knots = tuple((_finite(log_sigma), _finite(factor)) for log_sigma, factor in bend)
     if any(one >= after for (one, _), (after, _) in pairwise(knots)):
         raise InvalidFile("not a usable model file: its calibration's knots do not ascend")
-    return Calibration(_finite(scale), width, knots)
+    if not 0 <= _finite(kept) <= 1:
+        raise InvalidFile(f"not a usable model file: its calibration keeps {kept}, not 0 to 1")
+    return Calibration(_finite(scale), width, knots, _finite(kept))
 
 
 def _lead(value: Any) -> int:

@@ -16,7 +16,7 @@ from nvp_agentkit.fields.sequence import SMALL_SIDE, SequenceSet
 from nvp_agentkit.model.bundle import LEVELS, Calibration, Coherence, Floats, ModelBundle
 from nvp_agentkit.model.calibration import calibrate, coverage, intervals
 from nvp_agentkit.model.predict import LARGEST_BATCH, Mask, predict_next
-from nvp_agentkit.model.rollout import rollout_by_steps
+from nvp_agentkit.model.rollout import damped, rollout_by_steps
 from nvp_agentkit.model.samples import fit_coherence
 from nvp_agentkit.training.examples import all_windows, windows
 
@@ -70,8 +70,20 @@ class Forecasts(NamedTuple):
         return cls.of(replace(bundle, calibration=Calibration()), data).calibrated(bundle.calibration)
 
     def calibration(self) -> Calibration:
-        """That of an uncalibrated bundle, which made these."""
+        """That of an uncalibrated bundle, which made these, one step ahead."""
         return calibrate(self.mean, self.log_var, self.came, self.there)
+
+    def calibration_ahead(self) -> Calibration:
+        """That of an uncalibrated bundle, which made these, further ahead, where what is forecast may not come true.
+
+        Deviations from a forecast's own mean are kept as far as least squares have it.
+        """
+        there = np.isfinite(self.came) if self.there is None else self.there & np.isfinite(self.came)
+        counted = (there | ~there.any((1, 2), keepdims=True)).astype(np.float32)
+        said, came = (part - damped(part, 0, counted) for part in (self.mean, np.where(there, self.came, 0)))
+        square = float(np.sum(np.square(said), where=there, dtype=np.float64))
+        kept = float(np.clip(np.sum(said * came, where=there, dtype=np.float64) / square, 0, 1)) if square else 1.0
+        return replace(self._replace(mean=damped(self.mean, kept, counted)).calibration(), kept=kept)
 
     def coherence(self, bundle: ModelBundle) -> Coherence:
         """How the errors of ``bundle``, which made these, hang together."""
@@ -148,7 +160,8 @@ def calibrated_ahead(
 
     ``count``: see `ahead`.
     """
-    return replace(first, later={lead: told.calibration() for lead, told in ahead(bundle, data, count=count).items()})
+    told = ahead(bundle, data, count=count)
+    return replace(first, later={lead: one.calibration_ahead() for lead, one in told.items()})
 
 
 def coverage_by_lead(

@@ -106,6 +106,28 @@ def test_what_cells_are_worth_by_what_they_claim_is_interpolated_between_leads_c
     np.testing.assert_allclose(plain.at(2).log_var(claimed), (claimed + last) / 2, atol=1e-5)
 
 
+def test_deviations_that_do_not_come_true_are_damped_and_totals_kept():
+    config = dataclasses.replace(SMALL, conservation="closed", positive=True, masked=True)
+    later = {2: Calibration(1.0), 3: Calibration(1.0, kept=0.5)}
+    plain, damped = (
+        dataclasses.replace(scrambled(config), normalization=Normalization(2.0, 0.5), calibration=one)
+        for one in (Calibration(), Calibration(later=later))
+    )
+    frames = np.random.default_rng(3).uniform(0, 4, (2, 2, 32, 48)).astype(np.float32)
+    mask = np.ones(frames.shape, bool)
+    mask[:, :, 5:9, 7:20] = False
+    (whole, _), (less, _) = (rollout(one, frames, 6, mask) for one in (plain, damped))
+    np.testing.assert_array_equal(less[:, :2], whole[:, :2])
+    known = mask[:, 0]
+    for window in range(2):
+        for step in range(2, 6):
+            deviates = [one[window, step] - one[window, step][known[window]].mean() for one in (less, whole)]
+            np.testing.assert_allclose(deviates[0], 0.5 * deviates[1], atol=1e-5)
+            sums = [one[window, step][known[window]].sum(dtype=np.float64) for one in (less, whole)]
+            np.testing.assert_allclose(*sums, rtol=1e-6)
+    assert less.min() >= 0
+
+
 def test_leads_between_are_interpolated_and_beyond_go_on_growing():
     found = Calibration(1.0, later={2: Calibration(2.0), 8: Calibration(4.0)})
     assert [found.at(lead).scale for lead in (1, 2, 8)] == pytest.approx([1, 2, 4])
@@ -114,5 +136,7 @@ def test_leads_between_are_interpolated_and_beyond_go_on_growing():
     shrinking = Calibration(1.0, later={2: Calibration(0.1)})
     assert shrinking.at(8).scale == pytest.approx(0.05)  # as fast as summed variances grow, and no faster
     assert Calibration(3.0).at(7).scale == pytest.approx(3.0)
+    fading = Calibration(later={2: Calibration(kept=0.8), 8: Calibration(kept=0.4)})
+    assert [fading.at(lead).kept for lead in (1, 2, 4, 8, 50)] == pytest.approx([1, 0.8, 0.6, 0.4, 0.4])
     with pytest.raises(InvalidInput, match="lead"):
         found.at(0)

@@ -28,7 +28,9 @@ from .conftest import SMALL, scrambled
 FULL = dataclasses.replace(
     scrambled(SMALL),
     normalization=Normalization(1.5, 0.25, low=-1.0, high=4.0),
-    calibration=Calibration(1.25, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}, ((-3.0, 0.5), (0.5, -1.0)), {4: Calibration(2.5)}),
+    calibration=Calibration(
+        1.25, {0.5: 0.6, 0.9: 1.7, 0.95: 2.1}, ((-3.0, 0.5), (0.5, -1.0)), 0.75, {4: Calibration(2.5)}
+    ),
     novelty=Novelty.fit(*np.random.default_rng(0).standard_normal((2, 30, DESCRIPTORS))),
     recipe={"seed": 3},
     metrics={"vrmse": 0.1},
@@ -114,6 +116,7 @@ def test_foreign_bytes_are_refused(data):
         {"calibration": [1.0, [1.0, 1.0, 1.0], [[0.0, 1.0], [0.0, 2.0]]]},
         {"calibration": [1.0, [1.0, 1.0, 1.0], [[0.0, True]]]},
         {"calibration": [1.0, [1.0, 1.0, 1.0], [[0.0]]]},
+        {"calibration": [1.0, [1.0, 1.0, 1.0], [], 1.5]},
         {"range": [0.0, True]},
         {"range": 3},
         {"later": [[1, 1.0, [1.0, 1.0, 1.0]]]},

@@ -77,6 +77,35 @@ def test_intervals_hold_what_they_promise_at_every_lead_and_widen(trained, unsee
     assert (np.diff(sigma) > 0).all()
 
 
+def told_badly(share: float) -> Forecasts:
+    """Of what is forecast, about a level of its own, ``share`` comes true."""
+    rng = np.random.default_rng(0)
+    mean, noise = rng.standard_normal((2, 12, 16, 16)).astype(np.float32)
+    level = np.arange(12, dtype=np.float32)[:, None, None]
+    came = level + np.float32(share) * mean + noise
+    return Forecasts(mean + 2 * level, np.zeros_like(mean), came, np.ones(mean.shape, bool))
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.4, 0.4), (1.3, 1.0), (-0.5, 0.0)])
+def test_further_ahead_deviations_are_kept_as_far_as_they_come_true(share, kept):
+    assert told_badly(share).calibration_ahead().kept == pytest.approx(kept, abs=0.05)
+
+
+def test_what_nobody_observed_says_nothing_of_what_comes_true():
+    told = told_badly(0.4)
+    assert told.there is not None
+    told.there[:, 3:6] = False
+    told.there[5] = False
+    spoiled = told._replace(came=np.where(told.there, told.came, np.float32(np.nan)), mean=told.mean.copy())
+    spoiled.mean[5] = 1e6
+    assert spoiled.calibration_ahead() == told.calibration_ahead()
+
+
+def test_a_forecast_without_structure_is_kept_as_it_is():
+    flat = told_badly(0.4)._replace(mean=np.ones((12, 16, 16), np.float32))
+    assert flat.calibration_ahead().kept == 1
+
+
 def test_coverage_is_told_apart_by_how_much_a_cell_just_changed(trained, unseen):
     deciles = coverage_by_activity(trained.bundle, unseen)
     told = Forecasts.of(trained.bundle, unseen)
