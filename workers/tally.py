@@ -32,7 +32,7 @@ from nvp_agentkit.messages import (
     VoteCast,
     new_event,
 )
-from nvp_agentkit.messages.envelope import TYPE_OF
+from nvp_agentkit.messages.envelope import MAX_ID, TYPE_OF
 from nvp_agentkit.observability.tracing import current
 from nvp_agentkit.streams import Completion, Delivery, RedisError, emit
 from nvp_agentkit.streams.handling import defect
@@ -70,6 +70,8 @@ class Tally:
     async def count(self, delivery: Delivery) -> Completion:
         """Take in one vote; the completion is empty while more are needed."""
         account, cast = delivery.account, body(delivery, VoteCast)
+        if not 1 <= len(cast.request_id) <= MAX_ID:
+            raise InvalidMessage(f"request_id of {len(cast.request_id)} characters; a request's id has 1 to {MAX_ID}")
         await self._cases.add(account, cast.request_id, delivery.event)
         case = await self._cases.read(account, cast.request_id)
         if case is None:
@@ -124,10 +126,16 @@ class Tally:
 
     async def _close_due(self, account: str) -> None:
         for request_id in await self._cases.due(account):
-            case = await self._cases.read(account, request_id)
-            if case is not None and not await self._cases.is_decided(account, request_id):
-                await emit(self._system.redis, account, await self._last_word(case))
-            await self._cases.close(account, request_id)
+            try:
+                await self._close(account, request_id)
+            except (NvpError, RedisError) as error:  # one case's trouble is not the others'
+                log.warning("a case stays open", account=account, request=request_id, reason=str(error))
+
+    async def _close(self, account: str, request_id: str) -> None:
+        case = await self._cases.read(account, request_id)
+        if case is not None and not await self._cases.is_decided(account, request_id):
+            await emit(self._system.redis, account, await self._last_word(case))
+        await self._cases.close(account, request_id)
 
     async def _last_word(self, case: Case) -> Completion:
         """The decision that the deadline forces. Votes that cannot be judged are none, and hold up no other case."""

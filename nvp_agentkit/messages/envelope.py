@@ -18,6 +18,7 @@ from nvp_agentkit.messages.values import Payload
 
 FIELD = b"event"
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+MAX_ID = 128  # characters
 
 TYPES: dict[str, type[Payload]] = {
     "nvp.prediction.requested.v1": predictions.PredictionRequested,
@@ -56,7 +57,7 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     specversion: Literal["1.0"] = "1.0"
-    id: str = Field(min_length=1, max_length=128)
+    id: str = Field(min_length=1, max_length=MAX_ID)
     source: str = Field(min_length=1, max_length=256)
     type: str = Field(max_length=128)
     subject: str | None = Field(None, max_length=256)
@@ -64,7 +65,7 @@ class Event(BaseModel):
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: str | None = None
     traceparent: str | None = Field(None, max_length=128)
-    replyto: str | None = Field(None, max_length=128, description="id of the request this answers")
+    replyto: str | None = Field(None, max_length=MAX_ID, description="id of the request this answers")
     deadline: Instant | None = Field(None, description="after this the answer is worth nothing")
     budgetmj: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,15}$")] | None = Field(
         None, description="millijoules the sender allows, a decimal string"

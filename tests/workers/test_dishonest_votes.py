@@ -19,7 +19,7 @@ import pytest
 from nvp_agentkit.cli import deployment
 from nvp_agentkit.embedded.supervisor import Supervisor
 from nvp_agentkit.ensemble import load_signer, open_vote, sign_vote
-from nvp_agentkit.errors import StackError, UnknownModel
+from nvp_agentkit.errors import InvalidMessage, StackError, UnknownModel
 from nvp_agentkit.messages import (
     Event,
     LineageRecorded,
@@ -95,6 +95,15 @@ async def test_votes_that_nobody_can_judge_end_in_an_abstention_and_hold_up_no_o
     async with court.deadlines_kept():
         assert isinstance(await court.told(lost), PredictionAbstained)
         assert isinstance(await court.told(sound), PredictionAbstained)
+
+
+async def test_a_vote_on_an_id_that_no_request_can_have_is_not_put_on_file(court, seated, request_of) -> None:
+    await seated()
+    cast = court.cast(await court.vote(court.asked(request_of()), "voter-0"))
+    for odd in ("", "a" * 129):
+        with pytest.raises(InvalidMessage, match="request_id"):
+            await court.count(cast.model_copy(update={"data": cast.data | {"request_id": odd}}))
+    assert await court.system.redis.zcard(names.key(court.bench.account, "deadlines")) == 0
 
 
 async def test_whatever_its_model_says_wrongly_the_voter_is_outvoted(court, seated, request_of) -> None:

@@ -161,6 +161,17 @@ async def test_an_account_whose_deadlines_cannot_be_read_holds_up_no_other(court
         await redis.delete(names.key(broken, "deadlines"))
 
 
+async def test_a_case_that_cannot_be_read_holds_up_no_other(court, seated, request_of, redis) -> None:
+    await seated()
+    account = court.bench.account
+    await redis.set(names.key(account, "case:first-of-all"), "no hash", ex=60)
+    await redis.zadd(names.key(account, "deadlines"), {"first-of-all": 0})
+    asked = court.asked(request_of(), within_s=0.2)
+    await court.tally.open(asked)
+    async with court.deadlines_kept():
+        assert isinstance(await court.told(asked), PredictionAbstained)
+
+
 async def test_votes_that_break_their_judge_end_in_an_abstention_and_stop_no_deadline(
     court, seated, bench, request_of
 ) -> None:
