@@ -32,6 +32,7 @@ from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import connect, names, register
 from nvp_agentkit.streams.health import workers
+from nvp_agentkit.workers.compute.front import CHILD_ENDED, DIED
 
 EVENTS, QUICK_EVENTS = 100_000, 2_000
 ACCOUNT, LIMIT_MJ = "fuzz", 10**12
@@ -81,13 +82,14 @@ async def _measure(settings: Settings, count: int, seed: int) -> dict[str, Figur
         seen = fuzzing.seen
         for one in seen.wrong[:SHOWN]:
             print(one)
-        for name in before:
-            if before[name] != after.get(name):
-                print(f"{name} was {before[name]}, is {after.get(name)}")
-        tracebacks = sum(log.read_text().count("Traceback") for log in (settings.data_dir / "logs").glob("*.log"))
+        logs = {log.stem: log.read_text() for log in (settings.data_dir / "logs").glob("*.log")}
+        crashed = [name for name in before if _crashed(before[name], after.get(name, ()), logs[name])]
+        for name in crashed:
+            print(f"{name} was {before[name]}, is {after.get(name)}")
         ends = seen.ends
         return {
-            "crashes": Figure(sum(before[name] != after.get(name) for name in before), "workers", floor=0),
+            "crashes": Figure(len(crashed), "workers", floor=0),
+            "children_ended": Figure(sum(log.count(CHILD_ENDED) for log in logs.values()), "processes"),
             "dead": Figure(ends["dead"], "events"),
             "answered": Figure(ends["answered"], "events"),
             "taken": Figure(ends["taken"], "events"),
@@ -95,7 +97,7 @@ async def _measure(settings: Settings, count: int, seed: int) -> dict[str, Figur
             "hastened": Figure(seen.hastened, "events"),
             "without_reason": Figure(seen.reasonless, "letters", floor=0),
             "defects": Figure(ends["defect"], "events", floor=0),
-            "tracebacks": Figure(tracebacks, "in logs", floor=0),
+            "tracebacks": Figure(sum(log.count("Traceback") for log in logs.values()), "in logs", floor=0),
             "own_dead_letters": Figure(seen.own_letters, "letters"),
             "forbidden_writes": Figure(seen.forbidden, "writes", floor=0),
             "pending": Figure(await _pending(owner), "entries", floor=0),
@@ -130,6 +132,14 @@ async def _stack(settings: Settings) -> AsyncIterator[tuple[Redis, Redis]]:
 async def _processes(redis: Redis) -> dict[str, tuple[int, ...]]:
     """Of each worker its own and its children's."""
     return {one.name: (one.pid, *sorted(tree(one.pid) - {one.pid})) for one in await workers(redis)}
+
+
+def _crashed(before: tuple[int, ...], after: tuple[int, ...], log: str) -> bool:
+    """Whether a worker is another one, or has other children and did not end the first for a reason of its own.
+
+    A child is ended when its job's deadline is over, its joules are used up or nobody wants it any more.
+    """
+    return before[:1] != after[:1] or DIED in log or (before != after and CHILD_ENDED not in log)
 
 
 class Fuzzing:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.errors import Cancelled, ComputeFailed, DeadlineExceeded, InvalidField, NvpError, UnknownDomain
@@ -106,8 +107,9 @@ async def test_a_hung_child_is_ended_at_the_deadline_and_the_next_call_works(
     assert hung is not None
     os.kill(hung, signal.SIGSTOP)  # deaf to everything, like a kernel that never returns
     began = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match="simulate: ended at its deadline"):
+    with capture_logs() as said, pytest.raises(DeadlineExceeded, match="simulate: ended at its deadline"):
         await child.call("simulate", quick, deadline=time.time() + 0.3)
+    assert [(one["event"], "deadline" in one["reason"]) for one in said] == [(front.CHILD_ENDED, True)]
     assert time.monotonic() - began < 3
     assert not exists(hung)
     await child.call("simulate", quick)
@@ -127,8 +129,9 @@ async def test_a_killed_child_fails_its_call_and_the_next_call_works(
 
     generation = child.generation
     await child.call("simulate", quick)  # which the next call does not pay for
-    with pytest.raises(ComputeFailed, match=r"simulate: the compute child died \(signal 9\)"):
+    with capture_logs() as said, pytest.raises(ComputeFailed, match=rf"simulate: {front.DIED} \(signal 9\)"):
         await child.call("simulate", endless, on_progress=kill, on_cost=costs.append)
+    assert [(one["event"], front.DIED in one["reason"]) for one in said] == [(front.CHILD_ENDED, True)]
     await child.call("simulate", quick)
     assert child.generation == generation + 1
     # What the dead one used is known from the kernel: what it had told itself, and the moment until its end.

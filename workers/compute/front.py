@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from nvp_agentkit.energy import kernel
@@ -37,6 +38,8 @@ ARENA_BYTES = 1 << 30  # address space; pages exist once touched
 START_TIMEOUT_S = 120.0
 LOOK_EVERY_S = 0.05  # at what the child has used; a tick of the kernel's clock is 0.01 s
 CHILD_MODULE = f"{__package__}.child"
+CHILD_ENDED, DIED = "compute child ended", "the compute child died"  # log lines: all ends, those without cause
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ class ComputeChild:
             silent = DeadlineExceeded(f"{op}: ended at its deadline; ask for less or allow more time")
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._end()
-            silent = ComputeFailed(f"{op}: the compute child died ({self._ending()})")
+            silent = ComputeFailed(f"{op}: {DIED} ({self._ending()})")
             if self._over:
                 silent = BudgetExhausted(f"{op}: ended when its joules were used up; raise `budget_j`")
         except asyncio.CancelledError as cancelled:
@@ -170,6 +173,7 @@ class ComputeChild:
             return last, cost
         if on_cost is not None:
             on_cost(self._cost_of_the_dead(time.monotonic() - began, others_cpu_s))
+        log.warning(CHILD_ENDED, op=op, reason=str(silent) or "nobody waits for it any more")
         raise silent
 
     @contextlib.asynccontextmanager
