@@ -71,12 +71,16 @@ QUICK = Plan(3.0, ("turbulence_2d",), 32, 17, (4, 2, 2))
 FULL_CPU_S = 300.0
 
 
-def measured(*, quick: bool, cpu_s: float | None, members: int) -> tuple[Plan, dict[str, Numbers]]:
-    """Numbers of each domain."""
+def measured(
+    *, quick: bool, cpu_s: float | None, members: int, held_out: int | None = None
+) -> tuple[Plan, dict[str, Numbers]]:
+    """Numbers of each domain; ``held_out``: trajectories to calibrate on, and as many to judge, else as planned."""
     pin()
     plan = (QUICK if quick else Plan(FULL_CPU_S))._replace(members=members)
     if cpu_s is not None:
         plan = plan._replace(cpu_s=cpu_s)
+    if held_out is not None and not quick:
+        plan = plan._replace(trajectories=(plan.trajectories[0], held_out, held_out))
     settings = plan._replace(domains=())
     return plan, {name: cell("every_domain", name, settings, partial(judged, name, plan)) for name in plan.domains}
 
