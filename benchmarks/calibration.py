@@ -1,9 +1,9 @@
 """Whether intervals hold what they promise, in every simulator: coverage by lead time and activity, width, spread.
 
 Of ensembles of three (`every_domain`): intervals and skill are the champion's, which has 1.5 of 3.5 parts of the
-allowance; the quorum's spread is that of all three. Of 96 trajectories to learn from as many are held out as `fields.split`
-would: a share of cells is a mean over trajectories, which in heat differ by 10 points from one to the next five steps
-ahead, so that of four it would be known to 5.
+allowance; the quorum's spread is that of all three. Beside 96 trajectories to learn from as many are held out as
+`fields.split` would: a share of cells is a mean over trajectories, which in heat differ by 10 points from one to the
+next five steps ahead, so that of four it would be known to 5.
 """
 
 from __future__ import annotations
