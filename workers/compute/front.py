@@ -171,9 +171,9 @@ class ComputeChild:
             if on_cost is not None:
                 on_cost(cost)
             return last, cost
+        log.warning(CHILD_ENDED, op=op, reason=str(silent) or "nobody waits for it any more")
         if on_cost is not None:
             on_cost(self._cost_of_the_dead(time.monotonic() - began, others_cpu_s))
-        log.warning(CHILD_ENDED, op=op, reason=str(silent) or "nobody waits for it any more")
         raise silent
 
     @contextlib.asynccontextmanager
