@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -22,6 +23,7 @@ from nvp_agentkit.training.examples import all_windows, windows
 
 LEADS = (2, 3, 4, 6, 8, 12)  # beside one step: where calibrations are fitted, in small fields
 LARGEST_LEAD = 8  # in others: dearer than a validation beyond
+MOST_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,24 @@ def largest_lead(grid: tuple[int, int]) -> int:
     return LEADS[-1] if min(grid) < SMALL_SIDE else LARGEST_LEAD
 
 
-def ahead(bundle: ModelBundle, data: SequenceSet, *, count: int = LARGEST_BATCH) -> dict[int, Forecasts]:
+def windows_ahead(data: SequenceSet) -> int:
+    """From how many windows a calibration on ``data`` looks ahead: in whole batches one of each trajectory, or more."""
+    return LARGEST_BATCH * min(-(-data.trajectories // LARGEST_BATCH), MOST_BATCHES)
+
+
+def cells_ahead(data: SequenceSet) -> int:
+    """How many cells it forecasts."""
+    return windows_ahead(data) * largest_lead(data.grid) * math.prod(data.grid)
+
+
+def ahead(bundle: ModelBundle, data: SequenceSet, *, count: int | None = None) -> dict[int, Forecasts]:
     """Forecasts `LEADS` steps ahead, up to `largest_lead`, by lead, from windows spread over ``data``.
 
     Args:
         bundle: who forecasts.
         data: trajectories it was not trained on; leads that they do not reach, or where nothing came, are left out.
-        count: of windows. One may be taken twice where there are fewer: the number is a shape that is compiled.
+        count: of windows; None: `windows_ahead`. One may be taken twice where there are fewer: the number is a shape
+            that is compiled.
     """
     context = bundle.config.context_frames
     windows(data, context)
@@ -140,6 +153,7 @@ def ahead(bundle: ModelBundle, data: SequenceSet, *, count: int = LARGEST_BATCH)
         return {}
     steps = leads[-1]
     starts = data.frames - context - steps + 1
+    count = windows_ahead(data) if count is None else count
     chosen = np.linspace(0, data.trajectories * starts - 1, count).round().astype(int)
     spans = [(one // starts, slice(one % starts, one % starts + context + steps)) for one in chosen]
     values = np.stack([data.values[span] for span in spans])
@@ -154,7 +168,7 @@ def ahead(bundle: ModelBundle, data: SequenceSet, *, count: int = LARGEST_BATCH)
 
 
 def calibrated_ahead(
-    bundle: ModelBundle, data: SequenceSet, first: Calibration, *, count: int = LARGEST_BATCH
+    bundle: ModelBundle, data: SequenceSet, first: Calibration, *, count: int | None = None
 ) -> Calibration:
     """``first``, found for one step of the uncalibrated ``bundle``, and what holds of more steps on ``data``.
 
@@ -165,7 +179,7 @@ def calibrated_ahead(
 
 
 def coverage_by_lead(
-    bundle: ModelBundle, data: SequenceSet, *, count: int = LARGEST_BATCH
+    bundle: ModelBundle, data: SequenceSet, *, count: int | None = None
 ) -> dict[int, Mapping[float, float]]:
     """Share of cells inside each interval by lead, one step and those of `ahead`, which says what ``count`` is."""
     told = {1: Forecasts.of(bundle, data)} | ahead(bundle, data, count=count)

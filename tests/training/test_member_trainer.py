@@ -16,7 +16,7 @@ from nvp_agentkit.model.novelty import novelty_of
 from nvp_agentkit.model.state import initial_variables, pack, unpack
 from nvp_agentkit.training import MemberConfig, MemberTrainer, Progress, StepPacer, TrainedModel, evaluate
 from nvp_agentkit.training.checkpoint import first_checkpoint
-from nvp_agentkit.training.evaluate import Forecasts, calibrated_ahead, coverage_by_activity, coverage_by_lead
+from nvp_agentkit.training.evaluate import Forecasts, ahead, calibrated_ahead, coverage_by_activity, coverage_by_lead
 from nvp_agentkit.training.examples import Batch, Examples, all_windows
 from nvp_agentkit.training.member_trainer import LARGEST_SETBACKS
 from nvp_agentkit.training.step import train_step
@@ -75,6 +75,14 @@ def test_intervals_hold_what_they_promise_at_every_lead_and_widen(trained, unsee
     _, log_vars = rollout(bundle, unseen.values[:, :2], 8)
     sigma = np.exp(log_vars / 2).mean((0, 2, 3))
     assert (np.diff(sigma) > 0).all()
+
+
+def test_a_calibration_looks_ahead_from_each_trajectory(trained):
+    data = drifting(20, seed=3)
+    told = ahead(trained.bundle, data)
+    assert {len(one.came) for one in told.values()} == {32}
+    for trajectory in range(20):
+        assert any(np.array_equal(one, came) for came in told[2].came for one in data.values[trajectory])
 
 
 def told_badly(share: float) -> Forecasts:

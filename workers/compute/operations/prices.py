@@ -10,9 +10,8 @@ from nvp_agentkit.energy.budget import StepCost, cheapest_useful_mj
 from nvp_agentkit.fields.sequence import SequenceSet
 from nvp_agentkit.fields.split import Split
 from nvp_agentkit.model.config import NVPConfig
-from nvp_agentkit.model.predict import LARGEST_BATCH
 from nvp_agentkit.training import MemberConfig
-from nvp_agentkit.training.evaluate import largest_lead
+from nvp_agentkit.training.evaluate import cells_ahead
 from nvp_agentkit.training.examples import windows
 
 # CPU-seconds on two busy cores, compile cache empty, default network, 16x16 to 128x128; idle cores take 0.8 of it.
@@ -51,7 +50,7 @@ class Prices:
         context = network.context_frames
         return cls.on(
             held_out=max(_cells(parts.validation, context), _cells(parts.test, context)),
-            ahead=LARGEST_BATCH * largest_lead(parts.train.grid) * math.prod(parts.train.grid),
+            ahead=cells_ahead(parts.validation),
             step_cells=config.batch_size * math.prod(min(config.crop, side) for side in parts.train.grid),
             dearer=(1 + (NVPConfig.stem / network.stem) ** 2) / 2,
             epoch_steps=-(-windows(parts.train, context) // config.batch_size),
