@@ -82,7 +82,7 @@ async def _measure(settings: Settings, count: int, seed: int) -> dict[str, Figur
         seen = fuzzing.seen
         for one in seen.wrong[:SHOWN]:
             print(one)
-        logs = {log.stem: log.read_text() for log in (settings.data_dir / "logs").glob("*.log")}
+        logs = {name: _log(settings.data_dir / "logs", name) for name in before}
         crashed = [name for name in before if _crashed(before[name], after.get(name, ()), logs[name])]
         for name in crashed:
             print(f"{name} was {before[name]}, is {after.get(name)}")
@@ -132,6 +132,11 @@ async def _stack(settings: Settings) -> AsyncIterator[tuple[Redis, Redis]]:
 async def _processes(redis: Redis) -> dict[str, tuple[int, ...]]:
     """Of each worker its own and its children's."""
     return {one.name: (one.pid, *sorted(tree(one.pid) - {one.pid})) for one in await workers(redis)}
+
+
+def _log(folder: Path, worker: str) -> str:
+    """All that it has logged, with what was put aside as that grew."""
+    return "".join(log.read_text() for log in folder.glob(f"{worker}.log*"))
 
 
 def _crashed(before: tuple[int, ...], after: tuple[int, ...], log: str) -> bool:
