@@ -51,7 +51,9 @@ def test_a_few_cells_that_claim_far_too_much_do_not_hold_the_variance():
 
 
 def test_who_claims_more_is_never_said_to_err_by_less():
-    found = calibrate(*boastful(0))
+    mean, log_var, truth = case(1.0)
+    meek = np.where(log_var > -1, mean + 0.05 * (truth - mean), truth)  # who claims most errs least
+    found = calibrate(mean, log_var, meek)
     assert len(found.bend) > 2
     claimed = np.linspace(-20, 20, 2001, dtype=np.float32)
     assert (np.diff(found.log_var(claimed)) > -1e-5).all()
