@@ -80,6 +80,7 @@ def _rolled(
         raise InvalidField(f"{steps} steps; give at least 1")
     shown, seen = newest(bundle, frames, mask)
     size = batch_size(len(shown))
+    by_lead = [bundle.calibration.at(lead) for lead in range(1, steps + 1)]
     means, log_vars = [], []
     for start in range(0, len(shown), size):
         count = min(size, len(shown) - start)
@@ -91,7 +92,6 @@ def _rolled(
         begun = Underway(jnp.asarray(full), jnp.asarray(there), jnp.asarray(nothing))
         told = walk(bundle, begun, limits, steps)
         mean, variance = np.moveaxis(np.concatenate(told)[:steps, :, :count], 0, 2)
-        by_lead = [bundle.calibration.at(lead) for lead in range(1, steps + 1)]
         counted = there[:count].max(-1) if bundle.config.masked else None
         told_means = [damped(mean[:, place], known.kept, counted) for place, known in enumerate(by_lead)]
         means.append(in_units(bundle, np.stack(told_means, 1)))
