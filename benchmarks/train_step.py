@@ -180,7 +180,7 @@ def _documented(side: int, batch: int) -> Any:
     data = prepare_training_data(np.random.default_rng(0).random((batch, 2, side, side), np.float32))
     windows = cut(*data, np.arange(batch), network.context_frames)
     program = jax.jit(inspect.unwrap(update), static_argnums=0, donate_argnums=1)
-    knobs = Knobs(np.float32(0), np.float32(1), np.uint32(0))
+    knobs = Knobs(np.float32(0), np.float32(1), np.uint32(0), np.float32(1))
     after = partial(program, objective)
 
     def step() -> Any:

@@ -118,3 +118,9 @@ class TrainingMetrics:
     rmse: float
     entropy_coherence: float
     training_time_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"loss {self.total_loss:.4f}, RMSE {self.rmse:.4f}, fidelity {self.energy_fidelity:.3f}, "
+            f"coherence {self.entropy_coherence:.3f}, {self.training_time_s:.1f} s"
+        )

@@ -81,6 +81,21 @@ def hold_back(data: TrainingData, share: float) -> tuple[TrainingData, TrainingD
     return first, last
 
 
+def require_usable(train: TrainingData, val: TrainingData | None, context: int) -> None:
+    """Raises `InvalidField` where one of them has no window, values that are not finite or another grid."""
+    for name, part in (("training", train), ("validation", val)):
+        if part is None:
+            continue
+        if not windows_of(part.energy, context):
+            raise InvalidField(f"{name} data hold no sequence; give at least one")
+        if not all(np.isfinite(values).all() for values in part):
+            raise InvalidField(f"{name} data hold values that are not finite; prepare_training_data refuses them")
+        if part.energy.shape[2:] != train.energy.shape[2:]:
+            raise InvalidField(
+                f"validation fields are {part.energy.shape[2:]} cells, training {train.energy.shape[2:]}"
+            )
+
+
 def windows_of(energy: Floats, context: int) -> int:
     """How many windows of ``context`` frames and the one that came; `InvalidField` where there is none."""
     if energy.ndim != 4 or energy.shape[1] <= context:

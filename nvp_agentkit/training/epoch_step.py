@@ -19,11 +19,15 @@ Terms = dict[str, jax.Array]
 
 
 class Knobs(NamedTuple):
-    """What may differ from run to run without a new compile: field = offset + scale * normalised, and the seed."""
+    """What may differ from run to run without a new compile: field = offset + scale * normalised, and the seed.
+
+    ``share``: of the optimiser's learning rate.
+    """
 
     offset: np.float32
     scale: np.float32
     seed: np.uint32
+    share: np.float32
 
 
 def terms_of(
@@ -82,7 +86,10 @@ def loss(
 
 @partial(jax.jit, static_argnums=0)
 def update(objective: Objective, state: TrainState, batch: WindowBatch, knobs: Knobs) -> tuple[TrainState, Terms]:
-    """The state after one batch, running averages included, and the batch's summary."""
+    """The state after one batch, running averages included, and the batch's summary.
+
+    Where loss or gradient is not finite the weights stay as they are, and the loss told is NaN.
+    """
 
     def total(variables: Variables) -> tuple[jax.Array, tuple[Terms, Variables]]:
         terms, updated = terms_of(objective, variables, batch, knobs, _dropout(knobs, state.step))
@@ -90,8 +97,15 @@ def update(objective: Objective, state: TrainState, batch: WindowBatch, knobs: K
         return means["total_loss"], (means, updated)
 
     gradient, (means, updated) = jax.grad(total, has_aux=True)(state.params)
-    after: Any = state.apply_gradients(grads=gradient)  # type: ignore[no-untyped-call]
-    return after.replace(params=after.params | updated), means
+    sound = jnp.isfinite(means["total_loss"])
+    for leaf in jax.tree.leaves(gradient):
+        sound &= jnp.all(jnp.isfinite(leaf))
+    direction, moments = state.tx.update(gradient, state.opt_state, state.params)
+    moved = jax.tree.map(lambda weight, along: weight + knobs.share * along, state.params, direction)
+    after = (moved | updated, moments)
+    params, opt_state = jax.tree.map(partial(jnp.where, sound), after, (state.params, state.opt_state))
+    means["total_loss"] = jnp.where(sound, means["total_loss"], jnp.nan)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), means
 
 
 def _dropout(knobs: Knobs, step: int | jax.Array) -> jax.Array:

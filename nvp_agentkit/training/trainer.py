@@ -12,34 +12,32 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from nvp_agentkit.errors import InvalidField, InvalidFile, InvalidInput
+from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.sequence import Floats
 from nvp_agentkit.model.bundle import ModelBundle, Normalization
 from nvp_agentkit.model.predict import LARGEST_BATCH, origins
 from nvp_agentkit.model.state import TrainState, Variables, create_train_state
 from nvp_agentkit.model.storage import write_atomically
 from nvp_agentkit.training import epoch_step
-from nvp_agentkit.training.checkpoint import as_tree, read_tensors, write_tree
 from nvp_agentkit.training.config import TrainingConfig, TrainingMetrics
-from nvp_agentkit.training.data import TrainingData, WindowBatch, cut, hold_back, windows_of
+from nvp_agentkit.training.data import TrainingData, WindowBatch, cut, hold_back, require_usable, windows_of
+from nvp_agentkit.training.epoch_checkpoint import Best, EpochRun, History, load_run, record, save_run
 from nvp_agentkit.training.epoch_step import Knobs, Terms
 from nvp_agentkit.training.examples import Batch, epoch_order
+from nvp_agentkit.training.member_trainer import LARGEST_SETBACKS
 from nvp_agentkit.training.parent import Parent
 from nvp_agentkit.training.spread import on_each_device, over_devices
 from nvp_agentkit.training.start import fitted_start
 
-CHECKPOINT = "nvp-training"
 TOLD_EVERY = 10  # steps
-MAY_DIFFER = {"num_epochs", "patience", "checkpoint_every"}
 Tell = Callable[[str], None]
-History = dict[str, list[TrainingMetrics]]
 
 
 class Trainer:
@@ -63,7 +61,8 @@ class Trainer:
         self.units = Normalization()
         self.epoch = 0
         self.history: History = {"train": [], "val": []}
-        self._best: _Best | None = None
+        self._best: Best | None = None
+        self._good, self._setbacks, self._weights_of = self.state, 0, 0
         self._parent: str | None = None
         self.folder = Path(config.checkpoint_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,9 +109,10 @@ class Trainer:
             parent: whose weights are gone on from; it counts at the first epoch alone.
 
         Raises:
-            InvalidField: too little data for a batch, a window or a validation set.
+            InvalidField: too little data for a batch, a window or a validation set, or values that are not finite.
             InvalidInput: a parent that is another network.
-            InvalidInput: the loss is no number any more; the last checkpoint stays.
+            InvalidInput: the loss is no number, whatever the rate: after each such step the last epoch's weights were
+                taken again and the rate was halved. The last checkpoint stays.
         """
         tell = print if verbose else _say_nothing
         train, val = self._parted(TrainingData(*train_data), val_data)
@@ -120,14 +120,15 @@ class Trainer:
             self._begin(train, parent)
         self.state = on_each_device(self.state, self.config.batch_size)
         while self.epoch < self.config.num_epochs and self._may_continue():
-            self._one_epoch(train, val, tell)
+            if not self._one_epoch(train, val, tell):
+                continue
             if self.epoch % self.config.checkpoint_every == 0:
                 self.save_checkpoint(self.epoch)
             if self._worse_for_long():
                 tell(f"No better for {self.config.patience} epochs: stopped, the best weights are taken")
                 break
         if self.config.patience is not None and self._best is not None:
-            self.state = self.state.replace(params=self._best.params)
+            self.state, self._weights_of = self.state.replace(params=self._best.params), self._best.epoch
         self.save_checkpoint(self.epoch, final=True)
         self.save_metrics()
         return self.history
@@ -135,39 +136,37 @@ class Trainer:
     def save_checkpoint(self, epoch: int, final: bool = False) -> Path:
         """Write weights, optimiser and history to ``checkpoint_dir``, whole or not at all; where to."""
         path = self.folder / ("final.safetensors" if final else f"epoch_{epoch:04d}.safetensors")
-        about = {"epoch": epoch, "units": asdict(self.units), "parent": self._parent} | self._record()
-        write_tree(self.state, about, path, key=CHECKPOINT)
+        run = EpochRun(
+            self.state, epoch, self.units, self.history, self._best, self._setbacks, self._weights_of, self._parent
+        )
+        save_run(run, self.config, path)
         return path
 
     def load_checkpoint(self, checkpoint_path: str | Path) -> None:
-        """Take up the run where `save_checkpoint` left it; more epochs may be asked for, the numbers' causes stay.
+        """Take up the run where `save_checkpoint` left it; more epochs may be asked for, or another learning rate.
 
         Raises:
             InvalidFile: missing, truncated, foreign or of another configuration; nothing is changed then.
         """
-        about, tensors = read_tensors(self.state, checkpoint_path, key=CHECKPOINT)
-        try:
-            written, epoch, units = dict(about["config"]), int(about["epoch"]), Normalization(**about["units"])
-            history = {part: [TrainingMetrics(**one) for one in about[part]] for part in self.history}
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidFile(f"not a usable checkpoint: {error!r}") from error
-        for name, value in self.config.to_dict().items():
-            if name not in MAY_DIFFER and written.get(name) != value:
-                raise InvalidFile(f"a checkpoint of a run with {name} = {written.get(name)!r:.90}, not {value!r:.90}")
-        self.state = as_tree(self.state, tensors)
-        self.epoch, self.units, self.history, self._best = epoch, units, history, None
-        self._parent = about.get("parent")
+        run = load_run(self.state, self.config, checkpoint_path)
+        self.state, self.epoch, self.units, self.history = run.state, run.epoch, run.units, run.history
+        self._best, self._setbacks, self._weights_of, self._parent = run.best, run.setbacks, run.weights_of, run.parent
 
     def save_metrics(self) -> Path:
         """Write the history as ``metrics.json`` in ``checkpoint_dir``; where to."""
         path = self.folder / "metrics.json"
-        write_atomically(path, json.dumps(self._record(), indent=2, allow_nan=False).encode())
+        write_atomically(path, json.dumps(record(self.config, self.history), indent=2, allow_nan=False).encode())
         return path
 
     def bundle(self, domain: str = "unknown") -> ModelBundle:
         """The network as a model that can be stored, served and evaluated; its doubt is not calibrated yet."""
-        last = {part: asdict(epochs[-1]) for part, epochs in self.history.items() if epochs}
-        metrics = {f"{part}_{name}": float(value) for part, one in last.items() for name, value in one.items()}
+        told = ((part, one) for part, epochs in self.history.items() for one in epochs if one.epoch == self._weights_of)
+        metrics = {
+            f"{part}_{name}": float(value)
+            for part, one in told
+            for name, value in asdict(one).items()
+            if name not in ("epoch", "training_time_s")
+        }
         return ModelBundle(
             self.config.model_config, self.variables, self.units,
             domain=domain, recipe=self._recipe(), metrics=metrics,
@@ -177,7 +176,8 @@ class Trainer:
         return self.config.to_dict() | ({} if self._parent is None else {"parent": self._parent})
 
     def _knobs(self) -> Knobs:
-        return Knobs(np.float32(self.units.offset), np.float32(self.units.scale), np.uint32(self.config.seed))
+        units, share = self.units, np.float32(0.5**self._setbacks)
+        return Knobs(np.float32(units.offset), np.float32(units.scale), np.uint32(self.config.seed), share)
 
     def _begin(self, train: TrainingData, parent: Parent | None) -> None:
         """Fit units; without a parent the default topology starts as the best trivial forecaster that it can be."""
@@ -203,6 +203,7 @@ class Trainer:
         """What to train on and what to validate on, refused where they hold too little."""
         if val is None and self.config.validation_split:
             train, val = hold_back(train, self.config.validation_split)
+        require_usable(train, val, self.config.model_config.context_frames)
         count, size = len(self._order(train, epoch=0)), self.config.batch_size
         if count < size:
             raise InvalidField(f"batch_size is {size}, the training data hold {count} windows; give at most {count}")
@@ -215,9 +216,10 @@ class Trainer:
     def _may_continue(self) -> bool:
         return self._asked(int(self.state.step))
 
-    def _one_epoch(self, train: TrainingData, val: TrainingData | None, tell: Tell) -> None:
+    def _one_epoch(self, train: TrainingData, val: TrainingData | None, tell: Tell) -> bool:
+        """Whether it was gone through; else all is as it was before, but for the rate."""
         began_s, size = time.monotonic(), self.config.batch_size
-        where = f"Epoch {self.epoch + 1}/{self.config.num_epochs}"
+        where, self._good = f"Epoch {self.epoch + 1}/{self.config.num_epochs}", self.state
         order = self._order(train, self.epoch)
         seen: list[Terms] = []
         for step in range(1, len(order) // size + 1):
@@ -225,23 +227,40 @@ class Trainer:
                 break
             batch = over_devices(self.prepare_batch(*train, order[(step - 1) * size : step * size]), size)
             self.state, means = self.train_step(self.state, batch)
+            loss, fidelity = (float(means[name]) for name in ("total_loss", "energy_fidelity"))
+            if not math.isfinite(loss):
+                self._set_back(f"{where}, Step {step}", tell)
+                return False
             seen.append(means)
             if step % TOLD_EVERY == 0:
-                loss, fidelity = (float(means[name]) for name in ("total_loss", "energy_fidelity"))
                 tell(f"{where}, Step {step}, Loss: {loss:.4f}, Fidelity: {fidelity:.2f}")
-        self.epoch += 1
         parts = {"train": _mean(seen)} | ({} if val is None else {"val": self._validated(val)})
+        if not all(math.isfinite(float(terms["total_loss"])) for terms in parts.values()):
+            self._set_back(f"{where}, validation", tell)
+            return False
+        self.epoch += 1
         took_s = time.monotonic() - began_s
         for part, terms in parts.items():
             figures = {name: float(value) for name, value in terms.items()}
-            if not math.isfinite(figures["total_loss"]):
-                raise InvalidInput(
-                    f"the loss is {figures['total_loss']} in epoch {self.epoch}: lower learning_rate "
-                    f"({self.config.learning_rate}) and load the last checkpoint in {self.folder}"
-                )
             self.history[part].append(TrainingMetrics(self.epoch, training_time_s=took_s, **figures))
-            tell(f"{where}, {part}: {_line(self.history[part][-1])}")
-        self._judge(self.history[part][-1].total_loss)
+            tell(f"{where}, {part}: {self.history[part][-1]}")
+        self._weights_of = self.epoch
+        judge = "train" if val is None else "val"
+        self._judge(self.history[judge][-1].total_loss)
+        return True
+
+    def _set_back(self, where: str, tell: Tell) -> None:
+        """To the weights that this epoch began with, which is gone through again at half the rate."""
+        self._setbacks += 1
+        rate = self.config.learning_rate * 0.5**self._setbacks
+        if self._setbacks == LARGEST_SETBACKS:
+            raise InvalidInput(
+                f"the loss is no number in {where}, at learning rate {2 * rate:g} either: lower learning_rate "
+                f"({self.config.learning_rate:g}), look for values in the data that are far beyond the rest, and go on "
+                f"from the last checkpoint in {self.folder} if there is one"
+            )
+        tell(f"{where}: the loss is no number; back to the weights of epoch {self.epoch}, learning rate {rate:g}")
+        self.state = self._good.replace(step=self.state.step)
 
     def _validated(self, val: TrainingData) -> Terms:
         """Means over every window, in batches of one shape."""
@@ -259,35 +278,17 @@ class Trainer:
     def _judge(self, loss: float) -> None:
         """Remember the best weights where somebody is patient, and since when there are none better."""
         if self._best is None or loss < self._best.loss:
-            self._best = _Best(loss, self.epoch, self.variables)
+            self._best = Best(loss, self.epoch, self.variables)
 
     def _worse_for_long(self) -> bool:
         patience = self.config.patience
         return patience is not None and self._best is not None and self.epoch - self._best.epoch >= patience
-
-    def _record(self) -> dict[str, Any]:
-        return {"config": self.config.to_dict()} | {
-            part: [asdict(one) for one in epochs] for part, epochs in self.history.items()
-        }
-
-
-class _Best(NamedTuple):
-    loss: float
-    epoch: int
-    params: Variables
 
 
 def _mean(steps: list[Terms]) -> Terms:
     """Of an epoch's batches, which are of one size."""
     means = {name: jnp.mean(jnp.stack([one[name] for one in steps])) for name in steps[0]}
     return means | {"rmse": jnp.sqrt(means["mse_loss"])}
-
-
-def _line(one: TrainingMetrics) -> str:
-    return (
-        f"loss {one.total_loss:.4f}, RMSE {one.rmse:.4f}, fidelity {one.energy_fidelity:.3f}, "
-        f"coherence {one.entropy_coherence:.3f}, {one.training_time_s:.1f} s"
-    )
 
 
 def _say_nothing(_: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,6 +54,23 @@ def test_two_epochs_and_two_more_are_four_bit_for_bit(config):
     assert losses[0] == losses[1]
 
 
+def test_a_run_that_is_patient_is_resumed_with_its_best_weights(config):
+    patient = replace(config, num_epochs=8, patience=8, learning_rate=3.0, checkpoint_every=4)
+    whole, resumed = Trainer(patient), Trainer(patient)
+    losses = [one.total_loss for one in whole.train(DATA, VALIDATION, verbose=False)["val"]]
+    best = losses.index(min(losses))
+    assert best < 4  # before it was interrupted
+    resumed.load_checkpoint(whole.folder / "epoch_0004.safetensors")
+    resumed.train(DATA, VALIDATION, verbose=False)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+    for run in (whole, resumed):
+        assert run.bundle().metrics["val_total_loss"] == losses[best]
+    reread = Trainer(replace(patient, patience=None))
+    reread.load_checkpoint(whole.folder / "final.safetensors")
+    assert reread.bundle().metrics == whole.bundle().metrics
+    assert not whole.bundle().metrics.keys() & {"val_epoch", "val_training_time_s"}
+
+
 def test_a_step_is_compiled_once(config):
     before = update._cache_size()
     trainer = Trainer(replace(config, batch_size=3))
@@ -85,7 +103,7 @@ def test_training_that_may_not_continue_ends_between_two_steps(config):
     assert (trainer.folder / "final.safetensors").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoints(config):
+def test_a_loss_that_stays_no_number_ends_the_run_and_leaves_the_checkpoints(config):
     trainer = Trainer(config)
     trainer.train(DATA, VALIDATION, verbose=False)
     kept = {path: path.read_bytes() for path in trainer.folder.iterdir()}
@@ -93,6 +111,40 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoints(config
     with pytest.raises(InvalidInput, match="lower learning_rate"):
         again.train(DATA, VALIDATION, verbose=False)
     assert {path: path.read_bytes() for path in trainer.folder.iterdir()} == kept
+    slower = Trainer(replace(config, num_epochs=5, learning_rate=1e-5))  # what is advised can be done
+    slower.load_checkpoint(trainer.folder / "epoch_0002.safetensors")
+    assert len(slower.train(DATA, VALIDATION, verbose=False)["val"]) == 5
+
+
+def test_a_loss_that_is_no_number_takes_the_run_back_an_epoch_at_half_the_rate(config, capsys):
+    config = replace(config, model_config=replace(NETWORK, dropout_rate=0.0), num_epochs=3, checkpoint_every=1)
+
+    def broken_once(step: int) -> bool:
+        if step == 4:  # in the middle of the second epoch
+            nowhere = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), broken.state.params)
+            broken.state = broken.state.replace(params=nowhere)
+        return True
+
+    broken = Trainer(config, may_continue=broken_once)
+    broken.train(DATA, VALIDATION)
+    assert (
+        "Step 2: the loss is no number; back to the weights of epoch 1, learning rate 5e-05" in capsys.readouterr().out
+    )
+    slower = Trainer(replace(config, learning_rate=config.learning_rate / 2))
+    slower.load_checkpoint(broken.folder / "epoch_0001.safetensors")
+    slower.train(DATA, VALIDATION, verbose=False)
+    for ours, theirs in zip(*(jax.tree.leaves(run.state.params) for run in (broken, slower)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_gradient_that_is_no_number_leaves_the_weights_as_they_were(config):
+    trainer = Trainer(config)
+    batch = trainer.prepare_batch(*DATA, range(4))
+    batch["energy_next"] = np.full_like(batch["energy_next"], np.inf)
+    after, means = trainer.train_step(trainer.state, batch)
+    assert np.isnan(means["total_loss"])
+    for before, now in zip(*(jax.tree.leaves(state.params) for state in (trainer.state, after)), strict=True):
+        np.testing.assert_array_equal(before, now)
 
 
 def test_the_documents_own_network_trains(config):
@@ -134,6 +186,22 @@ def test_the_default_topology_starts_from_the_best_trivial_forecaster(tmp_path):
 def test_data_that_hold_too_little_are_refused(config, change, data, said):
     with pytest.raises(InvalidField, match=said):
         Trainer(replace(config, **change)).train(data, verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("validation", "said"),
+    [
+        (TrainingData(DATA.energy[:0], DATA.gradients[:0]), "validation data hold no sequence"),
+        (TrainingData(DATA.energy[:, :1], DATA.gradients[:, :1]), "at least 2 frames"),
+        (TrainingData(np.full_like(DATA.energy, np.nan), DATA.gradients), "validation data hold values that are not"),
+        (TrainingData(DATA.energy[..., :8], DATA.gradients[..., :8, :]), r"validation fields are \(16, 8\) cells"),
+    ],
+)
+def test_validation_data_that_cannot_be_used_are_refused_before_the_first_step(config, validation, said):
+    trainer = Trainer(config)
+    with pytest.raises(InvalidField, match=said):
+        trainer.train(DATA, validation, verbose=False)
+    assert trainer.state.step == 0
 
 
 @pytest.mark.parametrize("indices", [[-1], [12], [], [[0]]])
