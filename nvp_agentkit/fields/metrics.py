@@ -175,27 +175,30 @@ def skill(error: float, reference: float) -> float:
 
 
 def energy_fidelity(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
-    """1 - |sum E_pred - sum E| / sum |E|: the share of total energy that is right, 1 is perfect.
+    """max(1 - |sum E_pred - sum E| / sum |E|, 0), mean over maps: the share of each map's total that is right.
 
     A flat field at the mean scores 1 and doing nothing passes 0.90: report it, do not judge by it.
     Source: session S2, "Tracked Metrics".
     """
     error, real, _ = _checked(predicted, truth, mask)
-    return float(1.0 - abs(error.sum()) / (np.abs(real).sum() + TINY))
+    off = np.abs(error.sum((-2, -1))) / (np.abs(real).sum((-2, -1)) + TINY)
+    return float(np.maximum(1.0 - off, 0.0).mean())
 
 
-def spatial_entropy(maps: Array, mask: Mask | None = None) -> float:
-    """Shannon entropy of p = |E| / sum |E| over the cells, in nat, mean over maps. Depends on offset and resolution."""
+def spatial_entropy(maps: Array, mask: Mask | None = None) -> Array:
+    """Shannon entropy of p = |E| / sum |E| over the cells of each map, (...,) in nat. Depends on offset, resolution."""
     share = np.abs(np.where(True if mask is None else mask, maps, 0.0).astype(np.float64))
     share /= np.maximum(share.sum((-2, -1), keepdims=True), TINY)
-    return float(-(share * np.log(np.maximum(share, TINY))).sum((-2, -1)).mean())
+    found: Array = -(share * np.log(np.maximum(share, TINY))).sum((-2, -1))
+    return found
 
 
 def entropy_coherence(predicted: Array, truth: Array, mask: Mask | None = None) -> float:
-    """1 - |S_pred - S| / |S| with the spatial entropy S: 1 is perfect.
+    """max(1 - |S_pred - S| / |S|, 0) with the spatial entropy S of each map, mean over maps: 1 is perfect.
 
     Doing nothing passes 0.85: report it, do not judge by it.
     Source: session S2, "Tracked Metrics".
     """
     entropy = spatial_entropy(truth, mask)
-    return 1.0 - abs(spatial_entropy(predicted, mask) - entropy) / max(abs(entropy), TINY)
+    off = np.abs(spatial_entropy(predicted, mask) - entropy) / np.maximum(np.abs(entropy), TINY)
+    return float(np.maximum(1.0 - off, 0.0).mean())

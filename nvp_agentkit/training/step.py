@@ -67,7 +67,8 @@ def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: Scale
     ahead = batch.later.shape[-1]
     for place in range(ahead):  # a forecast has a value in every cell
         frames = jnp.concatenate([frames[..., 1:], mean[..., None]], -1)
-        mean, log_var = run(network, variables, frames, dropout=jax.random.fold_in(key, place))
+        seen = None if seen is None else jnp.concatenate([seen[..., 1:], jnp.ones_like(seen[..., :1])], -1)
+        mean, log_var = run(network, variables, frames, seen, dropout=jax.random.fold_in(key, place))
         # Errors that add up step by step grow with the square of their number.
         target, weight = batch.later[..., place], batch.later_weight[..., place]
         loss += _misfit(config, mean, log_var, target, weight, scale) / (place + 2) ** 2

@@ -42,6 +42,17 @@ def test_total_and_entropy_are_judged_apart() -> None:
     assert metrics.spatial_entropy(flat) == pytest.approx(math.log(16 * 18))
 
 
+def test_maps_with_too_much_and_too_little_do_not_make_up_for_each_other() -> None:
+    two = np.stack([TRUTH.reshape(-1, 16, 18)[0]] * 2)
+    assert metrics.energy_fidelity(two * [[[1.5]], [[0.5]]], two) == pytest.approx(0.5)
+    flat = np.broadcast_to(two.mean((-2, -1), keepdims=True), two.shape)
+    peak = np.where(two == two.max(), two, 0)
+    coherent = [metrics.entropy_coherence(one, two) for one in (flat, peak)]
+    mixed = metrics.entropy_coherence(np.stack([flat[0], peak[0]]), two)
+    assert mixed == pytest.approx(np.mean(coherent))
+    assert max(coherent) < 1
+
+
 @pytest.mark.parametrize("metric", ERRORS + SCORES)
 def test_what_the_mask_leaves_out_counts_for_nothing(metric: metrics.Array) -> None:
     mask = NOISE > -0.5
