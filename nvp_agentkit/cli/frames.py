@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from nvp_agentkit.arrayfile import Meaning, file_and_array, open_array
 from nvp_agentkit.errors import InvalidField, InvalidInput
 
 SHOWN = 3  # most models look at two, a trivial forecaster and the starter try themselves on the third
-SHOWN_SMALL, SMALL_SIDE = 8, 128  # of a field with a shorter side a trained model looks at so many
+SHOWN_LIGHT, LIGHT = 8, 256**2  # cells: of no more than these it costs little to show all that a model may look at
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -74,7 +75,7 @@ def read_frames(asked: str, *, frame: int | None = None, trajectory: int = 0, fi
         if not 0 <= trajectory < trajectories:
             raise InvalidInput(f"trajectory {trajectory}: {found.name} has {trajectories}, counted from 0")
         target = _target(frame, frames, found.name)
-        first = max(0, target - (SHOWN_SMALL if min(grid) < SMALL_SIDE else SHOWN))
+        first = max(0, target - (SHOWN_LIGHT if math.prod(grid) <= LIGHT else SHOWN))
         values = found.window(trajectory, first, min(target + 1, frames) - first)
     if len(holed := np.flatnonzero(np.isnan(values[: max(target - first - SHOWN, 0)]).any((1, 2)))):
         left_out = int(holed[-1]) + 1  # nothing needs the older frames so much that they would be filled

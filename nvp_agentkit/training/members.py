@@ -27,7 +27,9 @@ from nvp_agentkit.training.parent import Parent
 
 WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
 STEP_BLOCKS, MOST_WINDOWS = 2 * 32**2, 8  # a step of fewer costs nearly as much: half of it depends on none
-FINE_STEM, LONG_CONTEXT = 2, 8  # of small fields (docs/decisions/046)
+FINE_STEM, LONG_CONTEXT = 2, 8  # of small fields (docs/decisions/046), and of few
+FEW_CELLS = 2**22  # to train on: so few are seen so often that what a step learns counts more than how many there are
+FINE_CROP = 64  # of larger fields, for blocks of `FINE_STEM`: as many of them as a crop has of the usual ones
 LONG_FRAMES = 3 * LONG_CONTEXT  # of each part of the data: a shorter one would have too few windows
 CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1
 
@@ -48,18 +50,26 @@ def network_for(meta: FieldMeta, *, masked: bool) -> NVPConfig:
 
 
 def network_on(data: SequenceSet, shortest: int | None = None) -> NVPConfig:
-    """`network_for` data whose grid is known, and the frames of the shortest part of them; None: these are all."""
+    """`network_for` data to train on, and the frames of the shortest part of them; None: these are all.
+
+    Of fields with a side under `SMALL_SIDE` cells, and of fewer than `FEW_CELLS` in all, it takes a closer look.
+    """
     network = network_for(data.meta, masked=data.mask is not None)
-    if min(data.grid) >= SMALL_SIDE:
+    if min(data.grid) >= SMALL_SIDE and data.values.size >= FEW_CELLS:
         return network
     frames = data.frames if shortest is None else shortest
     context = LONG_CONTEXT if frames >= LONG_FRAMES else network.context_frames
     return replace(network, stem=FINE_STEM, context_frames=context)
 
 
+def crop_of(data: SequenceSet, stem: int) -> int:
+    """The side of the squares that fields are cut into for a network of blocks of ``stem`` cells."""
+    return FINE_CROP if stem == FINE_STEM and min(data.grid) >= SMALL_SIDE else MemberConfig.crop
+
+
 def windows_a_step(data: SequenceSet, stem: int) -> int:
-    """Two crops where fields have many blocks of ``stem`` cells a side, more where they have few."""
-    blocks = math.prod(min(MemberConfig.crop, side) // stem for side in data.grid)
+    """Two crops where they have many blocks of ``stem`` cells a side, more where they have few."""
+    blocks = math.prod(min(crop_of(data, stem), side) // stem for side in data.grid)
     return min(max(STEP_BLOCKS // blocks, 2), MOST_WINDOWS)
 
 
@@ -94,8 +104,10 @@ def ensemble(
         parent = parents[place] if parents else None
         features = parent.features if parent else WIDTHS[place]
         share = (1.0 if place else CHAMPION_WEIGHT) / total
-        batch_size = windows_a_step(data, network.stem)
-        config = MemberConfig(network, features, seed=1000 * seed + place, batch_size=batch_size)
+        config = MemberConfig(
+            network, features, seed=1000 * seed + place, batch_size=windows_a_step(data, network.stem),
+            crop=crop_of(data, network.stem),
+        )  # fmt: skip
         recipes.append(MemberRecipe(f"voter-{place}", config, share, parent))
     return tuple(recipes)
 

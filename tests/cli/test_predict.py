@@ -15,12 +15,11 @@ from PIL import Image
 
 from nvp_agentkit.arrayfile import Coordinate, Meaning
 from nvp_agentkit.cli import outputs, payer
-from nvp_agentkit.cli.frames import SHOWN, SHOWN_SMALL, SMALL_SIDE, Frames, read_frames
+from nvp_agentkit.cli.frames import SHOWN, SHOWN_LIGHT, Frames, read_frames
 from nvp_agentkit.cli.picture import bent_ticks, draw, scale, typeset
 from nvp_agentkit.cli.predict import Told
 from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.errors import InvalidField, InvalidFile, InvalidInput
-from nvp_agentkit.fields import sequence
 from nvp_agentkit.messages import Reading
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.training.members import LONG_CONTEXT
@@ -102,9 +101,9 @@ def test_cells_without_a_value_are_refused_or_filled_and_left_out(kept: Kept) ->
 
 
 def test_of_larger_fields_three_frames_are_shown(kept: Kept) -> None:
-    large = np.zeros((5, 128, 128), np.float32)
-    assert len(read_frames(kept(large)).shown) == SHOWN
-    assert (SHOWN_SMALL, SMALL_SIDE) == (LONG_CONTEXT, sequence.SMALL_SIDE)  # which no command may import
+    assert len(read_frames(kept(np.zeros((9, 257, 256), np.float32))).shown) == SHOWN
+    assert len(read_frames(kept(np.zeros((9, 256, 256), np.float32))).shown) == SHOWN_LIGHT
+    assert SHOWN_LIGHT == LONG_CONTEXT  # which no command may import
 
 
 def test_frames_before_a_hole_that_three_do_not_need_are_left_out(kept: Kept) -> None:

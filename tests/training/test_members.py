@@ -49,16 +49,29 @@ def test_a_step_takes_more_windows_of_small_fields(side: int, windows: int):
     [
         (24, (64, 64), 2, 8),
         (24, (127, 512), 2, 8),
-        (24, (128, 128), 4, 2),
         (23, (64, 64), 2, 2),  # too few windows would be left
+        (1100, (64, 64), 2, 8),
+        (255, (128, 128), 2, 8),
+        (256, (128, 128), 4, 2),
     ],
 )
-def test_small_fields_are_folded_less_and_looked_at_for_longer(
+def test_small_fields_and_few_are_folded_less_and_looked_at_for_longer(
     frames: int, grid: tuple[int, int], stem: int, context: int
 ):
     data = SequenceSet(np.zeros((1, frames, *grid), np.float32), None, FieldMeta("still"))
     networks = {recipe.config.model_config for recipe in ensemble(data)}
     assert {(network.stem, network.context_frames) for network in networks} == {(stem, context)}
+
+
+@pytest.mark.parametrize(
+    ("frames", "grid", "crop", "blocks"),
+    [(24, (127, 512), 128, 63 * 64), (24, (128, 344), 64, 32 * 32), (256, (128, 344), 128, 32 * 32)],
+)
+def test_a_crop_of_large_fields_has_as_many_blocks_whatever_their_size(frames, grid, crop, blocks):
+    data = SequenceSet(np.zeros((1, frames, *grid), np.float32), None, FieldMeta("still"))
+    config = ensemble(data, members=1)[0].config
+    sides = [min(config.crop, side) // config.model_config.stem for side in grid]
+    assert (config.crop, sides[0] * sides[1]) == (crop, blocks)
 
 
 @pytest.mark.parametrize(("trajectories", "frames", "context"), [(3, 24, 8), (5, 23, 2), (1, 150, 2), (1, 160, 8)])
