@@ -52,8 +52,13 @@ def split(sequences: SequenceSet) -> Split:
     return parts
 
 
+def held_out(trajectories: int) -> int:
+    """How many of so many, three at least, validate, and how many judge."""
+    return max(1, round(0.15 * trajectories))
+
+
 def _by_trajectory(sequences: SequenceSet) -> Split:
-    held = max(1, round(0.15 * sequences.trajectories))
+    held = held_out(sequences.trajectories)
     train = sequences.trajectories - 2 * held
     parts = (slice(0, train), slice(train, train + held), slice(train + held, None))
     return _named("by trajectory", 0, *(sequences.select(trajectories=part) for part in parts))

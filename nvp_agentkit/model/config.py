@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -26,7 +28,9 @@ LARGEST_DOCUMENT_SIDE = 1024
 
 @dataclass(frozen=True)
 class NVPConfig:
-    """The network's shape. The default is the best per joule that was measured.
+    """The network's shape. The default is the best per joule that was measured on fields of 128 cells a side and more.
+
+    What smaller or fewer ones are better served by: `training.members.network_on`.
 
     Args:
         latent_dim: channels that the two paths (energy, gradients) are fused to on the coarsest grid.
@@ -70,19 +74,19 @@ class NVPConfig:
     def __post_init__(self) -> None:
         for name in ("encoder_features", "decoder_features", "boundary", "document_grid"):
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, tuple(value))
+                object.__setattr__(self, name, _several(name, value))
         levels = len(self.encoder_features)
         if not 1 <= levels <= LARGEST_LEVELS:
             raise InvalidInput(f"encoder_features has {levels} levels; give 1 to {LARGEST_LEVELS}")
         if self.decoder_features is not None and len(self.decoder_features) != levels:
             raise InvalidInput(f"decoder_features has {len(self.decoder_features)} levels, encoder_features {levels}")
         for width in self.encoder_features:
-            _within("encoder_features", width, LARGEST_FEATURES)
+            whole("encoder_features", width, 1, LARGEST_FEATURES)
         for width in self.decoder_features or ():
-            _within("decoder_features", width, LARGEST_FEATURES)
-        _within("latent_dim", self.latent_dim, LARGEST_FEATURES)
-        _within("context_frames", self.context_frames, LARGEST_CONTEXT)
-        _within("stem", self.stem, LARGEST_STEM)
+            whole("decoder_features", width, 1, LARGEST_FEATURES)
+        whole("latent_dim", self.latent_dim, 1, LARGEST_FEATURES)
+        whole("context_frames", self.context_frames, 1, LARGEST_CONTEXT)
+        whole("stem", self.stem, 1, LARGEST_STEM)
         if not 0 <= self.dropout_rate < 1:
             raise InvalidInput(f"dropout_rate is {self.dropout_rate}; give a number in [0, 1)")
         if len(self.boundary) != 2 or any(side not in BOUNDARIES for side in self.boundary):
@@ -147,6 +151,14 @@ class NVPConfig:
         return "sha256:" + hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def _within(name: str, value: int, limit: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-        raise InvalidInput(f"{name} is {value!r}; give a whole number from 1 to {limit}")
+def whole(name: str, value: Any, least: int, most: float = math.inf) -> None:
+    """Raises `InvalidInput` unless ``value`` is a whole number in that range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        allowed = f"of at least {least}" if most == math.inf else f"from {least} to {most:.0f}"
+        raise InvalidInput(f"{name} is {value!r}; give a whole number {allowed}")
+
+
+def _several(name: str, values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{name} is {values!r}; give a tuple")
+    return tuple(values)

@@ -63,7 +63,7 @@ def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None =
     Args:
         bundle: the trained model.
         frames: (B, K, H, W), oldest first, in the field's unit. Fewer frames than the model's context:
-            the oldest is repeated; more: the newest are used. NaN counts as masked.
+            the oldest is repeated; more: the newest are used. NaN counts as masked, which a network must be made for.
         mask: (B, K, H, W), True where a cell has a value; None: wherever it is finite.
 
     Returns:
@@ -71,7 +71,8 @@ def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None =
         Cells that have no input value get a forecast all the same, drawn from their neighbours.
 
     Raises:
-        InvalidField: rank, sides, dtype, infinite values, or no valid cell in a frame.
+        InvalidField: rank, sides, dtype, infinite values, no valid cell in a frame, or cells without a value where
+            all had one in training.
     """
     normal, seen = newest(bundle, frames, mask)
     parts = []
@@ -92,7 +93,13 @@ def newest(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None) -> tup
     values, valid = checked(frames, mask)
     # As many as the network takes, so that one program serves all who ask.
     kept = np.maximum(np.arange(-bundle.config.context_frames, 0), -values.shape[1])
-    return normalise(values[:, kept], valid[:, kept], bundle.normalization)
+    values, valid = values[:, kept], valid[:, kept]
+    if not bundle.config.masked and not valid.all():
+        raise InvalidField(
+            f"{int((~valid).sum()):,} of {valid.size:,} cells have no value, and this network learnt from fields that "
+            "have all: fill them, or train on data with such cells (masked=True)"
+        )
+    return normalise(values, valid, bundle.normalization)
 
 
 def batch_size(count: int) -> int:

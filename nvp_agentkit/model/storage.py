@@ -28,12 +28,16 @@ from nvp_agentkit.model.novelty import DESCRIPTORS, Novelty
 from nvp_agentkit.model.state import flatten, shapes, unflatten
 
 FORMAT = "nvp-model-1"
-LARGEST_FILE = 512 * 2**20
+LARGEST_FILE = 4 * 2**30  # the founding document's own network is half of it
 LARGEST_HEADER = 4 * 2**20
 
 
 def model_bytes(bundle: ModelBundle) -> bytes:
-    """The model as bytes; equal for equal models."""
+    """The model as bytes; equal for equal models.
+
+    Raises:
+        InvalidInput: more than `load_model` would read.
+    """
     about = {
         "format": FORMAT,
         "config": bundle.config.to_json(),
@@ -50,6 +54,12 @@ def model_bytes(bundle: ModelBundle) -> bytes:
     flat = flatten(bundle.variables)
     tensors = {name: np.asarray(leaf, np.float32, order="C") for name, leaf in flat.items()}
     text = json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    size = 8 + LARGEST_HEADER + sum(array.nbytes for array in tensors.values())
+    if size > LARGEST_FILE:
+        raise InvalidInput(
+            f"a model of {size / 2**20:,.0f} MiB; a model file may have {LARGEST_FILE / 2**20:,.0f}: give it fewer "
+            "channels, or keep it as a checkpoint"
+        )
     return bytes(save(tensors, metadata={"nvp": text}))
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.config import NVPConfig, whole
 from nvp_agentkit.model.losses import LAMBDA_CONSERVATION, LAMBDA_ENTROPY
 from nvp_agentkit.model.state import Optimiser
+
+LARGEST_SEED = 2**32 - 1
 
 
 class Objective(NamedTuple):
@@ -69,8 +71,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_epochs", "checkpoint_every", "patience"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InvalidInput(f"{name} is {value}; give at least 1")
+            if (value := getattr(self, name)) is not None:
+                whole(name, value, 1)
+        whole("seed", self.seed, 0, LARGEST_SEED)
         if not 0 < self.learning_rate < math.inf:
             raise InvalidInput(f"learning_rate is {self.learning_rate}; give a positive number")
         for name in ("lambda_conservation", "lambda_entropy", "entropy_threshold", "variance_weight"):

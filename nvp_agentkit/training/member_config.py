@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.model.config import NVPConfig
+from nvp_agentkit.model.config import NVPConfig, whole
 from nvp_agentkit.model.state import Variables, initial_variables
 from nvp_agentkit.model.width import count_within, initial_variables_within
+from nvp_agentkit.training.config import LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class MemberConfig:
     def __post_init__(self) -> None:
         least = {"batch_size": 1, "crop": 16, "max_steps": 0, "warmup_steps": 0, "rollout_steps": 1, "validations": 1}
         for name, low in least.items():
-            if getattr(self, name) < low:
-                raise InvalidInput(f"{name} is {getattr(self, name)}; give at least {low}")
+            whole(name, getattr(self, name), low)
+        whole("seed", self.seed, 0, LARGEST_SEED)
         if not 0 < self.learning_rate < math.inf:
             raise InvalidInput(f"learning_rate is {self.learning_rate}; give a positive number")
         if not 0 <= self.ema_decay < 1:

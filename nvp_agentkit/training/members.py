@@ -27,6 +27,7 @@ from nvp_agentkit.training.parent import Parent
 
 WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
 STEP_BLOCKS, MOST_WINDOWS = 2 * 32**2, 8  # a step of fewer costs nearly as much: half of it depends on none
+FEWEST_WINDOWS, FEWEST_FINE = 2, 4  # crops of few data lead a step of fewer astray (docs/decisions/048)
 FINE_STEM, LONG_CONTEXT = 2, 8  # of small fields (docs/decisions/046), and of few
 FEW_CELLS = 2**22  # to train on: so few are seen so often that what a step learns counts more than how many there are
 FINE_CROP = 64  # of larger fields, for blocks of `FINE_STEM`: as many of them as a crop has of the usual ones
@@ -68,9 +69,10 @@ def crop_of(data: SequenceSet, stem: int) -> int:
 
 
 def windows_a_step(data: SequenceSet, stem: int) -> int:
-    """Two crops where they have many blocks of ``stem`` cells a side, more where they have few."""
-    blocks = math.prod(min(crop_of(data, stem), side) // stem for side in data.grid)
-    return min(max(STEP_BLOCKS // blocks, 2), MOST_WINDOWS)
+    """Two where they have many blocks of ``stem`` cells a side, more where they have few or are crops of few data."""
+    crop = crop_of(data, stem)
+    blocks = math.prod(min(crop, side) // stem for side in data.grid)
+    return min(max(STEP_BLOCKS // blocks, FEWEST_FINE if crop == FINE_CROP else FEWEST_WINDOWS), MOST_WINDOWS)
 
 
 def ensemble(

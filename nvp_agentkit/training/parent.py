@@ -15,7 +15,8 @@ from nvp_agentkit.model.starter import FILE, STARTER
 from nvp_agentkit.model.state import Variables, shapes
 from nvp_agentkit.model.storage import load_model, model_bytes, model_id, read_bounded
 
-NO_WEIGHT_HANGS_ON = ("boundary", "positive", "conservation", "precision")  # so they may differ from a parent's
+# So these may differ from a parent's.
+NO_WEIGHT_HANGS_ON = ("boundary", "positive", "conservation", "precision", "dropout_rate")
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,18 @@ class Parent:
         """
         self.require(network)
         if features != self.features:
-            raise InvalidInput(f"the parent has features {self.features}, this recipe {features}; give the parent's")
+            raise InvalidInput(
+                f"the parent has channels {self.features or 'of the whole network'}, this recipe "
+                f"{features or 'of the whole network'}: give the champion of its ensemble (voter-0), or in Python "
+                "MemberConfig(features=parent.features)"
+            )
         return self.bundle.variables
 
     def require(self, network: NVPConfig) -> None:
-        """Raises `InvalidInput` unless its weights have the shapes of ``network``'s."""
-        if shapes(network) == shapes(self.bundle.config):
-            return
+        """Raises `InvalidInput` unless its weights have the shapes of ``network``'s and mean the same in it."""
         ours, theirs = dataclasses.asdict(network), dataclasses.asdict(self.bundle.config)
         odd = [name for name in ours if ours[name] != theirs[name] and name not in NO_WEIGHT_HANGS_ON]
+        if not odd and shapes(network) == shapes(self.bundle.config):
+            return
         told = ", ".join(f"{name} {theirs[name]!r} and not {ours[name]!r}" for name in odd)
         raise InvalidInput(f"the parent is another network: {told}; go on with its own, or train without a parent")

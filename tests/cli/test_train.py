@@ -50,6 +50,13 @@ def test_a_budget_that_does_not_reach_a_domain_and_a_parent_that_are_none_are_re
     small = train("--budget-j", "60", folder=tmp_path, status=1)
     assert small.stderr.startswith("budget_too_small: budget 60.0 J, a network that is trained at all and judged")
     assert small.stdout == ""  # nothing was simulated
+    nothing = train("--budget-j", "0", folder=tmp_path, status=1)
+    assert nothing.stderr.startswith("budget_too_small: budget 0.0 J")
+    for name, value, said in [("--lr", "-1", "learning_rate is -1.0"), ("--batch-size", "9", "give 4 windows")]:
+        refused = train(name, value, folder=tmp_path, status=1)
+        assert refused.stderr.startswith("invalid_input: ")
+        assert said in refused.stderr
+        assert refused.stdout == ""
     unknown = train("--domain", "nonsense", "--json", folder=tmp_path, status=1)
     assert json.loads(unknown.stdout)["error"] == "unknown_domain"
     orphan = train("--parent", "none.safetensors", folder=tmp_path, status=1)

@@ -30,6 +30,8 @@ def test_equal_configurations_have_one_digest_and_others_another():
         {"dropout_rate": 1.0},
         {"boundary": ("periodic", "round")},
         {"boundary": ("periodic",)},
+        {"boundary": "periodic"},
+        {"encoder_features": 64},
     ],
 )
 def test_a_value_out_of_range_is_named(wrong):

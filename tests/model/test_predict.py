@@ -33,7 +33,8 @@ def test_a_positive_field_stays_positive(frames):
     assert predict_next(positive, frames - 0.5)[0].min() >= 0
 
 
-def test_nan_and_mask_are_the_same_hole(bundle, frames):
+def test_nan_and_mask_are_the_same_hole(frames):
+    bundle = scrambled(dataclasses.replace(SMALL, masked=True))
     mask = np.ones(frames.shape, bool)
     mask[:, :, 2:5, 2:5] = False
     holed = np.where(mask, frames, np.float32("nan"))
@@ -41,6 +42,15 @@ def test_nan_and_mask_are_the_same_hole(bundle, frames):
     assert np.isfinite(mean).all()
     np.testing.assert_array_equal(mean, predict_next(bundle, frames, mask)[0])
     np.testing.assert_array_equal(log_var, predict_next(bundle, np.where(mask, frames, 7.0), mask)[1])
+
+
+def test_cells_without_a_value_never_reach_a_network_that_knows_of_none(bundle, frames):
+    holed = frames.copy()
+    holed[0, -1, 3, 4] = np.nan
+    with pytest.raises(InvalidField, match=rf"1 of {frames.size:,} cells have no value.*masked=True"):
+        predict_next(bundle, holed)
+    with pytest.raises(InvalidField, match="cells have no value"):
+        predict_next(bundle, frames, np.isfinite(holed))
 
 
 def test_a_forecast_does_not_depend_on_its_batch(bundle):

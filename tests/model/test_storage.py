@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from nvp_agentkit.errors import InvalidFile
+from nvp_agentkit.errors import InvalidFile, InvalidInput
 from nvp_agentkit.model import (
     Calibration,
     Normalization,
@@ -20,8 +21,10 @@ from nvp_agentkit.model import (
     model_id,
     predict_next,
     save_model,
+    storage,
 )
 from nvp_agentkit.model.novelty import DESCRIPTORS, Novelty, novelty_of
+from nvp_agentkit.model.state import shapes
 
 from .conftest import SMALL, scrambled
 
@@ -150,3 +153,15 @@ def test_a_header_that_claims_more_than_the_file_is_refused():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InvalidFile, match=r"champion\.safetensors"):
         load_model(tmp_path / "champion.safetensors")
+
+
+def test_what_could_not_be_loaded_again_is_not_saved(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "LARGEST_FILE", storage.LARGEST_HEADER + 1000)
+    with pytest.raises(InvalidInput, match=r"a model of 4 MiB; a model file may have 4.*checkpoint"):
+        save_model(bundle, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_founding_documents_own_network_can_be_saved():
+    size = 4 * sum(math.prod(shape) for shape in shapes(NVPConfig.documented()).values())
+    assert 2**31 < size + storage.LARGEST_HEADER + 8 <= storage.LARGEST_FILE

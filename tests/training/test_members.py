@@ -38,7 +38,7 @@ def test_members_differ_in_seed_and_width_and_share_the_whole():
     assert recipes[0].share == max(recipe.share for recipe in recipes)
 
 
-@pytest.mark.parametrize(("side", "windows"), [(16, 8), (32, 8), (48, 3), (64, 2), (128, 2), (256, 2)])
+@pytest.mark.parametrize(("side", "windows"), [(16, 8), (32, 8), (48, 3), (64, 2), (127, 2), (128, 4), (256, 4)])
 def test_a_step_takes_more_windows_of_small_fields(side: int, windows: int):
     data = SequenceSet(np.zeros((1, 3, side, side), np.float32), None, FieldMeta("still"))
     assert {recipe.config.batch_size for recipe in ensemble(data)} == {windows}
@@ -64,14 +64,14 @@ def test_small_fields_and_few_are_folded_less_and_looked_at_for_longer(
 
 
 @pytest.mark.parametrize(
-    ("frames", "grid", "crop", "blocks"),
-    [(24, (127, 512), 128, 63 * 64), (24, (128, 344), 64, 32 * 32), (256, (128, 344), 128, 32 * 32)],
+    ("frames", "grid", "crop", "windows", "blocks"),
+    [(24, (127, 512), 128, 2, 63 * 64), (24, (128, 344), 64, 4, 32 * 32), (256, (128, 344), 128, 2, 32 * 32)],
 )
-def test_a_crop_of_large_fields_has_as_many_blocks_whatever_their_size(frames, grid, crop, blocks):
+def test_a_crop_of_large_fields_has_as_many_blocks_whatever_their_size(frames, grid, crop, windows, blocks):
     data = SequenceSet(np.zeros((1, frames, *grid), np.float32), None, FieldMeta("still"))
     config = ensemble(data, members=1)[0].config
     sides = [min(config.crop, side) // config.model_config.stem for side in grid]
-    assert (config.crop, sides[0] * sides[1]) == (crop, blocks)
+    assert (config.crop, config.batch_size, sides[0] * sides[1]) == (crop, windows, blocks)
 
 
 @pytest.mark.parametrize(("trajectories", "frames", "context"), [(3, 24, 8), (5, 23, 2), (1, 150, 2), (1, 160, 8)])

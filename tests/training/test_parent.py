@@ -71,10 +71,17 @@ def test_a_parent_that_is_another_network_is_refused_and_what_differs_named(trai
     wider = replace(SMALL, model_config=replace(SMALL.model_config, latent_dim=12))
     with pytest.raises(InvalidInput, match="latent_dim 9 and not 12; go on with its own"):
         MemberTrainer(wider).fit(train, validation, StepPacer(1), parent=parents[0])
-    with pytest.raises(InvalidInput, match=r"features \(6, 5\), this recipe None"):
+    with pytest.raises(InvalidInput, match=r"channels \(6, 5\), this recipe of the whole network: give the champion"):
         MemberTrainer(SMALL).fit(train, validation, StepPacer(1), parent=parents[1])
     with pytest.raises(InvalidInput, match="masked False and not True"):
         ensemble(masked(train, 0.0), members=1, parents=parents)
+
+
+def test_a_parent_whose_weights_only_look_alike_is_refused(parents):
+    bare = replace(SMALL.model_config, use_residual=not SMALL.model_config.use_residual)
+    with pytest.raises(InvalidInput, match="use_residual True and not False"):
+        parents[0].require(bare)
+    parents[0].require(replace(SMALL.model_config, dropout_rate=0.2, boundary=("open", "open")))
 
 
 def test_the_documents_trainer_goes_on_as_well_and_a_resumed_run_remembers_from_what(parents, tmp_path):

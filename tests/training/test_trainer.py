@@ -242,7 +242,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_changes_nothing(config):
     "wrong",
     [
         {"batch_size": 0}, {"num_epochs": 0}, {"patience": 0}, {"learning_rate": -1.0}, {"lambda_entropy": -0.1},
-        {"validation_split": 1.0}, {"optimiser": "sgd"},
+        {"validation_split": 1.0}, {"optimiser": "sgd"}, {"batch_size": 2.5}, {"seed": -1}, {"seed": 2**32},
     ],
 )  # fmt: skip
 def test_a_configuration_out_of_range_is_named(wrong):

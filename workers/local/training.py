@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 from nvp_agentkit.domains import get_domain
 from nvp_agentkit.energy.budget import require_useful
 from nvp_agentkit.energy.sensors import named_sensor
+from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields import metrics
 from nvp_agentkit.fields.baselines import score_baselines
 from nvp_agentkit.fields.readers import Meant, take_in
 from nvp_agentkit.fields.sequence import SequenceSet
-from nvp_agentkit.fields.split import Split, split
+from nvp_agentkit.fields.split import Split, held_out, split
 from nvp_agentkit.fields.storage import open_sequences
 from nvp_agentkit.model import ModelBundle, save_model
 from nvp_agentkit.settings import Settings
@@ -84,13 +85,24 @@ def train(options: Options, settings: Settings) -> dict[str, Any]:
     """
     watts_per_core, sensor = settings.watts_per_core, named_sensor(settings)
     parent = None if options.parent is None else Parent.read(options.parent)
-    spending = Spending(round(1000 * (options.budget_j or UNBOUNDED_J)), watts_per_core, sensor=sensor)
+    config = TrainingConfig(
+        batch_size=options.batch_size,
+        num_epochs=options.epochs,
+        learning_rate=options.lr,
+        variance_weight=VARIANCE_WEIGHT,
+        checkpoint_dir=options.out,
+        seed=options.seed,
+    )
+    if options.data is None:
+        _require_windows(options, (parent.bundle.config if parent else config.model_config).context_frames)
+    budget_j = UNBOUNDED_J if options.budget_j is None else options.budget_j
+    spending = Spending(round(1000 * budget_j), watts_per_core, sensor=sensor)
     begun_mj = 0.0 if options.data else 1000 * watts_per_core * COMPILE_CPU_S  # of a simulator
     _require(spending, begun_mj, Prices.on(watts_per_core=watts_per_core))
     print(f"Training NVP model on domain: {options.domain}")
     with tempfile.TemporaryDirectory() as folder:
         parts = split(_data(options, spending, Path(folder)))
-        trainer, stopped_by = _trained(options, parts, parent, spending, watts_per_core)
+        trainer, stopped_by = _trained(config, parts, parent, spending, watts_per_core)
         found, model = _judged(trainer, parts), Path(options.out) / "model.safetensors"
         model_id = save_model(_calibrated(trainer, parts), model)
     reading = spending.reading()
@@ -102,6 +114,17 @@ def train(options: Options, settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
     _tell(document, found, options.budget_j)
     return document
+
+
+def _require_windows(options: Options, context: int) -> None:
+    """Raises `InvalidInput` where what would be simulated has no whole batch; said before it is."""
+    trajectories = options.trajectories - 2 * held_out(options.trajectories)
+    windows = trajectories * max(options.frames - context, 0)
+    if windows < options.batch_size:
+        raise InvalidInput(
+            f"--batch-size is {options.batch_size}, and {options.trajectories} trajectories of {options.frames} frames "
+            f"give {windows} windows to train on: lower it, or raise --trajectories or --frames"
+        )
 
 
 def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
@@ -125,24 +148,15 @@ def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
 
 
 def _trained(
-    options: Options, parts: Split, parent: Parent | None, spending: Spending, watts_per_core: float
+    config: TrainingConfig, parts: Split, parent: Parent | None, spending: Spending, watts_per_core: float
 ) -> tuple[Trainer, str]:
     """The trainer when it has ended, and what ended it; what judging will cost is kept back."""
     meta = parts.train.meta
     network = parent.network(meta, masked=False) if parent else network_for(meta, masked=False)
-    config = TrainingConfig(
-        network,
-        batch_size=options.batch_size,
-        num_epochs=options.epochs,
-        learning_rate=options.lr,
-        variance_weight=VARIANCE_WEIGHT,
-        checkpoint_dir=options.out,
-        seed=options.seed,
-    )
     train, validation = prepare_training_data(parts.train), prepare_training_data(parts.validation)
     print(f"Training data shape:\n  Energy: {train.energy.shape}\n  Gradients: {train.gradients.shape}\n")
     allowance = OneNetworkAllowance(spending, Prices.of(parts, MemberConfig(network), watts_per_core=watts_per_core))
-    trainer = Trainer(config, may_continue=allowance.may_continue)
+    trainer = Trainer(replace(config, model_config=network), may_continue=allowance.may_continue)
     print("Compiling: the first step takes longest")
     trainer.train(train, validation, parent=parent)
     return trainer, allowance.stopped_by or "epochs"
