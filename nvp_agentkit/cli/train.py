@@ -23,7 +23,10 @@ def command(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="A file of sequences; which array of it.", metavar="FILE[:NAME]", show_default="simulate"),
+        typer.Option(
+            help="A file of sequences; which array of it.", metavar="FILE[:NAME]",
+            show_default="DOMAIN.npz, .h5, .nc or .zarr in data/ or here, else simulated",
+        ),
     ] = None,
     trajectories: Annotated[int, typer.Option(help="Sequences to simulate.", min=3)] = 20,
     frames: Annotated[int, typer.Option(help="Frames of each.", min=3)] = 10,

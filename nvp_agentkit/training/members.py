@@ -27,9 +27,9 @@ from nvp_agentkit.training.parent import Parent
 
 WIDTHS = (None, (24, 64), (28, 56), (24, 48), (32, 48), (28, 64), (24, 56))  # None: all of the network's channels
 STEP_BLOCKS, MOST_WINDOWS = 2 * 32**2, 8  # a step of fewer costs nearly as much: half of it depends on none
-FEWEST_WINDOWS, FEWEST_FINE = 2, 4  # crops of few data lead a step of fewer astray (docs/decisions/048)
+FEWEST_WINDOWS, FEWEST_FINE = 2, 4  # crops of few data lead a step of fewer astray (docs/decisions/052)
 FINE_STEM, LONG_CONTEXT = 2, 8  # of small fields (docs/decisions/046), and of few
-FEW_CELLS = 2**22  # to train on: so few are seen so often that what a step learns counts more than how many there are
+FEW_CELLS = 2**22  # to train on: fewer are seen so often that a closer look pays (docs/decisions/052)
 FINE_CROP = 64  # of larger fields, for blocks of `FINE_STEM`: as many of them as a crop has of the usual ones
 LONG_FRAMES = 3 * LONG_CONTEXT  # of each part of the data: a shorter one would have too few windows
 CHAMPION_WEIGHT = 1.5  # of the allowance, where every other member has 1

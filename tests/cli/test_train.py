@@ -72,3 +72,16 @@ def test_a_file_s_sequences_are_taken_in_and_cells_without_a_value_are_sent_else
     assert "Loaded 3 sequences" in refused.stdout
     assert refused.stderr.startswith("invalid_field: these fields have cells without a value")
     assert "nvp demo --data" in refused.stderr
+
+
+def test_data_of_the_domain_that_lie_here_are_found(tmp_path: Path) -> None:
+    holed = np.full((3, 6, 16, 16), np.nan, np.float32)
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "heat_diffusion.npz", field=holed)
+    np.savez(tmp_path / "data" / "plasma_physics.npz", field=holed)
+    refused = train(folder=tmp_path, status=1)
+    assert refused.stdout.startswith(f"Found {Path('data', 'heat_diffusion.npz')}\n")
+    assert "making" not in refused.stdout
+    np.save(tmp_path / "data" / "heat_diffusion.npy", holed)
+    unsure = train(folder=tmp_path, status=1)
+    assert "heat_diffusion.npy, heat_diffusion.npz; say which with --data" in unsure.stderr

@@ -42,6 +42,7 @@ from . import programs as local
 
 UNBOUNDED_J = 1e9
 TOLD = 5  # lines on a simulation
+FOLDERS, SUFFIXES = (Path("data"), Path()), (".npz", ".npy", ".h5", ".hdf5", ".nc", ".zarr")  # where data are looked for
 VARIANCE_WEIGHT = 0.1  # the document's loss alone would leave the forecast without a spread
 CRITERIA = {"Energy Fidelity > 0.90": 0.90, "RMSE < 0.1": 0.1, "Entropy Coherence > 0.85": 0.85}
 
@@ -93,6 +94,9 @@ def train(options: Options, settings: Settings) -> dict[str, Any]:
         checkpoint_dir=options.out,
         seed=options.seed,
     )
+    if options.data is None and (lies_here := _found(options.domain)) is not None:
+        print(f"Found {lies_here}")
+        options = replace(options, data=str(lies_here))
     if options.data is None:
         _require_windows(options, (parent.bundle.config if parent else config.model_config).context_frames)
     budget_j = UNBOUNDED_J if options.budget_j is None else options.budget_j
@@ -116,6 +120,22 @@ def train(options: Options, settings: Settings) -> dict[str, Any]:
     return document
 
 
+def _found(domain: str) -> Path | None:
+    """The file of this domain's sequences that lies in the folder ``data``, or here; None: there is none.
+
+    Raises:
+        InvalidInput: there are several.
+    """
+    for folder in FOLDERS:
+        inside = folder.iterdir() if folder.is_dir() else ()
+        found = sorted(path for path in inside if path.stem == domain and path.suffix in SUFFIXES)
+        if len(found) > 1:
+            raise InvalidInput(f"{folder} has {', '.join(path.name for path in found)}; say which with --data")
+        if found:
+            return found[0]
+    return None
+
+
 def _require_windows(options: Options, context: int) -> None:
     """Raises `InvalidInput` where what would be simulated has no whole batch; said before it is."""
     trajectories = options.trajectories - 2 * held_out(options.trajectories)
@@ -135,7 +155,7 @@ def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
         print(f"Loaded {len(sequences)} sequences")
         return sequences
     domain, allowance = get_domain(options.domain), Allowance(spending)
-    print(f"No --data given: making {options.trajectories} sequences of {options.frames} frames ({domain.description})")
+    print(f"No --data given, no {options.domain}.npz or the like here: making {options.trajectories} sequences of {options.frames} frames ({domain.description})")
 
     def progress(done: int, total: int) -> None:
         allowance.require(done, f"simulating {options.domain}")
