@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 class NVPModel(nn.Module):
     """Next-frame forecaster: ``model.apply(variables, energy_t, grad_x, grad_y) -> (mean, log_var)``.
 
-    Works in normalised units (`storage.Normalization`). Any H, W >= 16; sides that the levels do not divide
+    Works in normalised units (`bundle.Normalization`). Any H, W >= 16; sides that the levels do not divide
     are padded by the boundary and cropped again.
     """
 
@@ -123,7 +123,7 @@ class NVPModel(nn.Module):
             grad_y: the same in y.
             valid: (B, H, W, C), 1 where a cell has a value; used by a masked network, None means everywhere.
             origin: (B, H, W, 6), what `flow.origin` says of the frames; None: found here. It has no weights, so
-                it is found once a window in training, and compiled once for all networks.
+                `MemberTrainer` finds it once a window, and it is compiled once for all networks.
             training: dropout on (needs an rng named "dropout" where dropout_rate > 0), and batch normalisation by the
                 batch: apply with ``mutable=["batch_stats"]`` then, as `training.Trainer` does.
 

@@ -13,7 +13,7 @@ from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.metrics import vrmse
 from nvp_agentkit.fields.sequence import FieldMeta, Floats
-from nvp_agentkit.model import NVPConfig, intervals, predict_next, starter
+from nvp_agentkit.model import NVPConfig, intervals, model_bytes, predict_next, starter
 from nvp_agentkit.model.starter import FILE, StarterForecaster, starter_weights
 from nvp_agentkit.model.state import shapes
 
@@ -31,6 +31,10 @@ def simulated(request: pytest.FixtureRequest) -> tuple[Floats, FieldMeta]:
 def test_the_file_is_small_and_holds_the_default_network() -> None:
     assert FILE.stat().st_size < 10e6
     assert shapes(starter_weights().config) == shapes(NVPConfig())
+
+
+def test_the_file_is_what_this_version_writes_of_its_weights_so_they_have_one_id() -> None:
+    assert model_bytes(starter_weights()) == FILE.read_bytes()
 
 
 def test_it_forecasts_better_than_persistence_untrained(simulated) -> None:
