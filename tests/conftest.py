@@ -184,8 +184,8 @@ def kept_keys() -> frozenset[str]:
 
 @pytest.fixture
 async def redis(valkey: str) -> AsyncIterator[Redis]:
-    """A client of the stream server; bytes in, bytes out."""
-    async with Redis.from_url(valkey, socket_timeout=None) as client:
+    """A client of the stream server; bytes in, bytes out. Its name, in CLIENT LIST, is this test's own."""
+    async with Redis.from_url(valkey, socket_timeout=None, client_name=f"test-{uuid4().hex}") as client:
         yield client
 
 

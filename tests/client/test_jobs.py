@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -92,11 +91,13 @@ async def test_a_result_is_there_for_whoever_comes_after_the_deadline(nvp, desk)
 
 async def test_that_a_job_was_ended_at_its_deadline_is_heard_a_moment_after_it(nvp, desk) -> None:
     job = Job(nvp._redis, nvp.account, (await simulated(nvp)).id, time.time() - 0.1)
-    waiting = asyncio.create_task(job.result())
-    await asyncio.sleep(0.1)
+    lines = aiter(job)
+    await tell(desk, job, 1)
+    assert (await anext(lines)).step == 1  # it listens, and its deadline is over
     await desk.answer(JobFailed(job_id=job.id, code="deadline_exceeded", detail="ended at its deadline"), job.id)
+    assert [line async for line in lines] == []
     with pytest.raises(DeadlineExceeded, match="ended at its deadline"):
-        await waiting
+        await job.result()
 
 
 async def test_a_job_nobody_does_is_not_waited_for_beyond_its_deadline(nvp, desk) -> None:

@@ -118,6 +118,22 @@ class Bench:
         """Nothing waits and nothing is being worked on."""
         return await self.redis.xlen(self.stream) == 0
 
+    async def blocked(self, command: str = "xreadgroup") -> int:
+        """How many connections of this test wait at the server in such a read."""
+        ours = self.redis.connection_pool.connection_kwargs["client_name"]
+        everyone = await self.redis.client_list()
+        return sum("b" in one["flags"] and (one["name"], one["cmd"]) == (ours, command) for one in everyone)
+
+    async def silent(self, account: str, count: int, lease_s: float) -> None:
+        """Wait until ``count`` messages of an account have been in somebody's hands for longer than a lease."""
+
+        async def due() -> bool:
+            stream, idle_ms = names.key(account, "predict"), int(1000 * lease_s)
+            found = await self.redis.xpending_range(stream, "inference", "-", "+", count, idle=idle_ms)
+            return len(found) == count
+
+        await eventually(due)
+
 
 @pytest.fixture
 async def bench(redis: Redis, account: str) -> AsyncIterator[Bench]:

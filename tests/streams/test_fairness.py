@@ -46,7 +46,7 @@ async def test_one_account_s_retries_do_not_starve_another_s_new_messages(bench,
         await bench.ask()
     await bench.redis.xreadgroup("inference", "crashed", {bench.stream: ">"})
     event = await bench.ask(account=quiet)
-    await asyncio.sleep(0.05)
+    await bench.silent(bench.account, 50, 0.04)
     bench.each(handle, lease_s=0.04)  # the fifty are all due to be taken over
     await bench.reply(event, account=quiet)
     assert served.index(quiet) <= 2
@@ -64,7 +64,8 @@ async def test_messages_to_be_taken_over_come_account_by_account(bench, quiet):
     event = await bench.ask(account=quiet)
     for account in (bench.account, quiet):
         await bench.redis.xreadgroup("inference", "crashed", {names.key(account, "predict"): ">"})
-    await asyncio.sleep(0.05)
+    await bench.silent(bench.account, 50, 0.04)
+    await bench.silent(quiet, 1, 0.04)
     bench.each(handle, lease_s=0.04)
     await bench.reply(event, account=quiet)
     assert served.index(quiet) <= 2
@@ -98,8 +99,8 @@ async def test_what_a_read_brings_beyond_the_batch_goes_back_uncounted(bench, qu
         return bench.answered(delivery)
 
     # An idle worker blocks on all streams with room for one message: a transaction fills two at the same moment.
-    bench.each(handle, batch=1, lease_s=0.4)
-    await asyncio.sleep(0.3)
+    bench.each(handle, batch=1)
+    await bench.eventually(bench.blocked)
     events = [bench.request(), bench.request()]
     pipe = bench.redis.pipeline(transaction=True)
     pipe.xadd(bench.stream, {"event": events[0].encode()})
@@ -141,8 +142,8 @@ async def test_a_batch_waits_a_moment_for_company(bench):
 
 async def test_an_account_registered_later_is_served(bench):
     await bench.redis.hdel(names.ACCOUNTS, bench.account)
-    bench.start()
-    await asyncio.sleep(0.3)
+    consumer = bench.start()
+    await bench.eventually(lambda: asyncio.sleep(0, consumer.state == "ready"))  # it has looked, and found nobody
     await register(bench.redis, bench.account, owner="tests")
     await bench.reply(await bench.ask())
 

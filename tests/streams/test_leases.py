@@ -165,7 +165,7 @@ async def test_payload_deleted_under_a_pending_entry_is_put_on_record(bench):
     await bench.redis.xreadgroup("inference", "gone", {bench.stream: ">"})
     ((entry_id, _),) = await bench.redis.xrange(bench.stream)
     await bench.redis.xdel(bench.stream, entry_id)
-    await asyncio.sleep(0.05)
+    await bench.silent(bench.account, 1, 0.04)
     bench.start(lease_s=0.04)
     (letter,) = await bench.eventually(bench.dead)
     assert letter.entry_id == entry_id.decode()

@@ -30,7 +30,7 @@ async def test_a_server_whose_disk_is_full_is_away_and_not_a_wrong_question(redi
 async def test_a_lost_group_is_made_anew_with_the_groups_of_its_neighbours(bench):
     stream = names.key(bench.account, "ensemble")
     bench.start(kind="ensemble", group="voter-1")
-    await asyncio.sleep(0.2)
+    await bench.eventually(bench.blocked)
     await bench.redis.delete(stream)
     await bench.redis.xadd(stream, {"event": bench.request().encode()})
     groups = sorted(names.GROUPS["ensemble"])
@@ -124,8 +124,7 @@ async def test_drain_finishes_what_runs_and_hands_back_the_rest(bench):
     await asyncio.wait_for(running.wait(), 10)
     second = await bench.ask()
     stop.set()
-    await asyncio.sleep(0.1)
-    assert consumer.state == "draining"
+    await bench.eventually(lambda: asyncio.sleep(0, consumer.state == "draining"))
     release.set()
     await bench.reply(first)
     await bench.stops[-1][1]

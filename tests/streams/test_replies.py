@@ -24,8 +24,8 @@ TYPES = ("nvp.prediction.completed.v1", ANSWERED)
 async def test_a_waiting_client_is_answered_within_milliseconds(bench):
     bench.start()
     async with ReplyReader(bench.redis, bench.account) as replies:
-        await bench.ask()
-        await asyncio.sleep(0.3)
+        for command in ("xreadgroup", "xread"):  # the worker waits, and so does the reader
+            await bench.eventually(lambda command=command: bench.blocked(command))
         events = [bench.request() for _ in range(20)]
         began = time.monotonic()
         waiting = [asyncio.create_task(replies.wait(event.id, TYPES, timeout_s=20)) for event in events]
@@ -92,12 +92,22 @@ async def test_a_server_that_hangs_does_not_hold_a_client_past_its_deadline(acco
     await server.wait_closed()
 
 
+async def looks(redis: Redis) -> int:
+    """How often the server was asked for answers."""
+    return (await redis.info("commandstats")).get("cmdstat_hmget", {"calls": 0})["calls"]
+
+
 async def test_a_reply_that_the_stream_has_lost_is_found_all_the_same(bench, monkeypatch):
     monkeypatch.setattr("nvp_agentkit.streams.replies.LOOK_S", 0.2)
     event = bench.request()
     async with ReplyReader(bench.redis, bench.account) as replies:
+        before = await looks(bench.redis)
         waiting = asyncio.create_task(replies.wait(event.id, TYPES, timeout_s=10))
-        await asyncio.sleep(0.1)
+
+        async def looked() -> bool:
+            return await looks(bench.redis) > before
+
+        await bench.eventually(looked)  # in vain
         await bench.redis.hset(names.answers(bench.account, event.id), ANSWERED, event.encode())
         await bench.redis.expire(names.answers(bench.account, event.id), 60)
         assert (await asyncio.wait_for(waiting, 5)).id == event.id
@@ -213,12 +223,12 @@ async def test_workers_are_seen_while_they_announce_themselves_and_gone_when_the
     await redis.delete(names.worker(account, "here"), names.worker(account, "there"))
 
 
-async def test_a_heartbeat_that_the_server_refuses_ends_no_worker(bench):
+async def test_a_heartbeat_that_the_server_refuses_ends_no_worker(bench, caplog):
     redis, name, stop = bench.redis, bench.account, asyncio.Event()
     key = names.worker(name, "here")
     await redis.set(key, "no hash", ex=60)
     beating = asyncio.create_task(keep_announcing(redis, name, "here", "tally", lambda: ("ready", ""), stop))
-    await asyncio.sleep(0.1)
+    await bench.eventually(lambda: asyncio.sleep(0, f"heartbeat of {name} not sent" in caplog.text))
     await redis.delete(key)
 
     async def seen():
