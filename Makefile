@@ -16,7 +16,7 @@ help:
 	@echo "make check   what CI runs: lint, types, contracts, tests"
 	@echo "make schemas write schemas/ anew from the code"
 	@echo "make docs    write docs/cli.md anew from the code"
-	@echo "make real-stores   get redis-server and Neo4j, on which the tests of streams, ledger and graph then run too"
+	@echo "make real-stores   get Redis 6.2 and 7, and Neo4j, on which the tests of streams, ledger and graph then run too"
 	@echo "make stores-table  run those tests on every server and write docs/stores.md"
 
 $(BIN)/python:

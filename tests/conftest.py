@@ -27,7 +27,7 @@ from nvp_agentkit.embedded import valkey as embedded_valkey
 from nvp_agentkit.embedded.server import Server
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import names
-from tests.stores.servers import GRAPHS, STREAMS, Graph, Missing, graph_at, in_contract
+from tests.stores.servers import GRAPHS, STREAMS, Graph, Missing, cannot, graph_at, in_contract
 from tests.stores.servers import redis_program as program_of
 
 # Keys of an account that stay for good (tests of other rules override the fixture `kept_keys`).
@@ -71,7 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A contract test runs on each server of the kind it asks for; those of one server stay together."""
-    if not in_contract(metafunc.definition.path):
+    path = metafunc.definition.path
+    if not in_contract(path):
         return
     for fixture, variable, servers in (
         ("valkey", "NVP_TEST_REDIS_URL", STREAMS),
@@ -80,7 +81,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ):
         if fixture in metafunc.fixturenames and not os.environ.get(variable):
             first, *others = servers
-            each = [first, *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in others)]
+            marks = {name: [pytest.mark.xdist_group(name)] for name in others}
+            for name in others:
+                if why := cannot(name, path, metafunc.definition.originalname):
+                    marks[name].append(pytest.mark.skip(reason=f"{name}: {why}"))
+            each = [first, *(pytest.param(name, marks=marks[name]) for name in others)]
             metafunc.parametrize(fixture, each, indirect=True, scope="session")
 
 

@@ -5,8 +5,9 @@ What the user may do is the whole of the trust a client gets. It adds entries to
 the registry; it writes nothing else, so no votes, no replies, no lineage facts, and nobody spends another account's
 joules.
 
-Redis 7 and Valkey keep reading and writing apart by selectors. Redis 6.2 cannot: there the user may add
-to any stream of its own account (still to no other's), and does not see registry and ledger.
+Redis 7 and Valkey keep reading and writing apart by selectors. Redis 6.2 cannot: there the user may add to any stream
+of its own account (still to no other's), so that it could forge votes, replies and facts of its own; of registry and
+ledger it sees whether it is registered and what it has left, and nothing of its journal and reservations.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ READING = ("+xread", "+xrange", "+xrevrange", "+xlen", "+xinfo|stream", "+get", 
            "+hexists", "+hlen", "+hkeys", "+exists", "+ttl", "+pttl", "+type")  # fmt: skip
 READABLE = ("nvp:{{{0}}}:*", "nvp:{{registry}}:*", "nvp:{{ledger}}:account:{0}", "nvp:{{ledger}}:journal:{0}",
             "nvp:{{ledger}}:reservation:{0}:*")  # fmt: skip
+READABLE_6 = ("nvp:{{registry}}:accounts", "nvp:{{ledger}}:account:{0}")  # hashes: XADD adds nothing to them
 ASKING = ("jobs", "urgent", "cancel", "service", "predict", "ensemble")
 WRITABLE = tuple(f"nvp:{{{{{{0}}}}}}:{suffix}" for suffix in ASKING)
 
@@ -78,7 +80,8 @@ def _rules(account: str) -> list[str]:
 
 
 def _rules_6(account: str) -> list[str]:
-    return [*CONNECTION, *READING, "+xadd", f"~nvp:{{{account}}}:*"]
+    see = (f"~{pattern.format(account)}" for pattern in READABLE_6)
+    return [*CONNECTION, *READING, "+xadd", f"~nvp:{{{account}}}:*", *see]
 
 
 async def _set(redis: Redis, account: str, password: str, rules: list[str]) -> None:

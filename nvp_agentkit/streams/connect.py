@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,8 +27,33 @@ class NoRoomError(exceptions.TryAgainError):
     """The server cannot write what it would have to promise: its disk is full (``MISCONF``)."""
 
 
+IN_SCRIPT = re.compile(r".*\b\d+: -?([A-Z]{2,} .*)", re.DOTALL)
+
+
+def _met(said: str, **about: str) -> exceptions.RedisError:
+    """What a script met, as the server says it outside of scripts."""
+    found = IN_SCRIPT.match(said)
+    if not found:
+        return exceptions.ResponseError(said, **about)
+    error: exceptions.RedisError = BaseParser.parse_error(found[1])  # type: ignore[no-untyped-call]
+    return error
+
+
+class _Errors(dict[str, Any]):
+    """What ``ERR`` means by the words after it.
+
+    Redis 6.2 says it of whatever a script met, as full memory or that the server is a replica now; from 7 on the code
+    of that comes first.
+    """
+
+    def get(self, said: str, default: Any = None) -> Any:
+        return super().get(said, _met if "@user_script" in said else default)
+
+
 # redis-py has no class for it, and a plain `ResponseError` means that the question was wrong.
 BaseParser.EXCEPTION_CLASSES["MISCONF"] = NoRoomError
+BaseParser.EXCEPTION_CLASSES["ERR"] = _Errors(BaseParser.EXCEPTION_CLASSES["ERR"])  # type: ignore[call-overload]
+BaseParser.EXCEPTION_CLASSES["@user_script:"] = _met  # Redis 6.2, of an error that the script returns
 
 # Not there, starting, failing over or full: to be tried again, for it says nothing about the request. An OSError of a
 # socket comes from redis-py as one of these; any other OSError is of this machine and no store's.

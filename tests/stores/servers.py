@@ -17,8 +17,13 @@ from nvp_agentkit.embedded.server import Server
 from tests.stores import fetch, neo4j
 
 TESTS = Path(__file__).resolve().parents[1]
+OLDEST = "redis-6.2"
 CONTRACT = ("streams", "energy", "lineage", "embedded/test_accounts_acl.py", "stores")
 REMEDY = "`make real-stores` gets it"
+# What a server cannot do by its nature, by file and test: left out on it, and the table says so.
+CANNOT = {
+    OLDEST: {("embedded/test_accounts_acl.py", "test_an_account_cannot_say_what_only_workers_say"): "no selectors"}
+}
 
 
 class Missing(Exception):
@@ -43,6 +48,10 @@ def redis_program(name: str) -> str:
     """The executable of a stream server."""
     if name == "valkey":
         return valkey.binary()
+    if name == OLDEST:
+        if fetch.OLDEST.exists():
+            return str(fetch.OLDEST)
+        raise Missing(f"no Redis 6.2 in {fetch.OLDEST.parent.relative_to(TESTS.parent)}; {REMEDY}")
     if found := shutil.which(name):
         return found
     raise Missing(f"no {name} on PATH; {REMEDY}")
@@ -59,11 +68,16 @@ async def _start_neo4j(folder: Path, release: str) -> Server:
 
 
 Start = Callable[[Path], Awaitable[Server]]
-STREAMS: Mapping[str, Start] = {name: partial(_start_redis, name=name) for name in ("valkey", "redis-server")}
+STREAMS: Mapping[str, Start] = {name: partial(_start_redis, name=name) for name in ("valkey", "redis-server", OLDEST)}
 GRAPHS: Mapping[str, Start] = {
     "arcadedb": arcadedb.start,
     **{f"neo4j-{release.split('.')[0]}": partial(_start_neo4j, release=release) for release in fetch.RELEASES},
 }
+
+
+def cannot(server: str, path: Path, test: str) -> str:
+    """Why a test of the contract is left out on a server; empty where it is not."""
+    return CANNOT.get(server, {}).get((str(path.relative_to(TESTS)), test), "")
 
 
 def graph_at(name: str, server: Server) -> Graph:

@@ -1,4 +1,4 @@
-"""The tables in the docs name every contract test and every server, and all passed when they were written."""
+"""The tables in the docs name every contract test and every server, and all passed that it can do."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections import defaultdict
 from functools import cache
 
 from tests.stores import table
-from tests.stores.servers import CONTRACT, GRAPHS, STREAMS, TESTS
+from tests.stores.servers import CANNOT, CONTRACT, GRAPHS, STREAMS, TESTS
 
 
 @cache
 def collected() -> dict[str, dict[table.Test, str]]:
-    """All contract tests as passed, by server."""
+    """All contract tests as passed, by server, but for what one cannot do."""
     paths = [f"tests/{part}" for part in CONTRACT]
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "NVP_"))}
     done = subprocess.run(
@@ -23,7 +23,7 @@ def collected() -> dict[str, dict[table.Test, str]]:
     )  # fmt: skip
     found: dict[str, dict[table.Test, str]] = defaultdict(dict)
     for test, server in filter(None, map(table.test_and_server, done.stdout.splitlines())):
-        found[server][test] = "passed"
+        found[server][test] = "skipped" if test in CANNOT.get(server, {}) else "passed"
     return found
 
 
@@ -42,7 +42,7 @@ def test_the_tables_are_up_to_date() -> None:
 def test_each_server_runs_the_same_tests() -> None:
     for first, *others in (STREAMS, GRAPHS):
         assert len(collected()[first]) > 40
-        assert all(collected()[other] == collected()[first] for other in others)
+        assert all(collected()[other].keys() == collected()[first].keys() for other in others)
 
 
 def test_a_failure_shows_in_the_tables() -> None:

@@ -174,7 +174,7 @@ async def test_a_second_between_syncs_is_lost_with_a_full_disk_and_the_next_writ
         return told["aof_buffer_length"] == told["aof_pending_bio_fsync"] == 0
 
     await bench.eventually(written)
-    grown = max(file.stat().st_size for file in (first.log.parent / "appendonlydir").iterdir())
+    grown = max(file.stat().st_size for file in first.log.parent.rglob("appendonly*") if file.is_file())
     resource.prlimit(first.process.pid, resource.RLIMIT_FSIZE, (grown, resource.RLIM_INFINITY))
     lost = [await bench.ask()]
 

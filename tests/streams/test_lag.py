@@ -41,7 +41,8 @@ async def test_each_group_of_a_stream_has_its_own_and_a_deletion_makes_none_up(b
     taken: Any = await bench.redis.xreadgroup("voter-1", "me", {stream: ">"}, count=3)
     await bench.redis.xack(stream, "voter-1", *(entry_id for entry_id, _ in taken[0][1]))  # the others need them still
     waiting = {group: one.waiting for group, one in (await of(bench, "ensemble")).items()}
-    assert waiting == {"voter-0": 4, "voter-1": 1, "voter-2": 4, "tally": 4}
+    counted = "lag" in (await bench.redis.xinfo_groups(stream))[0]  # Redis 6.2 tells what waits at most
+    assert waiting == {"voter-0": 4, "voter-1": 1 if counted else 4, "voter-2": 4, "tally": 4}
     ((last, _),) = await bench.redis.xrevrange(stream, count=1)
     await bench.redis.xdel(stream, last)  # after which no server says what waits
     await ask(bench, 1, "ensemble")
