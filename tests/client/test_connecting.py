@@ -52,6 +52,12 @@ async def test_a_server_that_is_not_there_is_named_with_its_remedy(settings: Set
     assert "s3cret" not in str(caught.value)
 
 
+async def test_a_server_that_is_slower_than_redis_py_is_patient_is_waited_for(settings: Settings, redis: Redis) -> None:
+    async with await connect(settings) as ours:
+        await redis.execute_command("CLIENT PAUSE", 5500, "ALL")  # it gives up after 5 s, by default
+        assert await ours.ping()
+
+
 @pytest.fixture
 async def opened(redis: Redis, account: str, settings: Settings) -> AsyncIterator[str]:
     """An account as `nvp account create` opens it, with a user of its own at the server."""

@@ -47,6 +47,18 @@ async def test_garbage_is_dead_lettered_with_its_reason_and_neighbours_are_unhar
     await bench.eventually(bench.idle)
 
 
+async def test_an_event_of_a_hundred_megabytes_is_a_dead_letter_and_its_neighbours_are_unharmed(bench):
+    before = await bench.ask()
+    await bench.redis.xadd(bench.stream, {"event": b" " * 100_000_000})
+    after = await bench.ask()
+    bench.start(batch=16)
+    await bench.reply(before)
+    await bench.reply(after)
+    (letter,) = await bench.eventually(bench.dead)
+    assert "event of 100000000 bytes, limit 4194304; send arrays by reference" in letter.reason
+    await bench.eventually(bench.idle)
+
+
 async def test_a_deadline_beyond_what_anything_is_kept_for_is_refused(bench):
     event = await bench.ask(bench.request(within_s=40 * 86_400))
     bench.start()

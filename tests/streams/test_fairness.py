@@ -20,19 +20,28 @@ async def quiet(bench):
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-async def test_an_account_that_floods_does_not_starve_another(bench, quiet, batch):
-    served = []
+async def test_an_account_that_floods_delays_another_by_two_batches_at_most(bench, quiet, batch):
+    batches = []
+    at_work, go_on = asyncio.Event(), asyncio.Event()
 
     async def handle(deliveries):
-        served.extend(delivery.account for delivery in deliveries)
+        batches.append({delivery.account for delivery in deliveries})
+        if len(batches) == 5:
+            at_work.set()
+            await go_on.wait()
         return [bench.answered(delivery) for delivery in deliveries]
 
-    for _ in range(200):
-        await bench.ask()
-    event = await bench.ask(account=quiet)
+    pipe = bench.redis.pipeline(transaction=False)
+    for _ in range(10_000):
+        pipe.xadd(bench.stream, {"event": bench.request().encode()})
+    await pipe.execute()
     bench.start(handle, batch=batch)
+    await asyncio.wait_for(at_work.wait(), 20)
+    event = await bench.ask(account=quiet)  # while the fifth batch is in hand
+    go_on.set()
     await bench.reply(event, account=quiet)
-    assert served.index(quiet) <= batch
+    assert next(place for place, accounts in enumerate(batches) if quiet in accounts) <= 6  # the fifth is at place 4
+    assert await bench.redis.xlen(bench.stream) > 9000
 
 
 async def test_one_account_s_retries_do_not_starve_another_s_new_messages(bench, quiet):

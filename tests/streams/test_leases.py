@@ -160,6 +160,17 @@ async def test_what_outlived_two_workers_is_taken_alone(bench):
     assert [await taken(worker) for worker in ("third", "fourth")] == [[3], [4]]
 
 
+async def test_the_tail_of_a_long_pending_list_is_taken_over_at_once(bench):
+    """Where a sweep begins at the front and looks at so many, what others hold there hides it."""
+    events = [await bench.ask() for _ in range(250)]
+    taken = await bench.redis.xreadgroup("inference", "busy", {bench.stream: ">"})
+    tail = taken[0][1][-1][0]
+    await bench.redis.xclaim(bench.stream, "inference", "crashed", 0, [tail], idle=3_600_000, justid=True)
+    bench.start(lease_s=600.0)
+    await bench.reply(events[-1])
+    assert await bench.pending() == 249
+
+
 async def test_payload_deleted_under_a_pending_entry_is_put_on_record(bench):
     await bench.ask()
     await bench.redis.xreadgroup("inference", "gone", {bench.stream: ">"})

@@ -16,14 +16,17 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from benchmarks.stuck_child import Line
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.errors import Cancelled, ComputeFailed, DeadlineExceeded, InvalidField, NvpError, UnknownDomain
 from nvp_agentkit.settings import TETHERED_TO, Settings, compute_environment
+from nvp_agentkit.streams import Completion, Consumer, Delivery, one_by_one, publish
 from nvp_agentkit.workers.compute import front
 from nvp_agentkit.workers.compute.arena import Arena
 from nvp_agentkit.workers.compute.cost import Cost
 from nvp_agentkit.workers.compute.front import ComputeChild
 
+ROOT = Path(__file__).parents[2]
 QUICK = {"domain": "plasma_physics", "trajectories": 1, "frames": 4, "size": 16, "seed": 0}
 ENDLESS = {**QUICK, "trajectories": 8, "frames": 4000, "size": 64}  # many minutes
 JOULES = {"granted_mj": 10_000_000, "watts_per_core": 4.0}
@@ -114,6 +117,39 @@ async def test_a_hung_child_is_ended_at_the_deadline_and_the_next_call_works(
     assert not exists(hung)
     await child.call("simulate", quick)
     assert child.generation == generation + 1
+
+
+async def test_a_child_that_holds_the_interpreters_lock_starves_no_lease(
+    bench, request_of, settings: Settings, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a native library may hold it, here for five leases."""
+    monkeypatch.setattr(front, "CHILD_MODULE", "benchmarks.stuck_child")
+    here = {TETHERED_TO: str(settings.data_dir), "PYTHONPATH": str(ROOT)}
+    child = ComputeChild(compute_environment(settings) | here)
+    await child.start()
+    attempts, stop = [], asyncio.Event()
+
+    async def handle(delivery: Delivery) -> Completion:
+        attempts.append(delivery.attempt)
+        await child.call("simulate", {**quick, "variant": "hold-2"})
+        stop.set()
+        return Completion()
+
+    consumers = [
+        Consumer(bench.system.redis, kind="predict", group="inference", name=name, handle=one_by_one(handle),
+                 refuse=lambda delivery, error: Completion(), lease_s=0.4)
+        for name in ("holder", "rival")
+    ]  # fmt: skip
+    await publish(bench.system.redis, bench.account, "predict", bench.delivery(request_of()).event)
+    try:
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(consumer.run(stop) for consumer in consumers))
+    finally:
+        await child.close()
+    (_, done) = Line.all_of(settings.data_dir)
+    assert done.silent_s is not None
+    assert done.silent_s > 1.9
+    assert attempts == [1]
 
 
 async def test_a_killed_child_fails_its_call_and_the_next_call_works(

@@ -194,6 +194,24 @@ async def test_a_worker_told_to_end_signs_off_and_takes_its_child_along(redis, s
     assert "inference" not in {one.name for one in await workers(redis)}
 
 
+async def test_a_second_signal_ends_a_worker_at_once_and_its_child_with_it(bench, redis, start) -> None:
+    process = start("training")
+    asked = bench.simulation(trajectories=8, frames=4000, within_s=600.0).event  # far longer than a drain lasts
+    await publish(redis, bench.account, "jobs", asked)
+    await steps_done(redis, bench.account, asked.id)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(PATIENCE_S):
+        while "training" in {one.name for one in await workers(redis)}:  # noqa: ASYNC110  it happens in Redis
+            await asyncio.sleep(0.02)
+    assert process.poll() is None  # it signed off, and its job goes on
+    process.send_signal(signal.SIGTERM)
+    assert await children.gone(process, within_s=2.0)
+    assert process.returncode == -signal.SIGTERM
+    assert not psutil.wait_procs(family, timeout=5)[1]
+
+
 async def test_a_stream_server_that_comes_late_is_waited_for_and_the_client_says_what_is_missing(
     settings: Settings, start, tmp_path: Path
 ) -> None:
