@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks.served import ACCOUNT
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.messages import PredictionCompleted, PredictionRequested, decode, new_event
-from nvp_agentkit.model import NVPConfig
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.health import announce
@@ -27,11 +26,9 @@ SUFFIX, GROUP = "bare", "bare"
 STREAM = names.key(ACCOUNT, SUFFIX)
 
 
-async def serve(system: System, model_id: str, weights: str, side: int) -> None:
-    shape = (NVPConfig().context_frames, side, side)
-    asked = {"model_id": model_id, "source": weights, "frames": shape, "batches": BATCH_SIZES, "keep": 1}
+async def serve(system: System, model_id: str, weights: str) -> None:
     await system.child.start()
-    await system.child.call("load", asked | {"fresh": False})
+    await system.child.call("load", {"model_id": model_id, "source": weights, "keep": 1, "fresh": False})
     await system.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     await announce(system.redis, "bare", system.settings.instance, "bare", "ready", "1 model")
     while True:
@@ -67,9 +64,9 @@ async def _batch(system: System, model_id: str) -> None:
     await pipe.execute()
 
 
-async def main(model_id: str, weights: str, side: str) -> None:
+async def main(model_id: str, weights: str) -> None:
     async with bootstrap("bare", Settings.from_env()) as system:
-        await serve(system, model_id, weights, int(side))
+        await serve(system, model_id, weights)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.process_tree import tethered
 from benchmarks.turmoil import schedule
 from benchmarks.turmoil.asker import ACCOUNT, Asker
-from benchmarks.turmoil.checker import check, waiting
+from benchmarks.turmoil.checker import check, unsettled, waiting
 from benchmarks.turmoil.found import Found
 from benchmarks.turmoil.stack import Stack, running
 from benchmarks.verdict import BrokenError, Figure
@@ -60,9 +60,10 @@ async def _run(
             asker = Asker(stack)
             await asyncio.gather(asker.ask(asked), stack.suffer(faults))
             await _until_quiet(stack)
+            held = await unsettled(stack.redis, asker)
             await Ledger(stack.redis).reap(REAP_AT_MS)
             async with Graph.connect(stack.settings) as graph:
-                return dict(stack.done), await check(stack.redis, graph, asker)
+                return dict(stack.done), await check(stack.redis, graph, asker, held)
     raise BrokenError("ended by a signal")
 
 

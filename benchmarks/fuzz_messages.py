@@ -40,7 +40,6 @@ SLICE, AT_ONCE = 4_000, 200
 REST_WITHIN_S, READY_S, LATE_S = 240.0, 120.0, 5.0
 REQUESTS = ("predict", "ensemble", "jobs", "urgent", "service")  # of which each is answered, or nobody could
 ASKS = (*REQUESTS, "cancel")  # where an account's own user may add
-KEPT = {*names.GROUPS, "replies", "models", "deadlines", "watermark"}  # as tests/conftest.py has them
 Place = tuple[str, str]  # a stream's suffix, an entry's id
 DEFECT = ("this is a defect", "refusal failed", '"code":"internal"')
 SHOWN = 10
@@ -294,5 +293,5 @@ async def _without_ttl(redis: Redis) -> list[str]:
     """Keys of the account that stay for good, and are none of those that may."""
     prefix = names.key(ACCOUNT, "")
     keys = [key.decode() async for key in redis.scan_iter(match=prefix.replace("{", "\\{") + "*", count=1000)]
-    declared = {prefix + suffix for suffix in KEPT}
+    declared = {prefix + suffix for suffix in names.KEPT}
     return [key for key in keys if key.removesuffix(":dead") not in declared and await redis.ttl(key) == -1]

@@ -37,7 +37,7 @@ async def _measure(side: int, questions: int, rounds: int) -> tuple[list[float],
     bare: list[float] = []
     async with bench(side) as here:
         weights = str((await here.system.artifacts.local_path(here.model.weights)).resolve())
-        loop = ("benchmarks.bare_worker", here.model.model_id, weights, str(side))
+        loop = ("benchmarks.bare_worker", here.model.model_id, weights)
         async with here.worker(OURS, "inference", instance="ours"), here.worker(*loop, instance="bare"):
             for turn in range(rounds + 1):  # the first finds what is not warm yet
                 ours.append(await here.hz("predict", await here.questions(questions, 2 * turn)))

@@ -57,6 +57,9 @@ class Settings(BaseModel):
     lease_s: float = Field(
         15.0, gt=0, le=3600, description="how long a worker may be silent before its work is taken over"
     )
+    drain_timeout_s: float = Field(
+        10.0, ge=0, le=600, description="how long a worker that is told to end may go on with what it has begun"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     log_format: Literal["json", "text"] = Field("json", description="how it is logged")
 

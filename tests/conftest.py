@@ -30,10 +30,6 @@ from nvp_agentkit.streams import names
 from tests.stores.servers import GRAPHS, STREAMS, Graph, Missing, cannot, graph_at, in_contract
 from tests.stores.servers import redis_program as program_of
 
-# Keys of an account that stay for good (tests of other rules override the fixture `kept_keys`).
-KEPT = frozenset({*names.GROUPS, "replies", "models", "deadlines", "watermark"})
-
-
 # Half the time to compile, slower code: tests compile more than they compute.
 QUICKLY_COMPILED = "--xla_backend_optimization_level=0"
 COMPILED = Path(__file__).parents[1] / ".cache" / "xla"  # by another process, or an earlier run
@@ -183,8 +179,8 @@ def node_packages(unavailable: Callable[[str], None]) -> Callable[[Path], None]:
 
 @pytest.fixture
 def kept_keys() -> frozenset[str]:
-    """Suffixes of account keys that a test may leave without a TTL."""
-    return KEPT
+    """Suffixes of account keys that a test may leave without a TTL; tests of other rules override it."""
+    return names.KEPT
 
 
 @pytest.fixture

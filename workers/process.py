@@ -113,6 +113,7 @@ def _consumer(system: System, role: Role) -> Consumer:
         batch=role.batch,
         max_deliveries=role.max_deliveries,
         lease_s=system.settings.lease_s,
+        drain_timeout_s=system.settings.drain_timeout_s,
     )
 
 

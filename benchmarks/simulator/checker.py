@@ -14,9 +14,8 @@ from benchmarks.simulator.values import SortedSet, Stream
 from benchmarks.simulator.work import Record
 from nvp_agentkit.settings import VOTERS
 from nvp_agentkit.streams.intake import SUSPECT
-from nvp_agentkit.streams.names import GROUPS
+from nvp_agentkit.streams.names import KEPT
 
-KEPT = frozenset({*(suffix.encode() for suffix in GROUPS), b"replies", b"models", b"deadlines"})
 WITHOUT_TTL = (b"nvp:{registry}:accounts", b"nvp:{ledger}:account:")
 BUSY = (b"predict", b"jobs", b"urgent", b"cancel", b"ensemble", b"votes", b"deadlines")
 DELIVERIES = 5
@@ -219,7 +218,7 @@ def _for_ever(store: Store) -> list[str]:
         for key in store.values
         if key not in store.ends_ms
         and not key.startswith(WITHOUT_TTL)
-        and key.partition(b"}:")[2].removesuffix(b":dead") not in KEPT
+        and key.decode().partition("}:")[2].removesuffix(":dead") not in KEPT
     ]
 
 

@@ -1,9 +1,15 @@
-"""What must be so once all is quiet, told from the bare stores: none of the code under test is asked."""
+"""What must be so once all is quiet, told from the bare stores.
+
+Streams, answers and ledger are read key by key with redis-py, and what they must add up to is reckoned here. Of the
+code under test two things are used: the graph's client, which passes on the queries that stand here, and names of keys.
+Before the last look `chaos` has the ledger reap what is open; `unsettled` looks before that.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,12 +19,11 @@ from benchmarks.turmoil.child import COST_MJ
 from benchmarks.turmoil.found import Answers, Found, finished, named_mj
 from benchmarks.turmoil.quorums import Used, check_votes, counted
 from nvp_agentkit.lineage.graph import Graph
-from nvp_agentkit.streams.names import GROUPS
+from nvp_agentkit.streams.names import GROUPS, KEPT
 
 PREFIX = f"nvp:{{{ACCOUNT}}}:"
 LEDGER = "nvp:{ledger}:"
 WORK = tuple(GROUPS)
-KEPT = {*WORK, "replies", "models", "deadlines"}
 EVERYTHING, PAGE = "nvp:*", 500
 
 
@@ -27,9 +32,20 @@ async def waiting(redis: Redis) -> int:
     return sum([int(await redis.xlen(PREFIX + suffix)) for suffix in WORK])
 
 
-async def check(redis: Redis, graph: Graph, asker: Asker) -> Found:
-    """Look at everything."""
-    found = Found()
+async def unsettled(redis: Redis, asker: Asker) -> list[str]:
+    """What is done and still holds joules: they would come back at its deadline only."""
+    held = []
+    for request_id in asker.accepted:
+        state, parts = await redis.hmget(f"{LEDGER}reservation:{ACCOUNT}:{request_id}", ["state", "parts"])
+        # A quorum may be at its end without one of its voters, whose part is reaped.
+        if (state, parts) == (b"open", b"1") and any(map(finished, await _answers(redis, request_id))):
+            held.append(f"{request_id} is done and its reservation is open")
+    return held
+
+
+async def check(redis: Redis, graph: Graph, asker: Asker, held: Iterable[str] = ()) -> Found:
+    """Look at everything; ``held`` is what was `unsettled` before the ledger was told to reap."""
+    found = Found(joules=[*held])
     answers = {request_id: await _answers(redis, request_id) for request_id in asker.accepted}
     claimed = {one for one in answers if await redis.exists(f"{PREFIX}asked:{one}")}  # by whoever reads it first
     _told(found, asker, answers, claimed)

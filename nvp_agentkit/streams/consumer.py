@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
@@ -49,12 +48,10 @@ class Consumer:
         unique: messages are requests: of several entries with one id the first is worked on, the others are only
             acknowledged. False where a handler does not mind a message twice.
         batch: most messages a call of ``handle``.
-        batch_wait_s: how long a batch may wait to become full.
         lease_s: how long a worker may be silent before others take its messages.
         max_deliveries: after so many attempts a message goes to the dead letters, and the client is told; infinite
             for what must not be lost however often its worker dies.
         drain_timeout_s: how long the running batch may go on after ``stop``.
-        longest_s: how long leases of a message without deadline are renewed.
 
     `state` (starting, ready, draining) and `detail` are for the heartbeat; `counts` tells what happened: done,
     dead, lost, retried, recovered.
@@ -73,20 +70,18 @@ class Consumer:
         accepts: Collection[type[Payload]] = (),
         unique: bool = True,
         batch: int = 1,
-        batch_wait_s: float = 0.0,
         lease_s: float = 15.0,
         max_deliveries: float = DELIVERIES,
         drain_timeout_s: float = 10.0,
-        longest_s: float = 3600.0,
     ) -> None:
         self._redis, self._group = redis, group
         self.name = f"{name}.{secrets.token_hex(4)}"
         self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries, group)
-        self._unique, self._batch, self._batch_wait_s = unique, batch, batch_wait_s
+        self._unique, self._batch = unique, batch
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         kinds = (before, kind) if before else (kind,)
         self._intake = Intake(redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s)
-        self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s, longest_s=longest_s)
+        self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s)
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
         self._state, self.detail = "starting", ""
@@ -151,11 +146,8 @@ class Consumer:
         """A batch, at most; what a read brought beyond it is handed back at once."""
         # The first read does not wait: being able to read is being ready.
         entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
-        if alone := bool(entries) and entries[0].attempt > SUSPECT:
+        if entries and entries[0].attempt > SUSPECT:
             await self._settled()  # of a worker that this one kills nothing else may be left half done
-        until = time.monotonic() + (0 if alone else self._batch_wait_s)
-        while 0 < len(entries) < self._batch and (left_s := until - time.monotonic()) > 0:
-            entries += await self._intake.take(self._batch - len(entries), left_s)
         await self._leases.release(entries[self._batch :], wait_s=0, counted=False)
         return entries[: self._batch]
 

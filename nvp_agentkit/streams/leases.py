@@ -17,13 +17,15 @@ from nvp_agentkit.streams.scripts import call_many
 
 log = logging.getLogger(__name__)
 
+LONGEST_S = 3600.0  # how long the lease of a message without deadline is renewed
+
 
 class Leases:
     """What one consumer holds. A lease is the idle time after which the group gives an entry to another worker."""
 
-    def __init__(self, redis: Redis, *, group: str, consumer: str, lease_s: float, longest_s: float) -> None:
+    def __init__(self, redis: Redis, *, group: str, consumer: str, lease_s: float) -> None:
         self._redis, self._group, self._consumer = redis, group, consumer
-        self._lease_s, self._longest_s = lease_s, longest_s
+        self._lease_s = lease_s
         self._held: dict[tuple[str, str], tuple[Delivery, float]] = {}
 
     @property
@@ -36,12 +38,12 @@ class Leases:
     def holding(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
         """Renew the leases of ``deliveries`` inside the block.
 
-        Not for ever: until a message's deadline, or ``longest_s`` where it has none, so that a wedged handler
+        Not for ever: until a message's deadline, or `LONGEST_S` where it has none, so that a wedged handler
         does not keep its work from everybody else.
         """
         now, clock = time.monotonic(), time.time()
         for delivery in deliveries:
-            until = now + min(delivery.ends - clock, self._longest_s)
+            until = now + min(delivery.ends - clock, LONGEST_S)
             self._held[delivery.stream, delivery.entry_id] = (delivery, until)
         try:
             yield

@@ -24,6 +24,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "lineage": ("recorder",),
 }
 
+# What stays of an account for good, with its dead letters; every other key of it expires (tests and benchmarks look).
+KEPT = frozenset({*GROUPS, "replies", "models", "deadlines"})
+
 
 def key(account: str, suffix: str) -> str:
     """``nvp:{account}:suffix``; a suffix with a colon in it belongs to one request and has a TTL."""

@@ -156,6 +156,14 @@ async def test_each_kind_of_wrong_is_found(done: Done) -> None:
     assert "other was accepted and never answered" in (await done.found()).lost
 
 
+async def test_what_is_done_and_still_holds_joules_is_found_before_they_are_reaped(done: Done) -> None:
+    assert await checker.unsettled(done.redis, done.asker) == []
+    await done.redis.hset(f"nvp:{{ledger}}:reservation:{done.account}:r", "state", "open")
+    held = await checker.unsettled(done.redis, done.asker)
+    assert held == ["r is done and its reservation is open"]
+    assert held[0] in (await checker.check(done.redis, done.graph, done.asker, held)).joules
+
+
 async def test_a_quorum_that_ended_as_it_should_is_not_complained_of(quorum: Done) -> None:
     found = await quorum.found()
     assert (found.wrong, found.exact, found.innocent) == ([], 2, [])

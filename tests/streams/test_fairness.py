@@ -134,21 +134,6 @@ async def test_a_batch_fills_up_from_the_one_account_that_has_work(bench, quiet)
     assert sizes == [8]
 
 
-async def test_a_batch_waits_a_moment_for_company(bench):
-    sizes = []
-
-    async def handle(deliveries):
-        sizes.append(len(deliveries))
-        return [bench.answered(delivery) for delivery in deliveries]
-
-    bench.start(handle, batch=2, batch_wait_s=5.0)
-    await bench.ask()
-    await bench.eventually(bench.pending)
-    await bench.ask()
-    await bench.eventually(bench.idle)
-    assert sizes == [2]
-
-
 async def test_an_account_registered_later_is_served(bench):
     await bench.redis.hdel(names.ACCOUNTS, bench.account)
     consumer = bench.start()

@@ -27,7 +27,7 @@ class Worker:
     def __init__(self, redis: Redis) -> None:
         self.name = uuid4().hex[:8]
         self.intake = Intake(redis, kinds=("predict",), group="inference", consumer=self.name, lease_s=0)
-        self.leases = Leases(redis, group="inference", consumer=self.name, lease_s=0, longest_s=60)
+        self.leases = Leases(redis, group="inference", consumer=self.name, lease_s=0)
         self.believes: dict[str, Entry] = {}
 
 

@@ -194,6 +194,20 @@ async def test_a_worker_told_to_end_signs_off_and_takes_its_child_along(redis, s
     assert "inference" not in {one.name for one in await workers(redis)}
 
 
+async def test_a_worker_told_to_end_goes_on_no_longer_than_its_setting_says(
+    bench, redis, start: Callable[..., subprocess.Popen[bytes]], settings: Settings
+) -> None:
+    process = start("training", settings.model_copy(update={"drain_timeout_s": 0.5}))
+    asked = bench.simulation(trajectories=8, frames=4000, within_s=600.0).event
+    await publish(redis, bench.account, "jobs", asked)
+    await steps_done(redis, bench.account, asked.id)
+    process.send_signal(signal.SIGTERM)
+    assert await children.gone(process, within_s=8.0)  # 10 s are what it has by default
+    assert process.returncode == 0
+    (entry,) = await redis.xpending_range(names.key(bench.account, "jobs"), "training", "-", "+", 10)
+    assert (entry["times_delivered"], entry["time_since_delivered"] >= 2000) == (0, True)  # anybody's, at once
+
+
 async def test_a_second_signal_ends_a_worker_at_once_and_its_child_with_it(bench, redis, start) -> None:
     process = start("training")
     asked = bench.simulation(trajectories=8, frames=4000, within_s=600.0).event  # far longer than a drain lasts
