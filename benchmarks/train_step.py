@@ -30,7 +30,7 @@ from benchmarks.process_tree import available_kb, environment, pss_kb
 from benchmarks.verdict import BrokenError, Figure
 from nvp_agentkit.model import NVPModel
 from nvp_agentkit.model.predict import origins
-from nvp_agentkit.model.state import TrainState, optimiser
+from nvp_agentkit.model.state import TrainState, named_optimiser
 from nvp_agentkit.training import MemberConfig, TrainingConfig
 from nvp_agentkit.training.data import cut, prepare_training_data
 from nvp_agentkit.training.epoch_step import Knobs, update
@@ -175,7 +175,7 @@ def _ours(side: int, batch: int) -> Any:
 def _documented(side: int, batch: int) -> Any:
     network, params = documented(side)
     objective = TrainingConfig(network).objective
-    state: Any = TrainState.create(apply_fn=NVPModel(network).apply, params=params, tx=optimiser("adam", 1e-4))  # type: ignore[no-untyped-call]
+    state: Any = TrainState.create(apply_fn=NVPModel(network).apply, params=params, tx=named_optimiser("adam", 1e-4))  # type: ignore[no-untyped-call]
     state = state.replace(step=jnp.asarray(np.int32(0)))  # a Python number would compile the first step apart
     data = prepare_training_data(np.random.default_rng(0).random((batch, 2, side, side), np.float32))
     windows = cut(*data, np.arange(batch), network.context_frames)

@@ -22,7 +22,7 @@ from nvp_agentkit.model.predict import normalise
 TRAJECTORIES, FRAMES, SEED = 8, 21, 5
 EVERY = 4  # of another domain's windows
 LOUDER = 1.5
-ALARM = 1.0  # farther out than every window held out, by `novelty.MARGIN`
+ALARM = 1.0  # farther out than every window held out, by `novelty.ROOM`
 
 
 def shares(size: int) -> Numbers:

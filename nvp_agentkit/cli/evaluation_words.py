@@ -77,14 +77,15 @@ def _between(score: Score, name: str, form: str) -> str:
 
 def _everybody(document: Document) -> Table:
     columns = [f"{lead} step{'s' * (lead > 1)}" for lead in document["leads"]]
-    table = Table("VRMSE", *columns, "CPU ms a step", title="Everybody", title_justify="left", box=None,
+    table = Table("VRMSE", *columns, "alike until", "CPU ms a step", title="Everybody", title_justify="left", box=None,
                   padding=(0, 2, 0, 0))  # fmt: skip
     models = {model["name"] for model in document["models"]}
     for name in in_order(document):
         mine = scores_of(document, name)
+        until = str(mine[0]["correlated_until"])
         cost = f"{1000 * mine[0]['cpu_s']:.1f}" if mine[0]["cpu_s"] else ""
         style = "bold" if name in models else ""
-        table.add_row(name, *(f"{one['vrmse']:.4f}" for one in mine), cost, style=style)
+        table.add_row(name, *(f"{one['vrmse']:.4f}" for one in mine), until, cost, style=style)
     return table
 
 
@@ -93,6 +94,7 @@ def meaning(document: Document) -> list[str]:
     said = [
         "skill: 1 - VRMSE / that of the trivial forecaster that is best at that lead time; 0 is as good, 1 is perfect",
         "VRMSE: 1 is as bad as each map's mean; bands of wavenumber the same; total: error of the map's sum",
+        "alike until: the last of these lead times before its correlation with what came falls below 0.8",
         "covers: truth in intervals that claim 50, 90, 95%; width: of the 90% one, in the field's deviations",
     ]
     if any(score["name"].startswith(GIVEN_THE_STATE) for score in document["scores"]):

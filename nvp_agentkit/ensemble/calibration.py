@@ -11,7 +11,7 @@ from nvp_agentkit.ensemble.record import AgreementRule, quorum_of
 from nvp_agentkit.errors import InvalidField
 
 QUANTILE = 0.99
-MARGIN = 1.25  # held-out data of a young domain is a few trajectories: a declared allowance for the next one
+MARGIN = 1.25  # on how far apart members lie: those held out are a few trajectories, and others lie farther
 FLOOR = 1e-3  # members that happen to be equal may still differ by rounding
 DOUBTED_ON = 64, 2**20  # samples, spread over all, and cells of them: to be sure enough together takes no more
 DOUBT = (1e-4, 1e4)  # within these

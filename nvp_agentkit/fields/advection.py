@@ -7,12 +7,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from nvp_agentkit.fields.sequence import Boundary, Floats
+from nvp_agentkit.fields.sequence import PADDING, Boundary, Floats
 
 MARGIN = 16  # cells of continuation around the field, so that the flow sees across a periodic edge
 TURNS = 3  # fixed-point turns for the departure point; more changed no digit we print
 LONGEST_SIDE = 2**15 - 1 - 2 * MARGIN  # OpenCV counts in 16 bits
-PADDING = {"periodic": "wrap", "reflecting": "symmetric", "open": "edge"}
 
 
 class Advected(NamedTuple):

@@ -114,7 +114,7 @@ class AtLead:
     ``skill`` is over ``best``, the trivial forecaster that is best at this lead time. ``coverage``: claimed -> observed
     share of cells. ``width_90``: of the 90% interval, in standard deviations of the truth. ``risk``: share of cells
     kept, the surest first -> their RMSE over that of all; ``ideal``: were the sureness perfect. ``spectrum``: error by
-    wavenumber, from 1.
+    wavenumber, from 1. ``correlation`` with what came: of maps, in the mean.
     """
 
     lead: int
@@ -127,6 +127,7 @@ class AtLead:
     bands: Mapping[str, float]
     spectrum: tuple[float, ...]
     budget_error: float
+    correlation: float
     coverage: Mapping[float, float]
     width_90: float | None
     spread_skill: float | None
@@ -136,11 +137,16 @@ class AtLead:
 
 @dataclass(frozen=True)
 class Judged:
-    """One forecaster at all lead times; ``cpu_s`` of one step of one window."""
+    """One forecaster at all lead times; ``cpu_s`` of one step of one window.
+
+    ``correlated_until``: the last lead time before a forecast's correlation with what came falls below 0.8, of the
+    windows' median; 0 where it does at the first.
+    """
 
     name: str
     leads: tuple[AtLead, ...]
     cpu_s: float
+    correlated_until: int
 
 
 def tell(forecaster: Forecaster, windows: Windows, clock: Callable[[], float]) -> Told:
@@ -184,8 +190,15 @@ def judge(told: Sequence[Told], windows: Windows, *, periodic: bool) -> tuple[Ju
             best = min(trivial, key=trivial.__getitem__)
             intervals = _intervals(missed[one.name][:, lead], spread[:, lead], missed[best][:, lead])
             leads.append(_at(one, windows, lead, best, intervals, periodic=periodic))
-        judged.append(Judged(one.name, tuple(leads), one.cpu_s))
+        judged.append(Judged(one.name, tuple(leads), one.cpu_s, _correlated_until(one, windows)))
     return tuple(judged)
+
+
+def _correlated_until(told: Told, windows: Windows) -> int:
+    there = np.ones(windows.came.shape, np.bool_) if windows.there is None else windows.there
+    each = zip(told.mean, windows.came, there, strict=True)
+    lasted = [metrics.correlation_time(*window) for window in each if window[2].any()]
+    return (0, *windows.leads)[int(np.median(lasted))]
 
 
 def _intervals(missed: Array, spread: Array, reference: Array) -> tuple[Interval, Interval]:
@@ -220,6 +233,7 @@ def _at(
         bands=metrics.spectral_error(mean, came, periodic=periodic) if whole else {},
         spectrum=metrics.error_spectrum(mean, came, periodic=periodic) if whole else (),
         budget_error=metrics.budget_error(mean, came, there),
+        correlation=float(metrics.correlation(mean, came, there).mean()),
         **claims,
     )
 
@@ -231,7 +245,7 @@ def _claims(mean: Floats, log_var: Floats, came: Floats, there: Mask | None) -> 
     deviation = float(np.std(came[valid], dtype=np.float64)) or 1.0
     varies = bool(np.ptp(doubt) > 1e-6 * doubt.max())  # of one number no cell is surer than another
     return {
-        "coverage": {level: float(np.mean(error <= times * doubt)) for level, times in NORMAL.items()},
+        "coverage": scores.coverage_by_level(error, doubt, NORMAL),
         "width_90": 2 * NORMAL[0.9] * float(np.mean(doubt, dtype=np.float64)) / deviation,
         "spread_skill": scores.spread_skill(mean, log_var, came, there),
         "risk": _risk(error, doubt) if varies else {},

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.baselines import NAMES, Fit, Glance
+from nvp_agentkit.fields.metrics import SMALLEST_SIGMA
 from nvp_agentkit.fields.sequence import FieldMeta, Floats, Mask, SequenceSet
-
-SMALLEST_SIGMA = 1e-20
 
 
 class Forecaster(Protocol):

@@ -17,6 +17,7 @@ from nvp_agentkit.fields.sequence import Conservation
 Array = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 
+SMALLEST_SIGMA = 1e-20  # in the field's unit: no forecast claims less, so that none is infinitely wrong
 TINY = 1e-30  # a field without variance: a perfect forecast scores 0, any other something huge but finite
 
 

@@ -5,14 +5,14 @@ Arrays are (..., H, W) in the field's unit, as in `fields.metrics`; only cells o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField, InvalidInput
-from nvp_agentkit.fields.metrics import TINY, Array, Mask
+from nvp_agentkit.fields.metrics import SMALLEST_SIGMA, TINY, Array, Mask
 
 RESAMPLES = 1000
 
@@ -50,6 +50,12 @@ def coverage(low: Array, high: Array, truth: Array, mask: Mask | None = None) ->
     """Share of cells whose truth lies in [low, high]."""
     valid = _valid(truth, mask)
     return float(np.mean((low <= truth)[valid] & (truth <= high)[valid]))
+
+
+def coverage_by_level(error: Array, sigma: Array, width: Mapping[float, float]) -> dict[float, float]:
+    """Share of cells that err by no more than ``width`` times what they claim, by the level that the width is of."""
+    score = error / np.maximum(sigma, SMALLEST_SIGMA)
+    return {level: float(np.mean(score <= times)) for level, times in width.items()}
 
 
 def coverage_by_decile(low: Array, high: Array, truth: Array, by: Array, mask: Mask | None = None) -> tuple[float, ...]:

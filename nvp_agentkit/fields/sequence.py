@@ -16,6 +16,8 @@ from nvp_agentkit.errors import InvalidField
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Boundary = Literal["periodic", "reflecting", "open"]
+# The mode of `numpy.pad` (and of JAX's) that goes on beyond such an edge.
+PADDING: Mapping[str, str] = {"periodic": "wrap", "reflecting": "symmetric", "open": "edge"}
 Conservation = Literal["closed", "dissipative", "open"]
 
 MIN_CELLS = 16  # a side shorter than this has no scales to learn

@@ -1,7 +1,7 @@
 """The forecaster: configuration, network, weights, prediction, storage."""
 
 from nvp_agentkit.model.bundle import Calibration, ModelBundle, Normalization
-from nvp_agentkit.model.calibration import calibrate, coverage, intervals
+from nvp_agentkit.model.calibration import calibrate, interval_coverage, intervals
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.forecaster import NetworkForecaster
 from nvp_agentkit.model.layers import ResidualBlock
@@ -38,8 +38,8 @@ __all__ = [
     "compute_entropy_decrease_loss",
     "compute_entropy_smoothness_loss",
     "count_parameters",
-    "coverage",
     "create_train_state",
+    "interval_coverage",
     "intervals",
     "load_model",
     "model_bytes",

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.fields.metrics import SMALLEST_SIGMA
+from nvp_agentkit.fields.scores import coverage_by_level
 from nvp_agentkit.model.bundle import LEVELS, NORMAL_QUANTILE, Calibration, Floats
 from nvp_agentkit.model.predict import Mask
 
-SMALLEST_SIGMA = 1e-20
 BINS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # by rank of sigma: few hold most of it
 FEWEST_CELLS = 256  # of a bin
 MOST_CELLS = 2**20  # that bins are made of
@@ -115,10 +116,9 @@ def _valid(mean: Floats, log_var: Floats, truth: Floats, mask: Mask | None) -> t
     return sigma, np.abs(mean[valid] - truth[valid])
 
 
-def coverage(
+def interval_coverage(
     mean: Floats, log_var: Floats, truth: Floats, calibration: Calibration, mask: Mask | None = None
 ) -> dict[float, float]:
     """Share of valid cells inside each interval; ``log_var`` as `predict_next` gives it (scaled)."""
     sigma, error = _valid(mean, log_var, truth, mask)
-    score = error / sigma
-    return {level: float(np.mean(score <= calibration.width[level])) for level in LEVELS}
+    return coverage_by_level(error, sigma, calibration.width)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from nvp_agentkit.errors import InvalidInput
-from nvp_agentkit.fields.sequence import Conservation
+from nvp_agentkit.fields.sequence import Boundary, Conservation
 
-Boundary = Literal["periodic", "reflecting", "open"]
-BOUNDARIES: tuple[Boundary, ...] = ("periodic", "reflecting", "open")
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)
 Norm = Literal["none", "group", "batch"]
 NORMS: tuple[Norm, ...] = ("none", "group", "batch")
 Precision = Literal["float32", "bfloat16"]

@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nvp_agentkit.model.config import Boundary
+from nvp_agentkit.fields.sequence import PADDING, Boundary
 from nvp_agentkit.model.config import Norm as NormKind
 
-PAD_MODE = {"periodic": "wrap", "reflecting": "symmetric", "open": "edge"}
 LARGEST_GROUPS = 8
 BATCH_MOMENTUM = 0.9  # of running averages: a training of a few hundred steps has to fill them
 Edges = Sequence[Boundary]
@@ -26,7 +25,7 @@ def pad(x: jax.Array, before: Sequence[int], after: Sequence[int], boundary: Edg
         if low or high:
             widths = [(0, 0)] * x.ndim
             widths[axis] = (low, high)
-            x = jnp.pad(x, widths, mode=PAD_MODE[kind])
+            x = jnp.pad(x, widths, mode=PADDING[kind])
     return x
 
 

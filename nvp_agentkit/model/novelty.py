@@ -23,7 +23,7 @@ BANDS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1.0)  # edges in cycles a cell
 TINY = 1e-6  # of the training data's spread, squared: below, nothing is told apart
 COUNTED = 128  # windows of a set that are described: their neighbours say nothing new
 SHRINKAGE = 0.2  # of correlations towards none: windows are many, trajectories few
-MARGIN = 1.25  # held-out data of a young domain is a few trajectories: a declared allowance for the next one
+ROOM = 1.25  # on how far out a window is that is still known: those held out are of a few trajectories
 SMALLEST_SPREAD = 0.02  # of a descriptor: training data may have one that never changes, and rounding is no novelty
 DESCRIPTORS = 5 + 2 * (len(BANDS) - 1)
 
@@ -37,7 +37,7 @@ class Novelty:
     Attributes:
         centre: (D,), mean of the descriptors.
         whitening: (D, D), takes a departure from it to one whose length is the distance.
-        distances: of windows held out, times `MARGIN`, ascending.
+        distances: of windows held out, times `ROOM`, ascending.
     """
 
     centre: Numbers
@@ -53,7 +53,7 @@ class Novelty:
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * own + SMALLEST_SPREAD**2 * np.eye(len(centre))
         whitening = np.linalg.inv(np.linalg.cholesky(shrunk))
         found = cls(centre, whitening, np.zeros(0))
-        return cls(centre, whitening, np.sort(MARGIN * found.distance(held_out)))
+        return cls(centre, whitening, np.sort(ROOM * found.distance(held_out)))
 
     def distance(self, described: Numbers) -> Numbers:
         """(B, D) -> (B,): 0 is the centre."""

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidInput
+from nvp_agentkit.fields.metrics import SMALLEST_SIGMA
 from nvp_agentkit.fields.sequence import Conservation
 from nvp_agentkit.model.bundle import WAVENUMBERS, Coherence, Floats, ModelBundle
-from nvp_agentkit.model.calibration import SMALLEST_SIGMA
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.conservation import bounded, project
 from nvp_agentkit.model.layers import Edges

@@ -27,7 +27,7 @@ Vector = npt.NDArray[np.float32]
 ANY_GRID = (64, 64)  # of most networks the weights are the same for any
 # Dense layers of these names, and each block's second convolution, start at zero.
 ZERO_KERNELS = ("heads", "doubt_heads")
-LARGEST_GRADIENT, WEIGHT_DECAY = 1.0, 1e-4  # of adamw
+CLIPPED_NORM, WEIGHT_DECAY = 1.0, 1e-4  # of adamw
 
 
 @cache
@@ -96,7 +96,7 @@ def initial_variables(config: NVPConfig, seed: int) -> Variables:
 
 
 @cache
-def optimiser(name: Optimiser, learning_rate: float) -> optax.GradientTransformation:
+def named_optimiser(name: Optimiser, learning_rate: float) -> optax.GradientTransformation:
     """By name: ``adam`` is plain; ``adamw`` clips gradients to norm 1 and decays weights, not running averages."""
     if name == "adam":
         return optax.adam(learning_rate)
@@ -105,7 +105,7 @@ def optimiser(name: Optimiser, learning_rate: float) -> optax.GradientTransforma
         return {kind: kind == "params" for kind in variables}
 
     return optax.chain(
-        optax.clip_by_global_norm(LARGEST_GRADIENT),
+        optax.clip_by_global_norm(CLIPPED_NORM),
         optax.adamw(learning_rate, weight_decay=WEIGHT_DECAY, mask=decayed),
     )
 
@@ -127,7 +127,7 @@ def create_train_state(
         config: the network.
         learning_rate: > 0.
         input_shape: (H, W); any the network takes gives the same weights.
-        optimiser_name: see `optimiser`.
+        optimiser_name: see `named_optimiser`.
 
     Raises:
         InvalidInput: learning rate, shape or optimiser out of range.
@@ -146,7 +146,7 @@ def create_train_state(
     state: TrainState = TrainState.create(  # type: ignore[no-untyped-call]
         apply_fn=_network(config).apply,
         params=initial_variables(config, seed),
-        tx=optimiser(optimiser_name, learning_rate),
+        tx=named_optimiser(optimiser_name, learning_rate),
     )
     return state
 

@@ -15,7 +15,7 @@ from nvp_agentkit.fields.metrics import budget_error, budget_violation, skill, v
 from nvp_agentkit.fields.scores import coverage_by_decile
 from nvp_agentkit.fields.sequence import SMALL_SIDE, SequenceSet
 from nvp_agentkit.model.bundle import LEVELS, Calibration, Coherence, Floats, ModelBundle
-from nvp_agentkit.model.calibration import calibrate, coverage, intervals
+from nvp_agentkit.model.calibration import calibrate, interval_coverage, intervals
 from nvp_agentkit.model.predict import LARGEST_BATCH, Mask, predict_next
 from nvp_agentkit.model.rollout import damped, rollout_by_steps
 from nvp_agentkit.model.samples import fit_coherence
@@ -104,7 +104,7 @@ class Forecasts(NamedTuple):
             baselines: name -> VRMSE of trivial forecasters on the same data (`fields.baselines`).
         """
         error = vrmse(self.mean, self.came, self.there)
-        inside = coverage(self.mean, self.log_var, self.came, calibration, self.there)
+        inside = interval_coverage(self.mean, self.log_var, self.came, calibration, self.there)
         found = Score(error, inside, budget_error(self.mean, self.came, self.there), self.budget_error_own)
         if not baselines:
             return found

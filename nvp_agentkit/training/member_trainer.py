@@ -191,14 +191,14 @@ class _Run:
         return TrainedModel(bundle, forecasts, self.step, kept_step, stopped_by, tuple(self.history), run)
 
     def _train(self, saving: Saver | None) -> Ended:
-        seen = self._quarter()
+        seen = self._validation_due()
         while self.step < self.config.max_steps and self.setbacks < LARGEST_SETBACKS:
             if not self.pacer.may_continue(self.step):
                 self._validate()
                 return "pacer"
             self._advance()
-            if self._quarter() > seen:
-                seen = self._quarter()
+            if self._validation_due() > seen:
+                seen = self._validation_due()
                 self._validate()
             if saving is not None and saving.due(self.step):
                 saving.save(self._checkpoint(), self.config)
@@ -245,7 +245,7 @@ class _Run:
     def _fraction(self) -> float:
         return self.pacer.fraction_used(self.step)
 
-    def _quarter(self) -> int:
+    def _validation_due(self) -> int:
         """Index of the validation that is due; the last is done when training has stopped."""
         return min(int(self._fraction() * self.config.validations), self.config.validations - 1)
 

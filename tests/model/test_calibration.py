@@ -5,7 +5,7 @@ import pytest
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.scores import spread_skill
-from nvp_agentkit.model import Calibration, calibrate, coverage
+from nvp_agentkit.model import Calibration, calibrate, interval_coverage
 
 SIDE = (20, 40, 40)
 
@@ -24,13 +24,13 @@ def test_a_wrong_sigma_is_scaled_right_and_covers_new_cells(spread):
     found = calibrate(*case(spread))
     assert found.scale == pytest.approx(spread, rel=0.03)
     mean, log_var, truth = case(spread, seed=1)
-    inside = coverage(mean, log_var + 2 * np.float32(np.log(found.scale)), truth, found)
+    inside = interval_coverage(mean, log_var + 2 * np.float32(np.log(found.scale)), truth, found)
     for level, share in inside.items():
         assert share == pytest.approx(level, abs=0.01)
 
 
 def test_uncalibrated_intervals_would_not_cover():
-    assert coverage(*case(4.0), Calibration())[0.9] < 0.4
+    assert interval_coverage(*case(4.0), Calibration())[0.9] < 0.4
 
 
 def boastful(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -45,9 +45,9 @@ def test_a_few_cells_that_claim_far_too_much_do_not_hold_the_variance():
     plain, bent = (spread_skill(mean, told, truth) for told in (log_var, found.log_var(log_var)))
     assert plain > 2
     assert bent == pytest.approx(1, abs=0.05)
-    assert coverage(mean, found.log_var(log_var), truth, found)[0.9] == pytest.approx(0.9, abs=0.01)
+    assert interval_coverage(mean, found.log_var(log_var), truth, found)[0.9] == pytest.approx(0.9, abs=0.01)
     quiet = log_var < -3
-    assert coverage(mean, found.log_var(log_var), truth, found, quiet)[0.9] == pytest.approx(0.9, abs=0.02)
+    assert interval_coverage(mean, found.log_var(log_var), truth, found, quiet)[0.9] == pytest.approx(0.9, abs=0.02)
 
 
 def test_who_claims_more_is_never_said_to_err_by_less():

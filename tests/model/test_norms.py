@@ -12,7 +12,7 @@ import pytest
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.model import NVPConfig, NVPModel, create_train_state
 from nvp_agentkit.model.layers import Norm
-from nvp_agentkit.model.state import count_parameters, initial_variables, optimiser, shapes
+from nvp_agentkit.model.state import count_parameters, initial_variables, named_optimiser, shapes
 from nvp_agentkit.model.width import initial_variables_within
 
 from .conftest import SMALL, forward, scrambled
@@ -57,7 +57,7 @@ def test_batch_statistics_are_of_the_batch_in_training_and_of_the_past_otherwise
 
 def test_weight_decay_leaves_running_averages_alone():
     params = {"params": {"w": np.ones(3, np.float32)}, "batch_stats": {"var": np.ones(3, np.float32)}}
-    tx = optimiser("adamw", 0.1)
+    tx = named_optimiser("adamw", 0.1)
     still = jax.tree.map(np.zeros_like, params)
     updates, _ = tx.update(still, tx.init(params), params)
     assert np.all(np.asarray(updates["params"]["w"]) < 0)

@@ -71,6 +71,19 @@ def test_who_knows_its_own_doubt_is_reliable_and_can_be_asked_for_its_surest_cel
     assert rows["persistence"].leads[0].risk == {}  # one sigma for all cells
 
 
+def test_it_is_told_until_when_a_forecast_is_like_what_came(turbulence) -> None:
+    train, test = parts(turbulence)
+    windows = Windows.of(test, 2, (1, 2, 4))
+    lost = windows.came.copy()
+    lost[:, 2] = np.random.default_rng(1).permuted(lost[:, 2], axis=-1)  # of the third lead time nothing is right
+    rows = judged(test, train, (1, 2, 4), Told("right", windows.came, None), Told("lost", lost, None))
+    assert (rows["right"].correlated_until, rows["lost"].correlated_until) == (4, 2)
+    assert [at.correlation for at in rows["right"].leads] == pytest.approx([1, 1, 1])
+    assert rows["lost"].leads[2].correlation < 0.8
+    wrong = judged(test, train, (1, 2, 4), Told("wrong", lost[:, ::-1], None))["wrong"]
+    assert wrong.correlated_until == 0
+
+
 def test_who_claims_no_doubt_has_no_coverage_and_masked_cells_count_for_nothing() -> None:
     clean = drifting(8, trajectories=3)
     mask = np.random.default_rng(2).random(clean.values.shape) > 0.2

@@ -8,7 +8,7 @@ import pytest
 from nvp_agentkit.artifacts import inline_array
 from nvp_agentkit.cli.inspect import decision_lines
 from nvp_agentkit.errors import BudgetTooSmall, InvalidInput, UnknownModel
-from nvp_agentkit.fields.hindcast import trivial_forecast
+from nvp_agentkit.fields.first_forecast import trivial_forecast
 from nvp_agentkit.lineage import queries
 from nvp_agentkit.lineage.graph import Graph
 from nvp_agentkit.messages import PredictionCompleted

@@ -190,7 +190,7 @@ def _score(judged: Judged, at: AtLead) -> dict[str, Any]:
              "skill": skill.value, "skill_low": _known(skill, 1), "skill_high": _known(skill, 2)}  # fmt: skip
     for name in ("coverage", "risk", "ideal"):
         said[name] = {f"{share:g}": value for share, value in said[name].items()}
-    return {"name": judged.name} | said | {"cpu_s": judged.cpu_s}
+    return {"name": judged.name} | said | {"cpu_s": judged.cpu_s, "correlated_until": judged.correlated_until}
 
 
 def _known(interval: Interval, place: int) -> float | None:

@@ -1,4 +1,4 @@
-"""Who answers where nothing was trained: a trivial forecaster in the compute child (`fields.hindcast`)."""
+"""Who answers where nothing was trained: a trivial forecaster in the compute child (`fields.first_forecast`)."""
 
 from __future__ import annotations
 

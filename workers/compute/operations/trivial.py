@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nvp_agentkit.domains import known_domains
-from nvp_agentkit.fields.hindcast import trivial_forecast
+from nvp_agentkit.fields.first_forecast import trivial_forecast
 
 from ..call import Arrays, Call
 

@@ -21,7 +21,7 @@ NAMES = tuple(name for name in baselines.NAMES if name not in baselines.FROM_CLI
 FRAMES_USED = 3  # two to forecast the last from. The share fitted on three more moved no score by 0.001
 UNTRIED = {1: "persistence", 2: "advection"}  # by frames known, where none can be tried
 LARGEST = float(np.finfo(np.float32).max)
-SMALLEST_SIGMA = 1e-6  # of the largest value: about what float32 can tell apart
+SMALLEST_SHARE = 1e-6  # of the largest value: about what float32 can tell apart
 
 
 class TrivialForecast(NamedTuple):
@@ -63,5 +63,5 @@ def trivial_forecast(frames: Floats, name: str | None = None) -> TrivialForecast
         sigma = float(shown.std()) if len(shown) == 1 else rmse(*shown)
     told = np.float64(peak) * Glance.at(shown, meta).forecast(chosen, meta, fit)
     mean = np.clip(told, -LARGEST, LARGEST).astype(np.float32)
-    log_var = 2 * (np.log(max(sigma, SMALLEST_SIGMA)) + np.log(peak))
+    log_var = 2 * (np.log(max(sigma, SMALLEST_SHARE)) + np.log(peak))
     return TrivialForecast(chosen, mean, np.full(mean.shape, log_var, np.float32))

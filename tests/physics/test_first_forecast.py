@@ -8,7 +8,7 @@ import pytest
 from nvp_agentkit.errors import UnknownModel
 from nvp_agentkit.fields import FieldMeta, SequenceSet
 from nvp_agentkit.fields.baselines import Glance
-from nvp_agentkit.fields.hindcast import NAMES, trivial_forecast
+from nvp_agentkit.fields.first_forecast import NAMES, trivial_forecast
 from nvp_agentkit.fields.metrics import rmse
 
 y, x = np.mgrid[0:32, 0:32] * (2 * np.pi / 32)
