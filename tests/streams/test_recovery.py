@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from redis._parsers.base import BaseParser
+from redis.exceptions import ResponseError
 
 from nvp_agentkit.embedded import valkey as embedded_valkey
 from nvp_agentkit.settings import Settings
@@ -25,6 +27,23 @@ async def test_a_server_whose_disk_is_full_is_away_and_not_a_wrong_question(redi
     """`MISCONF` is what Redis says to every write then, and redis-py has no class for it."""
     with pytest.raises(AWAY, match="No space left"):
         await redis.eval("return redis.error_reply('MISCONF Errors writing to the AOF file: No space left')", 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ("ERR Error running script (call to f_0a): @user_script:7: @user_script: 7: -OOM command not allowed", AWAY),
+        ("@user_script: 95: -READONLY You can't write against a read only replica.", AWAY),
+        ("ERR Error running script (call to f_0a): @user_script:7: -MISCONF Errors writing to the AOF file", AWAY),
+        ("ERR Error running script (call to f_0a): @user_script:1: user_script:1: attempt to index a nil value", None),
+        ("ERR Error running script (call to f_0a): @user_script:7: NOGROUP No such key", None),
+    ],
+)
+def test_what_a_script_of_redis_6_2_met_means_what_it_means_outside(said, means):
+    error = BaseParser.parse_error(said)
+    assert isinstance(error, means or ResponseError)
+    assert isinstance(error, AWAY) == (means is AWAY)
+    assert str(error) in said
 
 
 async def test_a_lost_group_is_made_anew_with_the_groups_of_its_neighbours(bench):
