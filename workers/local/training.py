@@ -42,7 +42,8 @@ from . import programs as local
 
 UNBOUNDED_J = 1e9
 TOLD = 5  # lines on a simulation
-FOLDERS, SUFFIXES = (Path("data"), Path()), (".npz", ".npy", ".h5", ".hdf5", ".nc", ".zarr")  # where data are looked for
+FOLDERS = (Path("data"), Path())  # where data are looked for, and by which names
+SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".nc", ".zarr")
 VARIANCE_WEIGHT = 0.1  # the document's loss alone would leave the forecast without a spread
 CRITERIA = {"Energy Fidelity > 0.90": 0.90, "RMSE < 0.1": 0.1, "Entropy Coherence > 0.85": 0.85}
 
@@ -155,7 +156,8 @@ def _data(options: Options, spending: Spending, folder: Path) -> SequenceSet:
         print(f"Loaded {len(sequences)} sequences")
         return sequences
     domain, allowance = get_domain(options.domain), Allowance(spending)
-    print(f"No --data given, no {options.domain}.npz or the like here: making {options.trajectories} sequences of {options.frames} frames ({domain.description})")
+    made = f"{options.trajectories} sequences of {options.frames} frames ({domain.description})"
+    print(f"No --data given, and no {options.domain}.npz or the like lies here: making {made}")
 
     def progress(done: int, total: int) -> None:
         allowance.require(done, f"simulating {options.domain}")
