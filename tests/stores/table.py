@@ -52,7 +52,7 @@ def render(outcomes: Outcomes, says: Mapping[str, str]) -> str:
 
 
 def parse(tables: str) -> tuple[dict[str, dict[Test, str]], dict[str, str]]:
-    """What `render` was given."""
+    """What `render` was given; a server that came after that has no column yet."""
     outcomes: dict[str, dict[Test, str]] = defaultdict(dict)
     says: dict[str, str] = {}
     servers, file = iter(KINDS.values()), ""
@@ -61,12 +61,12 @@ def parse(tables: str) -> tuple[dict[str, dict[Test, str]], dict[str, str]]:
         first, *cells = [cell.strip() for cell in line.strip("|").split("|")]
         if first == "test":
             names = list(next(servers))
-            says.update(zip(names, cells, strict=True))
+            says.update(zip(names, cells, strict=False))
         elif first.startswith("**"):
             file = first.split("`")[-2]
         elif cells and first != "---":
             test = (file, f"test_{first.replace(' ', '_')}")
-            for name, cell in zip(names, cells, strict=True):
+            for name, cell in zip(names, cells, strict=False):
                 outcomes[name][test] = cell
     return outcomes, says
 

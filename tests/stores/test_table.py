@@ -8,6 +8,8 @@ import sys
 from collections import defaultdict
 from functools import cache
 
+import pytest
+
 from tests.stores import table
 from tests.stores.servers import CANNOT, CONTRACT, GRAPHS, STREAMS, TESTS
 
@@ -45,10 +47,19 @@ def test_each_server_runs_the_same_tests() -> None:
         assert all(collected()[other].keys() == collected()[first].keys() for other in others)
 
 
+def test_a_table_of_fewer_servers_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = ("streams/test_leases.py", "test_a_long_handler_keeps_its_lease")
+    monkeypatch.setattr(table, "KINDS", {"Stream servers": {"valkey": None}})
+    made = table.render({"valkey": {test: "passed"}}, {"valkey": "Valkey 9.1.2"})
+    monkeypatch.undo()
+    assert table.parse(made) == ({"valkey": {test: "passed"}}, {"valkey": "Valkey 9.1.2"})
+
+
 def test_a_failure_shows_in_the_tables() -> None:
     test = ("streams/test_leases.py", "test_a_long_handler_keeps_its_lease")
-    outcomes = {"valkey": {test: "passed"}, "redis-server": {test: "failed"}}
-    made = table.render(outcomes, {"valkey": "Valkey 9.1.2", "redis-server": "Redis 7.0.15"})
-    assert "| test | Valkey 9.1.2 | Redis 7.0.15 |" in made
-    assert "| a long handler keeps its lease | passed | failed |" in made
+    outcomes = {"valkey": {test: "passed"}, "redis-server": {test: "failed"}, "redis-6.2": {test: "skipped"}}
+    says = {"valkey": "Valkey 9.1.2", "redis-server": "Redis 7.0.15", "redis-6.2": "Redis 6.2.5"}
+    made = table.render(outcomes, says)
+    assert "| test | Valkey 9.1.2 | Redis 7.0.15 | Redis 6.2.5 |" in made
+    assert "| a long handler keeps its lease | passed | failed | skipped |" in made
     assert table.parse(made)[0] == outcomes
