@@ -14,6 +14,7 @@
     |  |- InsufficientJoules            the account cannot pay
     |  |- BudgetTooSmall                the budget buys no useful result
     |  `- BudgetExhausted               spent while working
+    |- AccountFull                      as much of the account waits as may; nothing was taken, ask again later
     |- DeadlineExceeded (TimeoutError)
     |- Cancelled                        whoever asked for it wants it no more, or another worker has it
     |- QuorumAbstained                  the voters did not agree; there is no answer to believe
@@ -39,6 +40,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+RETRY_AFTER_S = 5.0  # after that what is full, or away, is worth another look
+
 
 class NvpError(Exception):
     """Root of the tree."""
@@ -46,6 +49,7 @@ class NvpError(Exception):
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
     energy: object = None  # the `Reading` of the work that ended so, where some of it was done
+    retry_after_s: float | None = None  # when the same may be asked again; None: something has to change first
 
 
 class InvalidInput(NvpError, ValueError):
@@ -104,6 +108,11 @@ class BudgetExhausted(BudgetError):
     code = "budget_exhausted"
 
 
+class AccountFull(NvpError):
+    code = "account_full"
+    retry_after_s = RETRY_AFTER_S
+
+
 class DeadlineExceeded(NvpError, TimeoutError):
     code = "deadline_exceeded"
 
@@ -136,6 +145,7 @@ class ComputeFailed(NvpError):
 class StoreUnavailable(NvpError, ConnectionError):
     code = "store_unavailable"
     retryable = True
+    retry_after_s = RETRY_AFTER_S
 
 
 class ResultNotKept(StoreUnavailable):
@@ -182,6 +192,8 @@ def _walk(cls: type[NvpError]) -> dict[str, type[NvpError]]:
     return found | {cls.code: cls}
 
 
-def from_wire(code: str, detail: str) -> NvpError:
+def from_wire(code: str, detail: str, retry_after_s: float | None = None) -> NvpError:
     """The error a reply speaks of; an unknown code (a newer server) is a plain `NvpError`."""
-    return _walk(NvpError).get(code, NvpError)(detail)
+    error = _walk(NvpError).get(code, NvpError)(detail)
+    error.retry_after_s = retry_after_s or error.retry_after_s
+    return error

@@ -7,7 +7,7 @@ from typing import Literal
 
 import structlog
 
-from nvp_agentkit.errors import BudgetTooSmall, Cancelled, InvalidMessage, NvpError, StoreUnavailable
+from nvp_agentkit.errors import BudgetTooSmall, Cancelled, InvalidMessage, NvpError
 from nvp_agentkit.messages import (
     Event,
     JobFailed,
@@ -26,7 +26,6 @@ from . import facts
 from .joules import REFUSALS
 from .system import System
 
-RETRY_AFTER_S = 5.0
 log = structlog.get_logger()
 DEADLINES = "deadlines"  # sorted set of the quorum requests that still wait for votes
 
@@ -53,7 +52,7 @@ def prediction(system: System, delivery: Delivery, error: NvpError) -> Completio
         request_id=delivery.request_id,
         code=error.code,
         detail=str(error),
-        retry_after_s=RETRY_AFTER_S if isinstance(error, StoreUnavailable) else None,
+        retry_after_s=error.retry_after_s,
     )
     reason = f"{error.code}: {error}"
     fact = facts.refused(delivery, domain=_domain(delivery), reason=reason, energy=used(error))

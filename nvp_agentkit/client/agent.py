@@ -25,7 +25,6 @@ from nvp_agentkit.messages.checks import check_field, millijoules
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.messages.predictions import names_ensemble
 from nvp_agentkit.messages.values import INLINE_BYTES
-from nvp_agentkit.streams.replies import publish
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +85,7 @@ class AgentClient(Jobs, InService):
             request = said(PredictionRequested, domain=domain, field=reference, model=model, assurance=assurance)
             suffix, finals = ("ensemble", QUORUM) if assurance == "quorum" else ("predict", SINGLE)
             event = self._event(request, domain, budget_mj, until)
-            await publish(self._redis, self.account, suffix, event)
+            await self._door.publish(suffix, event)
         left_s = until - time.time() + 1.0
         reply = await self._replies.wait(event.id, [TYPE_OF[kind] for kind in finals], timeout_s=left_s)
         reader = Reader(self.artifacts, self._place.root_key, self._place.settings.max_cells)

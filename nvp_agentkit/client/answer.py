@@ -57,7 +57,7 @@ class Reader:
             case PredictionAbstained():
                 raise QuorumAbstained(f"request {reply.request_id}: {reply.reason}")
             case PredictionRefused():
-                raise from_wire(reply.code, reply.detail)
+                raise from_wire(reply.code, reply.detail, reply.retry_after_s)
         raise NvpError(f"a {type(reply).__name__} is no answer to a prediction request")
 
     async def _forecast(

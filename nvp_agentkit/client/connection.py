@@ -7,22 +7,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from nvp_agentkit.client.limits import ANSWER_S, within
+from nvp_agentkit.client.line import line
 from nvp_agentkit.client.place import Place, find
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.messages import Event, Payload, new_event
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.accounts import require
-from nvp_agentkit.streams.connect import connect, store_errors
-from nvp_agentkit.streams.replies import ReplyReader
+from nvp_agentkit.streams.connect import store_errors
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from nvp_agentkit.artifacts import Artifacts
 
 
 class Connection:
-    """What all that a client asks for goes by: the stream server, a reader of replies, the artifact store."""
+    """What all that a client asks for goes by: the stream server, a reader of replies, the artifact store.
+
+    The first two are shared by all clients of the account in an event loop, and closed with the last of them.
+    """
 
     def __init__(self, account: str, place: Place) -> None:
         self.account = account
@@ -44,13 +45,13 @@ class Connection:
         return cls(place.account, place)
 
     async def __aenter__(self) -> Self:
-        self._redis: Redis = await connect(self._place.settings)
-        self._stack.push_async_callback(self._redis.aclose)
+        shared = await self._stack.enter_async_context(line(self._place.settings, self.account))
+        self._redis, self._following = shared.redis, shared.following
+        self._replies, self._door = shared.replies, shared.door
         try:
             async with within(ANSWER_S):
                 with store_errors():
                     await require(self._redis, self.account)
-            self._replies = await self._stack.enter_async_context(ReplyReader(self._redis, self.account))
         except BaseException:
             await self._stack.aclose()
             raise

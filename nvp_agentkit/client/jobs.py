@@ -23,7 +23,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.checks import millijoules
 from nvp_agentkit.messages.values import digest_of
-from nvp_agentkit.streams.replies import answer, publish
+from nvp_agentkit.streams.replies import answer
 
 JOB_DEADLINE_S = 3600.0
 HINDCAST_DEADLINE_S = 86_400.0
@@ -154,12 +154,12 @@ class Jobs(Connection):
         async with within(min(deadline_s, ANSWER_S)):
             job_id = None if name is None else await self._id_of(name, anew=anew)
             event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), until, id=job_id)
-            await publish(self._redis, self.account, "urgent" if urgent else "jobs", event)
-        return Job(self._redis, self.account, event.id, until)
+            await self._door.publish("urgent" if urgent else "jobs", event)
+        return Job(self._following, self.account, event.id, until)
 
     def job(self, job_id: str, *, deadline_s: float = JOB_DEADLINE_S) -> Job:
         """A job of this account that was asked for before, here or elsewhere: to follow, to wait for, to cancel."""
-        return Job(self._redis, self.account, job_id, time.time() + seconds(deadline_s))
+        return Job(self._following, self.account, job_id, time.time() + seconds(deadline_s))
 
     async def _id_of(self, name: str, *, anew: bool) -> str:
         for attempt in count(1):

@@ -14,7 +14,6 @@ from nvp_agentkit.messages import ServiceChanged, ServiceChangeRefused, ServiceC
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.connect import store_errors
-from nvp_agentkit.streams.replies import publish
 
 if TYPE_CHECKING:
     from nvp_agentkit.ensemble.service import Service
@@ -77,7 +76,7 @@ class InService(Connection):
         source, deadline = f"nvp:agent:{self.account}", datetime.fromtimestamp(until, UTC)
         event = new_event(asked, source=source, subject=domain, deadline=deadline)
         async with within(min(deadline_s, ANSWER_S)):
-            await publish(self._redis, self.account, "service", event)
+            await self._door.publish("service", event)
         reply = (await self._replies.wait(event.id, FINALS, timeout_s=until - time.time() + 1.0)).payload
         if isinstance(reply, ServiceChangeRefused):
             raise from_wire(reply.code, reply.detail)

@@ -67,12 +67,11 @@ AWAY = (
     exceptions.OutOfMemoryError,
 )
 
-# Calls beyond these wait for a connection; redis-py's own pool raises at the 101st.
-CONNECTIONS = 128
+CONNECTIONS = 128  # redis-py's own pool raises at the 101st call
 
 
-async def connect(settings: Settings) -> Redis:
-    """A client of the stream server, after it has answered once.
+async def connect(settings: Settings, *, connections: int = CONNECTIONS) -> Redis:
+    """A client of the stream server, after it has answered once; a call beyond ``connections`` waits for one.
 
     No socket timeout: with redis-py's default of 5 s a blocked XREADGROUP was seen to raise after 58 s; reads
     here block at most a second, and TCP keep-alive finds a dead peer.
@@ -90,7 +89,7 @@ async def connect(settings: Settings) -> Redis:
     try:
         pool = BlockingConnectionPool.from_url(
             settings.redis_url,
-            max_connections=CONNECTIONS,
+            max_connections=connections,
             timeout=None,
             socket_timeout=None,
             socket_connect_timeout=5,

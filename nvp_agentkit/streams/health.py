@@ -1,4 +1,4 @@
-"""Heartbeats: which workers are there, and what they say of themselves."""
+"""Heartbeats: which workers are there, and what they say of themselves and of the server's memory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from nvp_agentkit.observability.pulse import Pulse
 from nvp_agentkit.streams import names
+from nvp_agentkit.streams.door import tell_memory
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ async def keep_announcing(
         if now != said or since >= BEAT_S:
             try:
                 await announce(redis, name, instance, kind, *now)
+                await tell_memory(redis)
                 said, since = now, 0.0
                 pulse.taken()
             except RedisError as error:

@@ -10,6 +10,7 @@ from nvp_agentkit.settings import VOTERS
 
 ACCOUNTS = "nvp:{registry}:accounts"
 WORKERS = "nvp:{registry}:worker:"
+SHORT = "nvp:{registry}:short"  # of memory, in words; no such key while the server has room
 
 # Who reads what. All groups of a stream are made with it: an entry is forgotten once every group is
 # done with it, and a group that came later would find its first entries gone.

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -31,12 +32,18 @@ async def publish(redis: Redis, account: str, suffix: str, event: Event) -> str:
         StoreUnavailable: Redis is away. The event may have arrived all the same: publishing it again is safe,
             since answers go by its id.
     """
+    with publishing(account, suffix, event) as sent:
+        entry_id = await redis.xadd(names.key(account, suffix), {"event": sent.encode()})
+    return entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+
+
+@contextmanager
+def publishing(account: str, suffix: str, event: Event) -> Iterator[Event]:
+    """``event`` as it is sent, with the span in which it is; the server's absence inside is a `StoreUnavailable`."""
     about = {"messaging__system": "redis", "messaging__message__id": event.id, "nvp__account": account}
     with store_errors(), span(f"publish {suffix}", "PRODUCER", parent=event.traceparent, **about):
-        if here := current():
-            event = event.model_copy(update={"traceparent": here})
-        entry_id = await redis.xadd(names.key(account, suffix), {"event": event.encode()})
-    return entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+        here = current()
+        yield event.model_copy(update={"traceparent": here}) if here else event
 
 
 async def answer(redis: Redis, account: str, request_id: str, types: Collection[str]) -> Event | None:

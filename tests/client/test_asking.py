@@ -17,6 +17,7 @@ from nvp_agentkit.errors import (
     InvalidInput,
     NvpError,
     QuorumAbstained,
+    StoreUnavailable,
     UnknownModel,
 )
 from nvp_agentkit.messages import PredictionAbstained, PredictionCompleted, PredictionRefused, Reading
@@ -92,6 +93,16 @@ async def test_a_refusal_comes_back_as_the_class_that_it_was(nvp, desk, field, e
     await desk.reply_to_next(PredictionRefused, code=error.code, detail="in so many words")
     with pytest.raises(error, match="in so many words"):
         await asking
+
+
+async def test_a_refusal_that_may_pass_says_when_to_ask_again(nvp, desk, field) -> None:
+    asking = asyncio.create_task(nvp.predict(field, domain="plasma_physics", budget_j=5))
+    told = {"code": StoreUnavailable.code, "detail": "the graph is away", "retry_after_s": 7.5}
+    await desk.reply_to_next(PredictionRefused, **told)
+    with pytest.raises(StoreUnavailable) as caught:
+        await asking
+    assert caught.value.retry_after_s == 7.5
+    assert UnknownModel.retry_after_s is None
 
 
 async def test_a_refusal_of_a_newer_server_is_still_an_error(nvp, desk, field) -> None:

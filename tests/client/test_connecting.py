@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from nvp_agentkit.errors import (
     StoreUnavailable,
     UnknownAccount,
 )
+from nvp_agentkit.messages import PredictionRefused, decode
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import connect, names, register
 
@@ -93,6 +95,52 @@ async def test_the_server_refuses_whoever_asks_in_anothers_name(opened: str, set
     finally:
         await redis.hdel(names.ACCOUNTS, victim)
         await redis.delete(*[key async for key in redis.scan_iter(match=f"nvp:{{{victim}}}:*")])
+
+
+async def test_many_clients_of_an_account_in_a_process_share_a_reader_and_each_gets_its_own_replies(
+    desk, settings: Settings, redis: Redis, field
+) -> None:
+    async def connections() -> int:
+        return len(await redis.client_list()) - before
+
+    before = len(await redis.client_list())
+    async with AsyncExitStack() as stack:
+        clients = await asyncio.gather(*(
+            stack.enter_async_context(AgentClient.connect(desk.account, settings=settings)) for _ in range(50)
+        ))  # fmt: skip
+        asking = [
+            asyncio.create_task(client.predict(field, domain="plasma_physics", budget_j=1 + k))
+            for k, client in enumerate(clients)
+        ]
+        stream = names.key(desk.account, "predict")
+        async with asyncio.timeout(20):
+            while await redis.xlen(stream) < 50:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for _, fields in await redis.xrange(stream):
+            asked = decode(fields[b"event"])
+            refusal = PredictionRefused(request_id=asked.id, code="internal", detail=f"of {asked.budgetmj} mJ")
+            await desk.answer(refusal, asked.id)
+        told = await asyncio.gather(*asking, return_exceptions=True)
+        assert [str(one) for one in told] == [f"of {1000 * (1 + k)} mJ" for k in range(50)]
+        assert 2 <= await connections() <= 20
+        async with AgentClient.connect(desk.account, settings=settings):
+            pass  # who leaves first takes nothing along
+        asking = [asyncio.create_task(clients[0].predict(field, domain="x", budget_j=1, deadline_s=0.2))]
+        with pytest.raises(DeadlineExceeded):
+            await asking[0]
+    assert await connections() <= 0  # the last one out closes
+
+
+async def test_an_account_that_could_not_be_reached_is_tried_again_by_the_next_client(
+    tmp_path: Path, settings: Settings, account: str, unused_tcp_port: int
+) -> None:
+    at = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{unused_tcp_port}/0"})
+    failed = await asyncio.gather(
+        *(AgentClient.connect(account, settings=at).__aenter__() for _ in range(3)), return_exceptions=True
+    )
+    assert [type(one) for one in failed] == [StoreUnavailable] * 3
+    with pytest.raises(StoreUnavailable):
+        await AgentClient.connect(account, settings=at).__aenter__()
 
 
 async def test_a_wrong_password_is_said(opened: str, settings: Settings) -> None:

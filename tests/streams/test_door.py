@@ -1,0 +1,93 @@
+"""The door: who has too much waiting is told so, and when to ask again; nobody else is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from nvp_agentkit.embedded import valkey as embedded_valkey
+from nvp_agentkit.errors import AccountFull, StoreUnavailable
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import Door, connect, names
+from nvp_agentkit.streams.health import keep_announcing
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvp_agentkit.streams.door.WAITING", 20)
+    monkeypatch.setattr("nvp_agentkit.streams.door.FACTS", 3)
+
+
+async def test_a_full_account_is_refused_with_the_number_the_limit_and_when_to_ask_again(bench, limits):
+    door = Door(bench.redis, bench.account)
+    for _ in range(20):
+        await door.publish("predict", bench.request())
+    with pytest.raises(AccountFull, match=r"20 entries wait on its stream 'predict', limit 20; ask again in 5 s") as no:
+        await door.publish("predict", bench.request())
+    assert (no.value.retry_after_s, no.value.retryable) == (5.0, False)
+    assert await bench.redis.xlen(bench.stream) == 20
+    with pytest.raises(AccountFull):  # another process of the account, which has published nothing yet
+        await Door(bench.redis, bench.account).publish("predict", bench.request())
+    await door.publish("jobs", bench.request())
+    await Door(bench.redis, f"{bench.account}-other").publish("predict", bench.request())
+    await bench.redis.delete(names.key(f"{bench.account}-other", "predict"))
+    bench.start()
+    await bench.eventually(bench.idle)
+    event = bench.request()
+    await door.publish("predict", event)
+    await bench.reply(event)
+
+
+async def test_a_flood_of_one_process_stops_at_the_limit(bench, limits, valkey):
+    async with await connect(Settings(redis_url=valkey)) as redis:
+        door = Door(redis, bench.account)
+        told = await asyncio.gather(
+            *(door.publish("predict", bench.request()) for _ in range(200)), return_exceptions=True
+        )
+    let_in = [one for one in told if isinstance(one, str)]
+    assert 0 < len(let_in) == await bench.redis.xlen(bench.stream) <= 20
+    assert {type(one) for one in told if not isinstance(one, str)} == {AccountFull}
+
+
+async def test_an_account_whose_facts_wait_for_the_graph_asks_for_no_more(bench, limits):
+    door, facts = Door(bench.redis, bench.account), names.key(bench.account, "lineage")
+    for _ in range(3):
+        await bench.redis.xadd(facts, {"event": "{}"})
+    with pytest.raises(AccountFull, match=r"3 facts wait for the graph, limit 3; .*recorder"):
+        await door.publish("predict", bench.request())
+    await bench.redis.xtrim(facts, maxlen=0)
+    await door.publish("predict", bench.request())
+
+
+async def test_short_of_memory_all_are_asked_to_come_again_before_the_server_refuses_its_workers(tmp_path, bench_at):
+    server = await embedded_valkey.start(tmp_path / "own", appendfsync="no")
+    said, stop = ["starting"], asyncio.Event()
+    try:
+        async with Redis.from_url(embedded_valkey.url(server)) as redis:
+            bench, door = bench_at(redis, "full"), Door(redis, "full")
+            await redis.set("filler", bytes(20 * 2**20))
+            used = int((await redis.info("memory"))["used_memory"])
+            await redis.config_set("maxmemory", int(1.2 * used))
+            beating = asyncio.create_task(
+                keep_announcing(redis, "inference", "here", "inference", lambda: (said[0], ""), stop)
+            )
+            await bench.eventually(lambda: redis.exists(names.SHORT))
+            assert 0 < await redis.ttl(names.SHORT) <= 10
+            with pytest.raises(StoreUnavailable, match=r"of \d+ MiB used, limit 80%; ask again in 5 s") as no:
+                await door.publish("predict", bench.request())
+            assert no.value.retry_after_s == 5.0
+            await redis.xgroup_create(bench.stream, "inference", mkstream=True)  # what a worker writes is taken
+            await redis.config_set("maxmemory", 10 * used)
+            said[0] = "ready"  # a change is said at once
+
+            async def forgotten() -> bool:
+                return not await redis.exists(names.SHORT)
+
+            await bench.eventually(forgotten)
+            await door.publish("predict", bench.request())
+            stop.set()
+            await beating
+    finally:
+        await server.stop()
