@@ -33,7 +33,7 @@ return function(chunk, keys, args)
   return {err = 'ERR ' .. tostring(answer)}
 end
 """
-PAIRS = frozenset({b"XGROUP", b"XINFO", b"SCRIPT"})  # commands of two words
+PAIRS = frozenset({b"XGROUP", b"XINFO", b"SCRIPT", b"MEMORY"})  # commands of two words
 
 
 def product_functions() -> list[bytes]:

@@ -58,6 +58,10 @@ def _xrevrange(store: Store, key: bytes, last: bytes, first: bytes, *count: byte
     return _shown(stream, stream.between(read_id(first), read_id(last, least=False), most, newest=True))
 
 
+def _memory_usage(store: Store, key: bytes, *_: bytes) -> int:
+    return sum(len(part) for fields in (store.get(key, Stream) or Stream()).entries.values() for part in fields)
+
+
 def _xlen(store: Store, key: bytes) -> int:
     return len((store.get(key, Stream) or Stream()).entries)
 
@@ -238,4 +242,5 @@ COMMANDS: dict[bytes, Callable[..., Any]] = {
     b"XGROUP CREATE": _xgroup_create, b"XGROUP DESTROY": _xgroup_destroy,
     b"XGROUP DELCONSUMER": _xgroup_delconsumer, b"XREADGROUP": _xreadgroup, b"XREAD": _xread, b"XACK": _xack,
     b"XPENDING": _xpending, b"XCLAIM": _xclaim, b"XINFO GROUPS": _xinfo_groups, b"XINFO CONSUMERS": _xinfo_consumers,
+    b"MEMORY USAGE": _memory_usage,
 }  # fmt: skip

@@ -89,7 +89,7 @@ async def heaps(redis: Redis) -> dict[tuple[str, str], int]:
 
 
 async def dead_letters(redis: Redis, account: str, suffix: str, *, count: int = 100) -> list[DeadLetter]:
-    """The newest ``count`` dead letters of one stream, newest first. Some thousand are kept."""
+    """The newest ``count`` dead letters of one stream, newest first. The newest thousand are kept, or 8 MiB of them."""
     found: Any = await redis.xrevrange(names.dead(names.key(account, suffix)), count=count)
     return [_letter(account, suffix, *entry) for entry in found]
 

@@ -206,6 +206,28 @@ async def test_what_is_dropped_is_gone_for_good_and_both_are_on_record(bench):
     await bench.reply(other)
 
 
+async def test_dead_letters_of_one_stream_stay_within_their_bytes_and_the_newest_are_whole(bench):
+    pipe = bench.redis.pipeline()
+    for _ in range(300):
+        pipe.xadd(bench.stream, {b"event": b"x" * 60_000})
+    await pipe.execute()
+    await bench.redis.xadd(bench.stream, {b"event": b"the last"})
+    bench.start(batch=100)
+    await bench.eventually(bench.idle)
+    heap = names.dead(bench.stream)
+    assert await bench.redis.memory_usage(heap, samples=0) <= 8 * 2**20
+    assert 100 < await bench.redis.xlen(heap) < 140
+    newest, before, *_ = await bench.dead()
+    assert newest.raw == {b"event": b"the last"}
+    assert before.raw == {b"event": b"x" * 60_000}
+    for stop, task in bench.stops:
+        stop.set()
+        await task
+    (entry_id,) = await dead.replay(bench.redis, [before], by="me")
+    ((found, fields),) = await bench.redis.xrange(bench.stream)
+    assert (found.decode(), fields[b"event"]) == (entry_id, before.raw[b"event"])
+
+
 async def test_all_of_many_letters_are_found_a_page_at_a_time(bench):
     pipe = bench.redis.pipeline()
     for n in range(250):

@@ -14,7 +14,7 @@
 --       'dated'  field object         key of a hash: the object joins the list there, stamped with when it holds
 --       'remove' member               key of a sorted set
 local REPLIES_KEPT = 1000   -- readers look into the answers as well, so this bounds memory, not correctness
-local DEAD_KEPT = 1000
+local DEAD_KEPT, DEAD_BYTES = 1000, 8 * 2^20   -- of a stream; where either is passed the oldest go
 local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it: these letters stay
 local DATED_KEPT = 32       -- what an entry older than all of them meant is no longer asked
 local BACKLOG = 10000       -- a group further behind than this forfeits its place
@@ -40,6 +40,9 @@ local function bury(reason, attempts, told, raw)
     letter[#letter + 1], letter[#letter + 2] = 'raw:' .. name, value
   end
   redis.call('XADD', dead, 'MAXLEN', '~', DEAD_KEPT, '*', unpack(letter))
+  while redis.call('MEMORY', 'USAGE', dead, 'SAMPLES', 0) > DEAD_BYTES do
+    redis.call('XTRIM', dead, 'MAXLEN', math.floor(0.9 * redis.call('XLEN', dead)))
+  end
 end
 
 local effects = {}
