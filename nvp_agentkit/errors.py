@@ -31,9 +31,9 @@
     |  `- StackNotRunning
     `- MissingExtra (ImportError)       an optional dependency is not installed
 
-The text of an error names the value, the limit and the remedy. ``retryable`` is read by ``streams``
-alone: a retryable error sends the message round again, any other becomes a reply. ``code`` is what
-travels: a refusal on the wire is raised again at the client as the class of that code.
+The text of an error names the value, the limit and the remedy. ``retryable``: a worker that meets it
+sends the message round again, keeps the checkpoint, lets the reservation stand; any other becomes a reply. ``code``
+is what travels: a refusal on the wire is raised again at the client as the class of that code.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class NvpError(Exception):
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
     energy: object = None  # the `Reading` of the work that ended so, where some of it was done
+    request_id: str | None = None  # what was asked, for whoever may wait for it again: `AgentClient.result`, `.job`
     retry_after_s: float | None = None  # when the same may be asked again; None: something has to change first
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from nvp_agentkit.client.answer import Reader
 from nvp_agentkit.client.forecast import Axes, Forecast
 from nvp_agentkit.client.jobs import Jobs
-from nvp_agentkit.client.limits import A_DATASET, ANSWER_S, said, seconds, within
+from nvp_agentkit.client.limits import A_DATASET, ANSWER_S, about, said, seconds, within
+from nvp_agentkit.client.place import Place
 from nvp_agentkit.client.service import InService
-from nvp_agentkit.errors import InvalidInput, StoreUnavailable
+from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName
 from nvp_agentkit.messages import (
     ArrayRef,
+    Event,
     ObjectRef,
     PredictionAbstained,
     PredictionCertified,
@@ -31,8 +34,21 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 PREDICTION_DEADLINE_S = 60.0
+GRACE_S = 1.0  # after a deadline, for the word that it has passed, and for a last look
+ASKED = 1000  # requests without an answer that a client can wait for again
 SINGLE = (PredictionCompleted, PredictionRefused)
 QUORUM = (PredictionCertified, PredictionAbstained, PredictionRefused)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request for a forecast that has no answer yet; ``named`` by its asker, who may have used the id before."""
+
+    event: Event
+    request: PredictionRequested
+    axes: Axes
+    until: float
+    named: bool
 
 
 class AgentClient(Jobs, InService):
@@ -40,6 +56,10 @@ class AgentClient(Jobs, InService):
 
     ``async with AgentClient.connect(account="ace-1") as nvp: ...``
     """
+
+    def __init__(self, account: str, place: Place) -> None:
+        super().__init__(account, place)
+        self._asked: dict[str, _Asked] = {}
 
     async def predict(
         self,
@@ -54,6 +74,7 @@ class AgentClient(Jobs, InService):
         dt_s: float | None = None,
         dx_m: float | None = None,
         deadline_s: float = PREDICTION_DEADLINE_S,
+        request_id: str | None = None,
     ) -> Forecast:
         """Forecast the frame after ``field``.
 
@@ -68,12 +89,14 @@ class AgentClient(Jobs, InService):
                 or ``trivial``, ``starter``, which need no training (`Forecast.trained`).
             frame_time, dt_s, dx_m: of the last frame, between frames, between cells; for `Forecast.to_xarray`.
             deadline_s: how long the answer is worth having.
+            request_id: yours; asked again with it, the same is worked on and paid for once, whatever became of before.
 
-        Raises:
+        Raises (once it may have been sent, with its ``request_id``: `result` waits again):
             InvalidField, InvalidInput: refused here, before anything is sent.
-            InsufficientJoules, BudgetTooSmall, UnknownModel: refused there.
-            QuorumAbstained: the voters did not agree.
-            DeadlineExceeded: no answer in time.
+            InsufficientJoules, BudgetTooSmall, UnknownModel: refused there; QuorumAbstained: the voters did not agree.
+            AccountFull: too much of the account waits; nothing was sent. Ask again after ``retry_after_s``.
+            ConflictingFact: ``request_id`` was used to ask for something else.
+            DeadlineExceeded: no answer in time. StoreUnavailable: it may have been sent; ask again with the same id.
         """
         if assurance == "quorum" and model is not None and not names_ensemble(model):
             raise InvalidInput("a quorum is of all members; ask for one model with assurance='single'")
@@ -82,14 +105,53 @@ class AgentClient(Jobs, InService):
         values = check_field(field, max_cells=self._place.settings.max_cells)
         async with within(deadline_s):
             reference = await self._reference(values, units)
-            request = said(PredictionRequested, domain=domain, field=reference, model=model, assurance=assurance)
-            suffix, finals = ("ensemble", QUORUM) if assurance == "quorum" else ("predict", SINGLE)
-            event = self._event(request, domain, budget_mj, until)
-            await self._door.publish(suffix, event)
-        left_s = until - time.time() + 1.0
-        reply = await self._replies.wait(event.id, [TYPE_OF[kind] for kind in finals], timeout_s=left_s)
+        request = said(PredictionRequested, domain=domain, field=reference, model=model, assurance=assurance)
+        event = self._event(request, domain, budget_mj, until, id=request_id)
+        return await self._ask(_Asked(event, request, axes, until, named=request_id is not None))
+
+    async def result(self, request_id: str, *, deadline_s: float | None = None) -> Forecast:
+        """Wait again for a forecast that this client asked for and has not got. Sends and costs nothing.
+
+        Args:
+            request_id: as the error that `predict` raised has it, or as `predict` was given it.
+            deadline_s: how long to wait; left away, until the request's own deadline. One look is taken at least.
+
+        Raises:
+            UnknownName: this client has asked for no such thing, or has had its answer.
+            All that `predict` raises of an answer, or because there is none.
+        """
+        asked = self._asked.get(request_id)
+        if asked is None:
+            raise UnknownName(
+                f"no answer to {request_id!r} is waited for here; `predict` with this request_id and the same field "
+                "finds the answer of another client's, or of one that this client has had"
+            )
+        with about(request_id):
+            return await self._answer(asked, asked.until if deadline_s is None else time.time() + seconds(deadline_s))
+
+    async def _ask(self, asked: _Asked) -> Forecast:
+        suffix = "ensemble" if asked.request.assurance == "quorum" else "predict"
+        with about(asked.event.id):
+            async with within(max(asked.until - time.time(), GRACE_S)):
+                if asked.named:
+                    await self._refuse_if_another(asked.event)
+                self._asked[asked.event.id] = asked
+                while len(self._asked) > ASKED:  # the oldest make room
+                    del self._asked[next(iter(self._asked))]
+                await self._door.publish(suffix, asked.event)
+            return await self._answer(asked, asked.until)
+
+    async def _answer(self, asked: _Asked, until: float) -> Forecast:
+        finals = QUORUM if asked.request.assurance == "quorum" else SINGLE
+        left_s = max(until - time.time(), 0) + GRACE_S
+        reply = await self._replies.wait(asked.event.id, [TYPE_OF[kind] for kind in finals], timeout_s=left_s)
         reader = Reader(self.artifacts, self._place.root_key, self._place.settings.max_cells)
-        return await reader.read(reply.payload, request, axes)
+        async with within(max(until - time.time(), 0) + GRACE_S):
+            if asked.named:
+                await self._refuse_if_another(asked.event)
+            forecast = await reader.read(reply.payload, asked.request, asked.axes)
+        self._asked.pop(asked.event.id, None)
+        return forecast
 
     async def frames(
         self, dataset: ObjectRef, *, trajectory: int = 0, first: int = 0, count: int = 2, filled: bool = False

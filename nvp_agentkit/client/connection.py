@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Self
 from nvp_agentkit.client.limits import ANSWER_S, within
 from nvp_agentkit.client.line import line
 from nvp_agentkit.client.place import Place, find
-from nvp_agentkit.errors import InvalidInput
+from nvp_agentkit.errors import ConflictingFact, InvalidInput
 from nvp_agentkit.messages import Event, Payload, new_event
+from nvp_agentkit.messages.envelope import MAX_ID
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams.accounts import require
+from nvp_agentkit.streams.claims import claimed_for_another
 from nvp_agentkit.streams.connect import store_errors
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class Connection:
         return Artifacts.from_settings(self._place.settings)
 
     def _event(self, payload: Payload, subject: str, budget_mj: int, until: float, *, id: str | None = None) -> Event:
+        if id is not None and not 1 <= len(id) <= MAX_ID:
+            raise InvalidInput(f"request_id of {len(id)} characters: give 1 to {MAX_ID}, or none")
         return new_event(
             payload,
             id=id,
@@ -76,3 +80,12 @@ class Connection:
             deadline=datetime.fromtimestamp(until, UTC),
             budget_mj=budget_mj,
         )
+
+    async def _refuse_if_another(self, event: Event) -> None:
+        """Raises `ConflictingFact` where the id is known to be of something else: its answer is not this one's."""
+        with store_errors():
+            another = await claimed_for_another(self._redis, self.account, event)
+        if another:
+            raise ConflictingFact(
+                f"request id {event.id!r} was used before to ask for something else; give each question one of its own"
+            )

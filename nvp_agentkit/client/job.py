@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
-from nvp_agentkit.client.limits import ANSWER_S, said, within
+from nvp_agentkit.client.limits import ANSWER_S, about, said, within
 from nvp_agentkit.errors import BudgetExhausted, BudgetTooSmall, NvpError, from_wire
 from nvp_agentkit.messages import (
     JobCancelRequested,
@@ -79,9 +79,10 @@ class Job:
                 how much would do (``needed_mj``).
             DeadlineExceeded: no final word before the job's deadline.
         """
-        if self._outcome is None:
-            async for _ in self:
-                pass
-        if isinstance(self._outcome, JobCompleted):
-            return self._outcome
-        raise self._outcome or NvpError(f"job {self.id} ended without a word")
+        with about(self.id):
+            if self._outcome is None:
+                async for _ in self:
+                    pass
+            if isinstance(self._outcome, JobCompleted):
+                return self._outcome
+            raise self._outcome or NvpError(f"job {self.id} ended without a word")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nvp_agentkit.client.connection import Connection
 from nvp_agentkit.client.job import FINALS, Job
-from nvp_agentkit.client.limits import ANSWER_S, said, seconds, within
+from nvp_agentkit.client.limits import ANSWER_S, about, said, seconds, within
 from nvp_agentkit.messages import (
     EvaluateSpec,
     HindcastSpec,
@@ -86,22 +86,26 @@ class Jobs(Connection):
         model: str | None = None,
         deadline_s: float = JOB_DEADLINE_S,
         urgent: bool = False,
+        request_id: str | None = None,
     ) -> Job:
-        """Train an ensemble on ``data`` within ``budget_j`` joules; it serves the account's domain when done.
+        """Train an ensemble on ``data`` within ``budget_j`` joules.
+
+        When done it serves the account's domain if it errs less than what does, on the same held-out data
+        (docs/service.md); where nothing serves yet, as it is.
 
         ``parent``, an ensemble's digest (a training's `summary["ensemble"]`) or its champion's model id, of any domain:
         each member goes on from that ensemble's instead of fresh weights. ``starter``: all from the model that ships
         with the workers (docs/starter.md).
         ``steps``: so many of all members in all, within the budget; with enough of it the numbers do not depend on it.
         ``model``: of a plug-in's forecaster of that name, which the workers must have; None: of our networks.
-        ``urgent``: see `submit`.
+        ``urgent``, ``request_id``: see `submit`.
 
         Raises (from the job's `result`):
             InsufficientJoules, BudgetTooSmall: refused, nothing spent; the text names the figure.
         """
         more = {"members": members, "seed": seed, "steps": steps, "parent": parent, "model": model}
         spec = said(TrainSpec, domain=domain, data=data, **more)
-        return await self.submit(spec, budget_j, deadline_s, urgent=urgent)
+        return await self.submit(spec, budget_j, deadline_s, urgent=urgent, request_id=request_id)
 
     async def evaluate(
         self, domain: str, *, data: ObjectRef, budget_j: float | None = None, deadline_s: float = JOB_DEADLINE_S
@@ -144,17 +148,29 @@ class Jobs(Connection):
         name: str | None = None,
         anew: bool = False,
         urgent: bool = False,
+        request_id: str | None = None,
     ) -> Job:
         """Any job. One that has a ``name`` is done once however often it is asked for: a second asker follows the
         first one's, and only if that ended badly it is begun anew; with ``anew`` however it ended.
 
         ``urgent`` ones are begun before the others that wait, but for every fourth; what runs is not interrupted.
+
+        ``request_id``: yours, for a job without a ``name``: submitted again with the same id it is the same job, worked
+        on and paid for once. So do that where it is not known whether it was sent (`StoreUnavailable`).
+
+        Raises (with the job's id as ``request_id``):
+            AccountFull: too much of the account waits; nothing was sent. Submit it again after ``retry_after_s``.
+            ConflictingFact: ``request_id`` was used to ask for something else.
+            StoreUnavailable: the stores were away; it may have been sent.
         """
         until = time.time() + seconds(deadline_s)
         async with within(min(deadline_s, ANSWER_S)):
-            job_id = None if name is None else await self._id_of(name, anew=anew)
+            job_id = request_id if name is None else await self._id_of(name, anew=anew)
             event = self._event(JobRequested(spec=spec), spec.domain, millijoules(budget_j), until, id=job_id)
-            await self._door.publish("urgent" if urgent else "jobs", event)
+            with about(event.id):
+                if request_id is not None:
+                    await self._refuse_if_another(event)
+                await self._door.publish("urgent" if urgent else "jobs", event)
         return Job(self._following, self.account, event.id, until)
 
     def job(self, job_id: str, *, deadline_s: float = JOB_DEADLINE_S) -> Job:

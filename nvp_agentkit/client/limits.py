@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -47,6 +47,16 @@ def seconds(deadline_s: float) -> float:
     if not 0 < deadline_s <= MAX_DEADLINE_S:  # NaN is in no range
         raise InvalidInput(f"deadline_s={deadline_s!r}: must be between 0 and {MAX_DEADLINE_S:.0f} seconds")
     return deadline_s
+
+
+@contextmanager
+def about(request_id: str) -> Iterator[None]:
+    """What is raised inside says which request it is about."""
+    try:
+        yield
+    except NvpError as error:
+        error.request_id = request_id
+        raise
 
 
 @asynccontextmanager

@@ -92,6 +92,7 @@ class SyncAgentClient:
             self._runner.close()
 
     predict = _blocking(AgentClient.predict)
+    result = _blocking(AgentClient.result)
     frames = _blocking(AgentClient.frames)
     recorded = _blocking(AgentClient.recorded)
     simulate = _starting(AgentClient.simulate)

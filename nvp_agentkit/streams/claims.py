@@ -6,11 +6,12 @@ import hashlib
 import math
 import time
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
-from nvp_agentkit.messages import TYPES, Payload
+from nvp_agentkit.messages import TYPES, Event, Payload, decode
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import names
 from nvp_agentkit.streams.completion import REPLY_TTL_S
@@ -51,12 +52,18 @@ def _claims(group: str, deliveries: Sequence[Delivery], accepts: Collection[type
         keys += [one.stream, names.claim(one.account, one.request_id)]
         kind = TYPES.get(one.event.type)
         misplaced = kind is not None and accepts and kind not in accepts
-        args += [one.entry_id, one.origin, _asks(one), 0 if misplaced else outlives_s(one, now)]
+        args += [one.entry_id, one.origin, _asks(one.event), 0 if misplaced else outlives_s(one, now)]
     return keys, args
 
 
-def _asks(delivery: Delivery) -> str:
+async def claimed_for_another(redis: Redis, account: str, event: Event) -> bool:
+    """Whether the id of ``event`` belongs to a request that asks something else; False while nobody has claimed it."""
+    claim: Any = await redis.get(names.claim(account, event.id))
+    return claim is not None and claim.decode().rpartition(" ")[2] != _asks(decode(event.encode()))
+
+
+def _asks(event: Event) -> str:
     """A digest of what is asked, whenever and until when."""
-    asked = hashlib.sha1(b'{"type":' + to_json(delivery.event.type) + b',"data":', usedforsecurity=False)
-    asked.update(to_json(delivery.event.data, inf_nan_mode="null") + b"}")
+    asked = hashlib.sha1(b'{"type":' + to_json(event.type) + b',"data":', usedforsecurity=False)
+    asked.update(to_json(event.data, inf_nan_mode="null") + b"}")
     return asked.hexdigest()

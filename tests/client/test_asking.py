@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from nvp_agentkit.artifacts import Artifacts
 from nvp_agentkit.client import AgentClient
 from nvp_agentkit.errors import (
     BudgetTooSmall,
+    ConflictingFact,
+    DeadlineExceeded,
     DigestMismatch,
     InsufficientJoules,
     InvalidField,
@@ -19,8 +23,17 @@ from nvp_agentkit.errors import (
     QuorumAbstained,
     StoreUnavailable,
     UnknownModel,
+    UnknownName,
 )
-from nvp_agentkit.messages import PredictionAbstained, PredictionCompleted, PredictionRefused, Reading
+from nvp_agentkit.messages import (
+    PredictionAbstained,
+    PredictionCompleted,
+    PredictionRefused,
+    Reading,
+    new_event,
+)
+from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import Completion, Consumer, Delivery, Refuse
 
 READING = Reading(mj=12, lo_mj=5, hi_mj=30, method="modelled", sensor="cpu-time")
 
@@ -165,6 +178,88 @@ async def test_what_is_published_says_what_it_may_cost_and_how_long_it_is_worth(
     await desk.answer(PredictionRefused(request_id=asked.id, code="internal", detail="enough"), asked.id)
     with pytest.raises(NvpError, match="enough"):
         await asking
+
+
+async def test_a_forecast_not_waited_for_long_enough_is_waited_for_again_by_its_id(nvp, desk, field) -> None:
+    ref = await nvp.artifacts.put_array(field[-1])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):  # the caller's patience is shorter than the request's
+            await nvp.predict(field, domain="plasma_physics", budget_j=5, request_id="q-1")
+    with pytest.raises(DeadlineExceeded) as caught:
+        await nvp.result("q-1", deadline_s=0.1)
+    assert caught.value.request_id == "q-1"
+    await desk.reply_to_next(PredictionCompleted, model_id="m", mean=ref, log_var=ref, energy=READING)
+    forecast = await nvp.result("q-1")
+    assert (forecast.request_id, forecast.domain) == ("q-1", "plasma_physics")
+    np.testing.assert_array_equal(forecast.mean, field[-1])
+    assert await desk.sent() == 1
+    with pytest.raises(UnknownName, match="request_id"):
+        await nvp.result("q-1")
+
+
+async def test_a_late_answer_is_found_by_the_id_that_the_error_has(nvp, desk, field) -> None:
+    with pytest.raises(DeadlineExceeded) as caught:
+        await nvp.predict(field, domain="plasma_physics", budget_j=5, deadline_s=0.1)
+    asked = await desk.received()
+    assert caught.value.request_id == asked.id
+    await desk.answer(PredictionRefused(request_id=asked.id, code="deadline_exceeded", detail="too late"), asked.id)
+    with pytest.raises(DeadlineExceeded, match="too late"):
+        await nvp.result(asked.id)
+
+
+async def test_the_same_question_with_the_same_id_is_worked_on_once_and_another_is_refused(nvp, desk, field) -> None:
+    async def answer(deliveries: list[Delivery]) -> list[Completion]:
+        asked.extend(deliveries)
+        told = [PredictionRefused(request_id=one.request_id, code="internal", detail="done") for one in deliveries]
+        return [Completion(replies=(new_event(one, source="w", replyto=one.request_id),)) for one in told]
+
+    asked: list[Delivery] = []
+    refuse: Refuse = lambda *_: Completion()  # noqa: E731
+    consumer = Consumer(
+        desk.redis, kind="predict", group="inference", name="w", handle=answer, refuse=refuse, lease_s=2.0
+    )
+    stop = asyncio.Event()
+    working = asyncio.create_task(consumer.run(stop))
+    for _ in range(2):
+        with pytest.raises(NvpError, match="done"):
+            await nvp.predict(field, domain="plasma_physics", budget_j=5, request_id="q-1")
+    with pytest.raises(ConflictingFact, match="'q-1' was used before") as caught:
+        await nvp.predict(field + 1, domain="plasma_physics", budget_j=5, request_id="q-1")
+    assert caught.value.request_id == "q-1"
+    stop.set()
+    await working
+    assert [one.request_id for one in asked] == ["q-1"]
+    for bad in ("", "x" * 129):
+        with pytest.raises(InvalidInput, match="give 1 to 128"):
+            await nvp.predict(field, domain="plasma_physics", budget_j=5, request_id=bad)
+
+
+async def test_an_artifact_store_that_is_silent_holds_nobody_past_the_deadline(
+    desk, settings: Settings, field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    over = asyncio.Event()
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "AWS_REGION": "x",
+        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    there = await Artifacts("memory://").put_array(field[-1])
+    at = settings.model_copy(update={"artifacts_url": "s3://bucket"})
+    async with AgentClient.connect(desk.account, settings=at) as nvp:
+        began = time.monotonic()
+        asking = asyncio.create_task(nvp.predict(field, domain="plasma_physics", budget_j=5, deadline_s=1.0))
+        await desk.reply_to_next(PredictionCompleted, model_id="m", mean=there, log_var=there, energy=READING)
+        with pytest.raises(StoreUnavailable, match="did not answer within"):
+            await asking
+        assert time.monotonic() - began < 5
+    over.set()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_large_fields_travel_by_reference(nvp: AgentClient, desk) -> None:

@@ -100,6 +100,17 @@ async def test_that_a_job_was_ended_at_its_deadline_is_heard_a_moment_after_it(n
         await job.result()
 
 
+async def test_a_job_submitted_again_with_its_id_is_the_same_job(nvp, desk) -> None:
+    jobs = [
+        await nvp.submit(SimulateSpec(domain="plasma_physics"), 5.0, deadline_s=0.2, request_id="j-1") for _ in range(2)
+    ]
+    assert [job.id for job in jobs] == ["j-1", "j-1"]
+    assert (await desk.received("jobs")).id == "j-1"
+    with pytest.raises(DeadlineExceeded) as caught:
+        await jobs[0].result()
+    assert caught.value.request_id == "j-1"
+
+
 async def test_a_job_nobody_does_is_not_waited_for_beyond_its_deadline(nvp, desk) -> None:
     began = time.monotonic()
     job = await simulated(nvp, deadline_s=0.5)
