@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from nvp_agentkit.messages import Event
     from nvp_agentkit.settings import Settings
 
-QUEUED = "queued"
+QUEUED, TAKEN = "queued", "taken"
 app = typer.Typer(
     no_args_is_help=True,
     help="""Jobs that wait for a worker or are at work.
@@ -104,18 +105,33 @@ async def not_ended(redis: Redis) -> list[Job]:
 
 async def queued(redis: Redis) -> list[Job]:
     """All that no worker has taken yet, the oldest hundred of each account."""
-    from nvp_agentkit.streams.accounts import known
     from nvp_agentkit.streams.queue import waiting
 
-    return [
-        Job(account, event.id, QUEUED, 0, event.budget_mj or 0, _until(event))
-        for account in await known(redis)
-        for suffix in ("urgent", "jobs")
-        for event in await waiting(redis, account, suffix)
-    ]
+    return await _asked(redis, waiting, QUEUED)
 
 
 async def under_way(redis: Redis) -> list[Job]:
+    """All that a worker has taken, also those that have told nothing yet: getting ready, or between two attempts."""
+    from nvp_agentkit.streams.queue import in_hand
+
+    told = await _told(redis)
+    heard_of = {(job.account, job.job_id) for job in told}
+    taken = await _asked(redis, in_hand, TAKEN)
+    return told + [job for job in taken if (job.account, job.job_id) not in heard_of]
+
+
+async def _asked(redis: Redis, look: Callable[[Redis, str, str], Awaitable[list[Event]]], phase: str) -> list[Job]:
+    from nvp_agentkit.streams.accounts import known
+
+    return [
+        Job(account, event.id, phase, 0, event.budget_mj or 0, _until(event))
+        for account in await known(redis)
+        for suffix in ("urgent", "jobs")
+        for event in await look(redis, account, suffix)
+    ]
+
+
+async def _told(redis: Redis) -> list[Job]:
     """All that hold joules and have told of their progress."""
     from nvp_agentkit.energy.ledger import Ledger
     from nvp_agentkit.messages import JobProgressed
