@@ -137,7 +137,7 @@ class Artifacts:
 
 
 def _absent(uri: str) -> UnknownName:
-    return UnknownName(f"nothing at {uri}; it was never put here or has expired: put it again")
+    return UnknownName(f"nothing at {uri}; it was never put here or was removed: put it again")
 
 
 def _check_size(ref: ObjectRef, max_bytes: int) -> None:

@@ -5,7 +5,7 @@ redelivered message changes nothing. Amounts are integer millijoules. Promised a
 
 What survives a crash: a worker's crash costs its account the orphan's whole share (`reap`, errs high). The server's
 own crash loses what its append-only file had not yet written: nothing with ``appendfsync always``; with ``everysec``
-nothing in most ends of the process, up to a second in a power cut.
+up to two seconds in a power cut, and in an end of the process while the disk was slow or full (docs/streams.md).
 """
 
 from __future__ import annotations

@@ -29,7 +29,10 @@ class PredictionRequested(Payload):
         description="a model's id; an ensemble's digest, DOMAIN@champion, @challenger, @previous; default: who serves",
     )  # fmt: skip
     assurance: Literal["single", "quorum"] = "single"
-    keep_s: int = Field(86_400, ge=60, le=31_536_000, description="how long the answer's arrays are kept")
+    keep_s: int = Field(
+        86_400, ge=60, le=31_536_000,
+        description="how long the asker needs the answer's arrays; nothing is removed sooner, and today nothing at all",
+    )  # fmt: skip
     inline_answer: bool = Field(False, description="with `single`: arrays of up to 16 KiB in the answer itself")
 
 
@@ -61,7 +64,10 @@ class VoteCast(Payload):
     request_id: str
     request_digest: Digest = Field(description="digest of the request's field")
     record: Digest = Field(description="digest of the ensemble record the voter went by")
-    keep_s: int = Field(86_400, ge=60, le=31_536_000, description="how long the answer's arrays are kept")
+    keep_s: int = Field(
+        86_400, ge=60, le=31_536_000,
+        description="how long the asker needs the answer's arrays; nothing is removed sooner, and today nothing at all",
+    )  # fmt: skip
     voter: str
     envelope: str | None = None
     failed: str | None = None

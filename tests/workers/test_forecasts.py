@@ -139,7 +139,7 @@ BAD: dict[str, tuple[Callable[..., ArrayRef], type[NvpError], str]] = {
     "no base64": (lambda raw, field: raw(field, inline="*" * 10924), InvalidField, "no base64"),
     "nothing there": (
         lambda raw, field: raw(field, inline=None, digest=f"sha256:{'a' * 64}", uri=f"artifact:sha256/aa/{'a' * 62}"),
-        UnknownName, "never put here or has expired"),
+        UnknownName, "never put here or was removed"),
     "a path": (lambda raw, field: raw(field, inline=None, uri="file:///etc/passwd"), InvalidInput, "is no artifact"),
 }  # fmt: skip
 
