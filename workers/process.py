@@ -15,6 +15,7 @@ from nvp_agentkit.messages import Payload
 from nvp_agentkit.observability import tracing
 from nvp_agentkit.streams import Completion, Consumer, Delivery, Handle, Outcome, one_by_one
 from nvp_agentkit.streams.consumer import DELIVERIES
+from nvp_agentkit.streams.door import most_waiting
 from nvp_agentkit.streams.health import keep_announcing
 
 from .system import System
@@ -114,6 +115,7 @@ def _consumer(system: System, role: Role) -> Consumer:
         max_deliveries=role.max_deliveries,
         lease_s=system.settings.lease_s,
         drain_timeout_s=system.settings.drain_timeout_s,
+        most_waiting=most_waiting(role.suffix),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import structlog
 
-from nvp_agentkit.errors import BudgetTooSmall, Cancelled, InvalidMessage, NvpError
+from nvp_agentkit.errors import AccountFull, BudgetTooSmall, Cancelled, InvalidMessage, NvpError
 from nvp_agentkit.messages import (
     Event,
     JobFailed,
@@ -90,9 +90,10 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     asked = _payload(delivery)
     found_first = isinstance(error, Cancelled) or not isinstance(asked, JobRequested)  # before anything is done
     never_began = delivery.attempt == 1 or found_first
-    if isinstance(error, (*REFUSALS, Cancelled)) and never_began and energy is None:
+    if isinstance(error, (*REFUSALS, AccountFull, Cancelled)) and never_began and energy is None:
         needed_mj = error.needed_mj if isinstance(error, BudgetTooSmall) else None
-        reply = JobRefused(job_id=job_id, code=error.code, detail=detail, needed_mj=needed_mj)
+        later_s = error.retry_after_s
+        reply = JobRefused(job_id=job_id, code=error.code, detail=detail, needed_mj=needed_mj, retry_after_s=later_s)
     else:
         reply = JobFailed(job_id=job_id, code=error.code, detail=detail, energy=energy)
     recorded: tuple[Event, ...] = ()

@@ -48,7 +48,9 @@ class Job:
                     self._outcome = done
                 case JobRefused(code=BudgetTooSmall.code, detail=detail, needed_mj=needed_mj):
                     self._outcome = BudgetTooSmall(detail, needed_mj=needed_mj)
-                case JobRefused(code=code, detail=detail) | JobFailed(code=code, detail=detail):
+                case JobRefused(code=code, detail=detail, retry_after_s=retry_after_s):
+                    self._outcome = from_wire(code, detail, retry_after_s)
+                case JobFailed(code=code, detail=detail):
                     self._outcome = from_wire(code, detail)
                 case JobSuspended(reason=reason):
                     self._outcome = BudgetExhausted(

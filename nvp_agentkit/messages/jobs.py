@@ -205,6 +205,7 @@ class JobRefused(Payload):
     code: str
     detail: str
     needed_mj: int | None = None
+    retry_after_s: float | None = None
 
 
 class JobSuspended(Payload):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -52,6 +53,7 @@ class Consumer:
         max_deliveries: after so many attempts a message goes to the dead letters, and the client is told; infinite
             for what must not be lost however often its worker dies.
         drain_timeout_s: how long the running batch may go on after ``stop``.
+        most_waiting: where a stream has more entries, those beyond are refused as `AccountFull`, the oldest first.
 
     `state` (starting, ready, draining) and `detail` are for the heartbeat; `counts` tells what happened: done,
     dead, lost, retried, recovered.
@@ -73,6 +75,7 @@ class Consumer:
         lease_s: float = 15.0,
         max_deliveries: float = DELIVERIES,
         drain_timeout_s: float = 10.0,
+        most_waiting: float = math.inf,
     ) -> None:
         self._redis, self._group = redis, group
         self.name = f"{name}.{secrets.token_hex(4)}"
@@ -80,7 +83,9 @@ class Consumer:
         self._unique, self._batch = unique, batch
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         kinds = (before, kind) if before else (kind,)
-        self._intake = Intake(redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s)
+        self._intake = Intake(
+            redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s, most_waiting=most_waiting
+        )  # fmt: skip
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s)
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
@@ -159,7 +164,7 @@ class Consumer:
         received = [self._rules.receive(entry) for entry in entries]
         firsts = await self._firsts([delivery for delivery in received if isinstance(delivery, Delivery)])
         received = [unreadable for unreadable in received if isinstance(unreadable, Settlement)]
-        received += [self._rules.admit(delivery) for delivery in firsts]
+        received += [self._rules.admit(one, full=self._is_beyond(one)) for one in firsts]
         await self._settle([refused for refused in received if isinstance(refused, Settlement)])
         deliveries = [delivery for delivery in received if isinstance(delivery, Delivery)]
         with ExitStack() as held:
@@ -170,6 +175,10 @@ class Consumer:
                 return
             await self._settled()
             self._settling = asyncio.create_task(self._conclude(deliveries, outcomes, held.pop_all()))
+
+    def _is_beyond(self, delivery: Delivery) -> bool:
+        """What was begun once is not refused for what came after it."""
+        return delivery.earlier + delivery.attempt == 1 and self._intake.is_beyond(delivery.stream)
 
     async def _conclude(self, deliveries: list[Delivery], outcomes: Sequence[Outcome], held: ExitStack) -> None:
         with held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nvp_agentkit.streams.connect import store_errors
 from nvp_agentkit.streams.replies import publish, publishing
 
 WAITING = 20_000  # entries of a stream that are not done with; half of them a dead shadow may hold (`complete.lua`)
+FLOODED = 25_000  # of a stream that one group reads: what goes past the door is refused beyond it, by who reads it
 FACTS = 100_000  # of an account that wait for the graph: 100 MB, about
 ROOM = 0.8  # of its memory a server may use; what workers have in hand has the rest to end in
 MARK_S = 10  # how long it holds what a worker said of the memory
@@ -122,6 +124,11 @@ class Door:
         if seen.short:
             return StoreUnavailable(f"stream server short of memory: {seen.short}; {again}, or give it more")
         return None
+
+
+def most_waiting(suffix: str) -> float:
+    """How many entries a worker lets wait on such a stream; of what several groups read none can refuse for all."""
+    return FLOODED if suffix in {"predict", "jobs"} else math.inf
 
 
 async def tell_memory(redis: Redis) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -33,8 +34,19 @@ class Intake:
     turns at the front. Of several ``kinds`` the first is read first, but for every `AGEING` th read.
     """
 
-    def __init__(self, redis: Redis, *, kinds: Sequence[str], group: str, consumer: str, lease_s: float) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        kinds: Sequence[str],
+        group: str,
+        consumer: str,
+        lease_s: float,
+        most_waiting: float = math.inf,
+    ) -> None:
         self._redis, self._kinds, self._group, self._consumer = redis, kinds, group, consumer
+        self._most_waiting = most_waiting
+        self._beyond: Counter[str] = Counter()
         self._kind_of: dict[str, str] = {}
         self._reads = 0
         self._lease_ms = int(1000 * lease_s)
@@ -68,6 +80,13 @@ class Intake:
             self._sweep_at, sweep_due = now + self._sweep_s, False
         self._new_first = False
         return await self._new(room, 0 if sweep_due else min(wait_s, self._sweep_s))
+
+    def is_beyond(self, stream: str) -> bool:
+        """Whether ``stream`` had more than ``most_waiting`` at the last sweep; each yes makes room for one entry."""
+        if self._beyond[stream] <= 0:
+            return False
+        self._beyond[stream] -= 1
+        return True
 
     async def leave(self) -> None:
         """Remove this consumer from its groups, where it holds nothing."""
@@ -142,7 +161,13 @@ class Intake:
         pipe = self._redis.pipeline(transaction=False)
         for stream in everyone:
             pipe.xpending_range(stream, self._group, "-", "+", 1, idle=self._lease_ms)
-        stale = [stream for stream, found in zip(everyone, await pipe.execute(), strict=True) if found]
+        counted = everyone if self._most_waiting < math.inf else []
+        for stream in counted:
+            pipe.xlen(stream)
+        seen = await pipe.execute()
+        stale = [stream for stream, found in zip(everyone, seen[: len(everyone)], strict=True) if found]
+        for stream, waiting in zip(counted, seen[len(everyone) :], strict=True):
+            self._beyond[stream] = waiting - int(self._most_waiting)
         entries: list[Entry] = []
         for stream in stale:
             share = max(1, room // len(stale))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from nvp_agentkit.errors import DeadlineExceeded, InvalidInput, InvalidMessage, NvpError
+from nvp_agentkit.errors import AccountFull, DeadlineExceeded, InvalidInput, InvalidMessage, NvpError
 from nvp_agentkit.messages import Payload
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams.completion import Completion, Settlement
@@ -55,12 +55,20 @@ class Rules:
             return str(error)
         return ""
 
-    def admit(self, delivery: Delivery) -> Delivery | Settlement:
-        """What may be worked on; anything else is refused. Not asked of a repeat, which gets no answer of its own."""
+    def admit(self, delivery: Delivery, *, full: bool = False) -> Delivery | Settlement:
+        """What may be worked on; anything else is refused. Not asked of a repeat, which gets no answer of its own.
+
+        ``full``: so much of its account waits that this one has to go.
+        """
         if useless := self.of_no_use(delivery):
             return self._refused(delivery, InvalidMessage(useless), dead=useless)
         if untimely := _untimely(delivery):
             return self._refused(delivery, untimely)
+        if full:
+            return self._refused(delivery, AccountFull(
+                f"account {delivery.account}: too many entries wait on {delivery.stream}; ask again in "
+                f"{AccountFull.retry_after_s:.0f} s, and look at the stream's length first"
+            ))  # fmt: skip
         if delivery.attempt > self.max_deliveries:
             reason = f"delivered {delivery.attempt - 1} times, and each time the worker fell silent"
             return self._refused(delivery, NvpError(reason), dead=reason)

@@ -8,10 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from nvp_agentkit.embedded import valkey as embedded_valkey
-from nvp_agentkit.errors import AccountFull, StoreUnavailable
+from nvp_agentkit.errors import AccountFull, NvpError, StoreUnavailable
 from nvp_agentkit.settings import Settings
-from nvp_agentkit.streams import Door, connect, names
+from nvp_agentkit.streams import Completion, Delivery, Door, connect, names
 from nvp_agentkit.streams.health import keep_announcing
+from tests.streams.conftest import ANSWERED, REFUSED
 
 
 @pytest.fixture
@@ -59,6 +60,24 @@ async def test_an_account_whose_facts_wait_for_the_graph_asks_for_no_more(bench,
         await door.publish("predict", bench.request())
     await bench.redis.xtrim(facts, maxlen=0)
     await door.publish("predict", bench.request())
+
+
+async def test_who_goes_past_the_door_is_refused_by_the_worker_beyond_its_limit(bench):
+    events = [bench.request() for _ in range(30)]
+    for event in events:
+        await bench.redis.xadd(bench.stream, {"event": event.encode()})
+    refusals: list[NvpError] = []
+
+    def refuse(delivery: Delivery, error: NvpError) -> Completion:
+        refusals.append(error)
+        return bench.refused(delivery, error)
+
+    bench.start(batch=4, most_waiting=10, refuse=refuse)
+    await bench.eventually(bench.idle)
+    told = [await bench.replies(event) for event in events]
+    assert told == [[REFUSED.encode()]] * 20 + [[ANSWERED.encode()]] * 10
+    assert {(type(one), one.retry_after_s) for one in refusals} == {(AccountFull, 5.0)}
+    assert await bench.dead() == []
 
 
 async def test_short_of_memory_all_are_asked_to_come_again_before_the_server_refuses_its_workers(tmp_path, bench_at):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,8 @@ from nvp_agentkit.workers.process import Role, run_roles
 from nvp_agentkit.workers.serving.forecasting import ModelHost
 
 
-@pytest.fixture
-async def working(bench, own_child) -> AsyncIterator[None]:
+@asynccontextmanager
+async def at_work(bench) -> AsyncIterator[None]:
     """The front of an inference and of a training worker: what is refused never reaches a compute child."""
     models = ModelHost("voter-0", bench.system)
     forecasts = partial(inference.answer, models=models, system=bench.system)
@@ -34,6 +35,12 @@ async def working(bench, own_child) -> AsyncIterator[None]:
     stop.set()
     await running
     assert bench.system.child.pid is None
+
+
+@pytest.fixture
+async def working(bench, own_child) -> AsyncIterator[None]:
+    async with at_work(bench):
+        yield
 
 
 async def put(bench, raw: bytes, suffix: str = "predict", field: str = "event") -> None:
@@ -118,6 +125,23 @@ async def test_no_budget_at_all_is_answered(bench, working, request_of) -> None:
     job = bench.simulation(budget_mj=None).event
     await put(bench, job.encode(), "jobs")
     assert "no budget" in (await answer(bench, job.id, JobRefused)).detail
+
+
+async def test_a_flood_past_the_door_is_answered_with_when_to_ask_again_and_costs_nothing(
+    bench, own_child, request_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nvp_agentkit.streams.door.FLOODED", 1)
+    asked = [bench.delivery(request_of(domain="alchemy", model="gold")).event for _ in range(2)]
+    jobs = [bench.simulation().event for _ in range(2)]
+    for suffix, events in (("predict", asked), ("jobs", jobs)):
+        for event in events:
+            await put(bench, event.encode(), suffix)
+        await bench.system.redis.xadd(names.key(bench.account, suffix), {"event": b"nonsense"})
+    async with at_work(bench):
+        for event, kind in ((asked[0], PredictionRefused), (jobs[0], JobRefused)):
+            refused = await answer(bench, event.id, kind)
+            assert (refused.code, refused.retry_after_s) == ("account_full", 5.0)
+    assert (await bench.balance()).spent_mj == 0
 
 
 async def test_a_request_that_comes_after_its_deadline_is_told_so(bench, working, request_of) -> None:
