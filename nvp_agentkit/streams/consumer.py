@@ -80,8 +80,10 @@ class Consumer:
         self._unique, self._batch = unique, batch
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         kinds = (before, kind) if before else (kind,)
-        self._intake = Intake(redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s)
+        self._intake = Intake(
+            redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s, in_hand=lambda: self._leases.held
+        )
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
         self._state, self.detail = "starting", ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -31,10 +31,23 @@ class Intake:
 
     COUNT holds per stream, so an account that floods takes its share of a batch and no more; the streams take
     turns at the front. Of several ``kinds`` the first is read first, but for every `AGEING` th read.
+
+    ``in_hand``: (stream, entry) of what the consumer still works on or settles. It takes none of these over from itself
+    when the server was away for longer than a lease: the work would be done, and paid, once more.
     """
 
-    def __init__(self, redis: Redis, *, kinds: Sequence[str], group: str, consumer: str, lease_s: float) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        kinds: Sequence[str],
+        group: str,
+        consumer: str,
+        lease_s: float,
+        in_hand: Callable[[], Collection[tuple[str, str]]] = tuple,
+    ) -> None:
         self._redis, self._kinds, self._group, self._consumer = redis, kinds, group, consumer
+        self._in_hand = in_hand
         self._kind_of: dict[str, str] = {}
         self._reads = 0
         self._lease_ms = int(1000 * lease_s)
@@ -143,11 +156,14 @@ class Intake:
         for stream in everyone:
             pipe.xpending_range(stream, self._group, "-", "+", 1, idle=self._lease_ms)
         stale = [stream for stream, found in zip(everyone, await pipe.execute(), strict=True) if found]
+        in_hand: dict[str, list[str]] = defaultdict(list)
+        for stream, entry_id in self._in_hand():
+            in_hand[stream].append(entry_id)
         entries: list[Entry] = []
         for stream in stale:
             share = max(1, room // len(stale))
             taken = await call(self._redis, "reclaim", [stream], [
-                self._group, self._consumer, self._lease_ms, share, SUSPECT, len(entries)
+                self._group, self._consumer, self._lease_ms, share, SUSPECT, len(entries), *in_hand[stream]
             ])  # fmt: skip
             entries += [self._claimed(stream, *claim) for claim in taken]
             self._served = stream

@@ -26,13 +26,18 @@ class Leases:
     def __init__(self, redis: Redis, *, group: str, consumer: str, lease_s: float) -> None:
         self._redis, self._group, self._consumer = redis, group, consumer
         self._lease_s = lease_s
-        self._held: dict[tuple[str, str], tuple[Delivery, float]] = {}
+        self._held: dict[Delivery, float] = {}  # until when each is renewed
 
     @property
     def held_s(self) -> list[float]:
         """How long each of them has been held."""
         now_ms = time.time_ns() // 1_000_000
-        return [max(0.0, (now_ms - delivery.received_ms) / 1000) for delivery, _ in list(self._held.values())]
+        return [max(0.0, (now_ms - delivery.received_ms) / 1000) for delivery in list(self._held)]
+
+    @property
+    def held(self) -> list[tuple[str, str]]:
+        """Stream and entry of each of them."""
+        return [(delivery.stream, delivery.entry_id) for delivery in self._held]
 
     @contextmanager
     def holding(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
@@ -43,13 +48,12 @@ class Leases:
         """
         now, clock = time.monotonic(), time.time()
         for delivery in deliveries:
-            until = now + min(delivery.ends - clock, LONGEST_S)
-            self._held[delivery.stream, delivery.entry_id] = (delivery, until)
+            self._held[delivery] = now + min(delivery.ends - clock, LONGEST_S)
         try:
             yield
         finally:
             for delivery in deliveries:
-                self._held.pop((delivery.stream, delivery.entry_id), None)  # taken twice where the server was away
+                del self._held[delivery]
 
     async def renew_forever(self) -> None:
         """Renew at a quarter of the lease; three renewals may fail before one is lost."""
@@ -63,7 +67,7 @@ class Leases:
     async def _renew(self) -> None:
         now = time.monotonic()
         by_stream: dict[str, list[Delivery]] = defaultdict(list)
-        for delivery, until in self._held.values():
+        for delivery, until in self._held.items():
             if now < until and not delivery.lost.is_set():
                 by_stream[delivery.stream].append(delivery)
         calls = [
