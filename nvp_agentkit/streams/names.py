@@ -63,7 +63,7 @@ def job(account: str, job_id: str) -> str:
 
 
 def attempts(account: str, job_id: str) -> str:
-    """Hash of one job: how often it was begun (``fence``), by which attempt last, and where its checkpoint is (``at``)."""
+    """Hash of a job: how often (``fence``), by which ``attempt`` it was begun, and where its checkpoint is (``at``)."""
     return key(account, f"attempts:{job_id}")
 
 
