@@ -86,13 +86,18 @@ class Consumer:
         )
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
-        self._state, self.detail = "starting", ""
+        self._state, self._detail = "starting", ""
+        self._unsettled = ""  # why what is done is not completed yet
         self._draining = False
         self.counts: Counter[str] = Counter()
 
     @property
     def state(self) -> str:
-        return "draining" if self._draining else self._state
+        return "draining" if self._draining else "starting" if self._unsettled else self._state
+
+    @property
+    def detail(self) -> str:
+        return self._unsettled or self._detail
 
     @property
     def in_flight_s(self) -> list[float]:
@@ -111,7 +116,7 @@ class Consumer:
             while not stop.is_set():
                 try:
                     entries = await self._take()
-                    self._state, self.detail, pause_s = "ready", "", PAUSE_S
+                    self._state, self._detail, pause_s = "ready", "", PAUSE_S
                     await self._work(entries, stop)
                 except RedisError as error:
                     await self._recover(error, pause_s)
@@ -131,7 +136,7 @@ class Consumer:
 
     async def _recover(self, error: Exception, pause_s: float) -> None:
         """Redis is away, or answered that a stream or group is gone: make all anew, after a pause."""
-        self._state, self.detail = "starting", f"recovering: {error}"
+        self._state, self._detail = "starting", f"recovering: {error}"
         self.counts["recovered"] += 1
         log.warning("%s: %s; trying again", self.name, error)
         self._intake.forget()
@@ -225,10 +230,11 @@ class Consumer:
                 results = [error] * len(settlements)
             for settlement, result in zip(settlements, results, strict=True):
                 self._count(settlement, result)
-            settlements = [one for one, result in zip(settlements, results, strict=True) if isinstance(result, AWAY)]
-            if not settlements or self._patience.done():
+            away = [pair for pair in zip(settlements, results, strict=True) if isinstance(pair[1], AWAY)]
+            settlements = [one for one, _ in away]
+            self._unsettled = f"recovering: {away[0][1]}" if away else ""
+            if not away or self._patience.done():
                 return  # what is left, if anything, is delivered again when its lease runs out
-            self._state, self.detail = "starting", f"recovering: {results[0]}"
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
