@@ -153,7 +153,7 @@ class Consumer:
         """A batch, at most; what a read brought beyond it is handed back at once."""
         # The first read does not wait: being able to read is being ready.
         entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
-        if entries and entries[0].attempt > SUSPECT:
+        if entries and entries[0].silent >= SUSPECT:
             await self._settled()  # of a worker that this one kills nothing else may be left half done
         await self._leases.release(entries[self._batch :], wait_s=0, counted=False)
         return entries[: self._batch]

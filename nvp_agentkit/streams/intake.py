@@ -162,15 +162,17 @@ class Intake:
         entries: list[Entry] = []
         for stream in stale:
             share = max(1, room // len(stale))
-            taken = await call(self._redis, "reclaim", [stream], [
+            taken = await call(self._redis, "reclaim", [stream, names.given_back(stream, self._group)], [
                 self._group, self._consumer, self._lease_ms, share, SUSPECT, len(entries), *in_hand[stream]
             ])  # fmt: skip
             entries += [self._claimed(stream, *claim) for claim in taken]
             self._served = stream
-            if len(entries) >= room or (entries and entries[0].attempt > SUSPECT):
+            if len(entries) >= room or (entries and entries[0].silent >= SUSPECT):
                 break
         return entries
 
-    def _claimed(self, stream: str, entry_id: bytes, deliveries: int, flat: list[bytes] | None = None) -> Entry:
+    def _claimed(
+        self, stream: str, entry_id: bytes, deliveries: int, silent: int, flat: list[bytes] | None = None
+    ) -> Entry:
         fields = None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))
-        return Entry(self._streams[stream], stream, entry_id.decode(), fields, deliveries)
+        return Entry(self._streams[stream], stream, entry_id.decode(), fields, deliveries, silent)

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from nvp_agentkit.streams import names
 from nvp_agentkit.streams.delivery import Delivery, Entry
 from nvp_agentkit.streams.scripts import call_many
 
 log = logging.getLogger(__name__)
 
 LONGEST_S = 3600.0  # how long the lease of a message without deadline is renewed
+GIVEN_BACK_TTL_S = 3600  # after which a worker that dies is taken to have died of what others gave back
 
 
 class Leases:
@@ -88,10 +90,14 @@ class Leases:
 
         Args:
             wait_s: at most the lease.
-            counted: whether this delivery counts as an attempt.
+            counted: whether this delivery counts as an attempt; it did not end in silence.
         """
         idle_ms = int(1000 * max(0.0, self._lease_s - wait_s))
+        kept_s = GIVEN_BACK_TTL_S if counted else 0
         await call_many(self._redis, "release", [
-            ([entry.stream], [self._group, self._consumer, entry.entry_id, idle_ms, entry.attempt - (not counted)])
-            for entry in entries
-        ])
+            (
+                [one.stream, names.given_back(one.stream, self._group, one.entry_id)],
+                [self._group, self._consumer, one.entry_id, idle_ms, one.attempt - (not counted), kept_s],
+            )
+            for one in entries
+        ])  # fmt: skip

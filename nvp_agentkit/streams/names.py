@@ -72,6 +72,11 @@ def cancelled(account: str, job_id: str) -> str:
     return key(account, f"cancelled:{job_id}")
 
 
+def given_back(stream: str, group: str, entry_id: str = "") -> str:
+    """How often an entry was given back to be tried again."""
+    return f"{stream}:given-back:{group}:{entry_id}"
+
+
 def dead(stream: str) -> str:
     return f"{stream}:dead"
 

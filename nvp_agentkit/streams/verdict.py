@@ -62,7 +62,7 @@ class Rules:
         if untimely := _untimely(delivery):
             return self._refused(delivery, untimely)
         if delivery.attempt > self.max_deliveries:
-            reason = f"delivered {delivery.attempt - 1} times, and each time the worker fell silent"
+            reason = f"delivered {delivery.attempt - 1} times; {_ends(delivery)}"
             return self._refused(delivery, NvpError(reason), dead=reason)
         return delivery
 
@@ -85,6 +85,13 @@ class Rules:
             completion, dead = Completion(), dead or f"refused, but the refusal failed: {error}"
         attempts = delivery.earlier + int(min(delivery.attempt, self.max_deliveries))
         return Settlement(delivery.account, delivery.stream, delivery.entry_id, completion, dead, attempts=attempts)
+
+
+def _ends(delivery: Delivery) -> str:
+    given_back = delivery.attempt - 1 - delivery.silent
+    if not given_back:
+        return "each time the worker fell silent"
+    return f"the worker fell silent {delivery.silent} times, and gave it back to be tried again {given_back} times"
 
 
 def _end(entry: Entry, dead: str = "", *, fenced: bool = True) -> Settlement:
