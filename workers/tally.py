@@ -34,7 +34,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.envelope import MAX_ID, TYPE_OF
 from nvp_agentkit.observability.tracing import current
-from nvp_agentkit.streams import Completion, Delivery, RedisError, emit
+from nvp_agentkit.streams import Completion, Delivery, RedisError, emit, known
 from nvp_agentkit.streams.handling import defect
 from nvp_agentkit.streams.replies import answer
 
@@ -43,7 +43,7 @@ from .cases import Case, Cases
 from .joules import together
 from .process import Role, run_roles
 from .requests import body, log_variance_units
-from .rounds import every, for_each_account
+from .rounds import every
 from .serving import registry
 from .system import System
 
@@ -122,10 +122,15 @@ class Tally:
     async def sweep(self, stop: asyncio.Event) -> None:
         """Close the cases whose deadline has passed."""
         async for _ in every(SWEEP_S, stop):
-            await for_each_account(self._system.redis, self._close_due, failed="deadlines not looked at")
+            await self._close_due()
 
-    async def _close_due(self, account: str) -> None:
-        for request_id in await self._cases.due(account):
+    async def _close_due(self) -> None:
+        try:
+            due = await self._cases.due(await known(self._system.redis))
+        except RedisError as error:
+            log.warning("deadlines not looked at", reason=str(error))
+            return
+        for account, request_id in due:
             try:
                 await self._close(account, request_id)
             except (NvpError, RedisError) as error:  # one case's trouble is not the others'

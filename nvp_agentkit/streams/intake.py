@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -54,7 +54,8 @@ class Intake:
         self._sweep_s = min(1.0, lease_s / 4)
         self._streams: dict[str, str] = {}
         self._unusable: set[str] = set()
-        self._served, self._new_first = "", False
+        self._served: dict[str, str] = {}  # of each kind the stream that was read last
+        self._swept, self._new_first = "", False
         self._watch_at = self._sweep_at = 0.0
 
     def forget(self) -> None:
@@ -107,72 +108,79 @@ class Intake:
             self._redis, "tidy", [([stream], [self._group, self._consumer, SILENT_MS]) for stream in streams]
         )
 
-    def _in_turn(self) -> list[str]:
-        """All streams, beginning after the one that was served last."""
-        streams = list(self._streams)
-        start = streams.index(self._served) + 1 if self._served in self._streams else 0
-        return streams[start:] + streams[:start]
-
-    def _by_rank(self, streams: list[str]) -> list[str]:
-        """Those of the first kind first; at every `AGEING` th read last, so that nothing waits for ever."""
-        if len(self._kinds) == 1:
-            return streams
+    def _by_rank(self) -> Sequence[str]:
+        """The kinds, the first one first; at every `AGEING` th read last, so that nothing waits for ever."""
         self._reads += 1
-        return sorted(streams, key=lambda one: self._kinds.index(self._kind_of[one]), reverse=self._reads % AGEING == 0)
+        return self._kinds[::-1] if self._reads % AGEING == 0 else self._kinds
 
     async def _new(self, room: int, wait_s: float) -> list[Entry]:
         block_ms = max(1, int(1000 * wait_s)) if wait_s > 0 else None
-        everyone = self._by_rank(self._in_turn())
-        share = max(1, room // len(everyone))
-        found: list[Entry] = []
-        for start in range(0, len(everyone), room):
-            window = everyone[start : start + room]
-            found = await self._read(window, share, block_ms if len(window) == len(everyone) else None)
-            if found:
-                self._served = window[-1]
-                break
-        if not found and block_ms and room < len(everyone):
-            return await self._read(everyone, 1, block_ms)
+        everyone = [stream for kind in self._by_rank() for stream in self._in_turn(kind)]
+        if len(everyone) <= room:
+            share = room // len(everyone)
+            found = await self._read(everyone, share, block_ms)
+        else:
+            share, found = 1, await self._one_each(everyone, room)
+            if not found and block_ms:
+                return await self._read(everyone, 1, block_ms)
         # Who gave a whole share may have more; the others have had their turn.
         given = Counter(entry.stream for entry in found)
         full = [stream for stream, count in given.items() if count == share]
         more = (room - len(found)) // len(full) if full else 0
         return found + (await self._read(full, more, None) if more else [])
 
+    def _in_turn(self, kind: str) -> list[str]:
+        """The streams of that kind, beginning after the one that was served last."""
+        streams = [stream for stream in self._streams if self._kind_of[stream] == kind]
+        return _after(self._served.get(kind), streams)
+
+    async def _one_each(self, streams: list[str], room: int) -> list[Entry]:
+        """The first of each, of as many as there is room for; in one round trip, however many have nothing."""
+        looked_at, found = await call(self._redis, "read", streams, [self._group, self._consumer, room])
+        if found:
+            self._served |= {self._kind_of[stream]: stream for stream in streams[:looked_at]}
+        return [
+            self._entry(stream.decode(), entry_id, _fields(flat))
+            for stream, entries in found
+            for entry_id, flat in entries
+        ]
+
     async def _read(self, streams: list[str], count: int, block_ms: int | None) -> list[Entry]:
         found: Any = await self._redis.xreadgroup(
             self._group, self._consumer, dict.fromkeys(streams, ">"), count=count, block=block_ms
         )
         return [
-            Entry(self._streams[name], name, entry_id.decode(), fields, attempt=1)
+            self._entry(name, entry_id, fields)
             for name, entries in ((stream.decode(), entries) for stream, entries in found)
             for entry_id, fields in entries
         ]
 
     async def _sweep(self, room: int) -> list[Entry]:
         """Up to ``room`` entries whose lease ran out, the streams taking turns; one that is suspect comes alone."""
-        everyone = self._in_turn()
-        pipe = self._redis.pipeline(transaction=False)
-        for stream in everyone:
-            pipe.xpending_range(stream, self._group, "-", "+", 1, idle=self._lease_ms)
-        stale = [stream for stream, found in zip(everyone, await pipe.execute(), strict=True) if found]
-        in_hand: dict[str, list[str]] = defaultdict(list)
-        for stream, entry_id in self._in_hand():
-            in_hand[stream].append(entry_id)
-        entries: list[Entry] = []
-        for stream in stale:
-            share = max(1, room // len(stale))
-            taken = await call(self._redis, "reclaim", [stream, names.given_back(stream, self._group)], [
-                self._group, self._consumer, self._lease_ms, share, SUSPECT, len(entries), *in_hand[stream]
-            ])  # fmt: skip
-            entries += [self._claimed(stream, *claim) for claim in taken]
-            self._served = stream
-            if len(entries) >= room or (entries and entries[0].silent >= SUSPECT):
-                break
-        return entries
+        streams = _after(self._swept, list(self._streams))
+        places = {stream: place for place, stream in enumerate(streams, 1)}
+        in_hand = [(places[stream], entry_id) for stream, entry_id in self._in_hand() if stream in places]
+        keys = [key for stream in streams for key in (stream, names.given_back(stream, self._group))]
+        args = [self._group, self._consumer, self._lease_ms, room, SUSPECT, *(one for pair in in_hand for one in pair)]
+        last, taken = await call(self._redis, "reclaim", keys, args)
+        self._swept = streams[last - 1]
+        return [
+            self._entry(streams[place - 1], entry_id, _fields(*flat), deliveries, silent)
+            for place, entry_id, deliveries, silent, *flat in taken
+        ]
 
-    def _claimed(
-        self, stream: str, entry_id: bytes, deliveries: int, silent: int, flat: list[bytes] | None = None
+    def _entry(
+        self, stream: str, entry_id: bytes, fields: dict[bytes, bytes] | None, attempt: int = 1, silent: int = 0
     ) -> Entry:
-        fields = None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))
-        return Entry(self._streams[stream], stream, entry_id.decode(), fields, deliveries, silent)
+        return Entry(self._streams[stream], stream, entry_id.decode(), fields, attempt, silent)
+
+
+def _after(last: str | None, streams: list[str]) -> list[str]:
+    """``streams`` in their order, beginning after ``last`` where that is one of them."""
+    start = streams.index(last) + 1 if last in streams else 0
+    return streams[start:] + streams[:start]
+
+
+def _fields(flat: list[bytes] | None = None) -> dict[bytes, bytes] | None:
+    """What a function gave back of an entry; None where there is nothing left of it."""
+    return None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))

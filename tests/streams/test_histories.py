@@ -175,7 +175,7 @@ WAITS = (Message("job", 0.0, work_s=2.0), Message("job", 0.01, deadline_s=0.5, c
 BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
     "completes what another worker has": (
         both(said_twice, lua("complete", "if mine(id) and newest(last_arg) then", "if newest(last_arg) then")),
-        plans(Message("job", 0.05, work_s=0.3), at("freeze", 6, 14, for_s=1.2), seeds=4, workers=2),
+        plans(Message("job", 0.05, work_s=0.3), at("freeze", 14, 20, for_s=1.2), seeds=4, workers=2),
     ),
     "takes a lease back that it lost": (
         lua("renew", "if mine.err or #mine == 0 then", "if mine.err then"),
@@ -204,7 +204,7 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
         ledger_lua("reserve", "if attempt < last then", "if false then"),
         plans(Message("job", 0.0, work_s=0.5), seeds=130, workers=2, lease_s=1.0, slowest_s=1.5),
     ),
-    "lets urgent jobs wait": (breaks(Intake, "_by_rank", lambda intake, streams: streams), one_plan(*RUSH)),
+    "lets urgent jobs wait": (breaks(Intake, "_by_rank", lambda intake: intake._kinds[::-1]), one_plan(*RUSH)),
     "lets others wait for urgent jobs for ever": (breaks(intake, "AGEING", 99), one_plan(*RUSH)),
     "speaks again of a job that was taken back": (said_twice, one_plan(*WAITS)),
     "works at what was taken back": (
