@@ -135,15 +135,24 @@ class Intake:
         return _after(self._served.get(kind), streams)
 
     async def _one_each(self, streams: list[str], room: int) -> list[Entry]:
-        """The first of each, of as many as there is room for; in one round trip, however many have nothing."""
-        looked_at, found = await call(self._redis, "read", streams, [self._group, self._consumer, room])
+        """The first of each, of as many as there is room for; in two round trips, however many have nothing.
+
+        Where all are busy the first one is enough, and names no more streams than it reads: with a thousand in one call
+        300 accounts were served at less than half the rate.
+        """
+        looked_at = room
+        found = await self._read(streams[:room], 1, None)
+        if not found:
+            further, read = await call(self._redis, "read", streams[room:], [self._group, self._consumer, room])
+            looked_at += further
+            found = [
+                self._entry(stream.decode(), entry_id, _fields(flat))
+                for stream, entries in read
+                for entry_id, flat in entries
+            ]
         if found:
             self._served |= {self._kind_of[stream]: stream for stream in streams[:looked_at]}
-        return [
-            self._entry(stream.decode(), entry_id, _fields(flat))
-            for stream, entries in found
-            for entry_id, flat in entries
-        ]
+        return found
 
     async def _read(self, streams: list[str], count: int, block_ms: int | None) -> list[Entry]:
         found: Any = await self._redis.xreadgroup(

@@ -81,7 +81,7 @@ async def test_a_look_is_as_many_round_trips_however_many_accounts_there_are(ben
     found = [await intake.take(1, 0.001) for _ in range(2)]
     assert sorted(entry.account for (entry,) in found) == sorted((crowd[20], crowd[70]))
     assert await intake.take(1, 0.001) == []
-    assert round_trips["sent"] <= 5  # the last one waits at the server as well
+    assert round_trips["sent"] <= 8  # with functions that the server has to be told, and a wait
 
     other = Intake(bench.redis, kinds=("urgent", "jobs"), group="training", consumer="two", lease_s=0.4)
     assert await other.take(1, 0) == []
