@@ -11,6 +11,7 @@ import structlog
 from redis.asyncio import Redis
 
 from nvp_agentkit.messages import Event, Reading, VoteCast, decode
+from nvp_agentkit.observability.tracing import trace_id
 from nvp_agentkit.streams import names
 
 from . import facts, refusals
@@ -34,6 +35,12 @@ class Case:
     casts: tuple[VoteCast, ...]
     request_digest: str = ""
     record_digest: str = ""
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """For the log."""
+        trace = trace_id(self.asked.traceparent)
+        return {"account": self.account, "request": self.request_id} | ({"trace": trace} if trace else {})
 
     @property
     def energy(self) -> list[Reading]:

@@ -168,7 +168,7 @@ class Window:
             try:
                 await self.settle()
             except (NvpError, RedisError) as error:
-                log.warning("use not settled", request=self.grant.reservation, reason=str(error))
+                log.warning("use not settled", reason=str(error))
             await asyncio.sleep(UNSEEN_S / 2)
 
     async def settle(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from nvp_agentkit.ensemble import (
     Answer,
@@ -139,7 +140,8 @@ class Tally:
     async def _close(self, account: str, request_id: str) -> None:
         case = await self._cases.read(account, request_id)
         if case is not None and not await self._cases.is_decided(account, request_id):
-            await emit(self._system.redis, account, await self._last_word(case))
+            with bound_contextvars(**case.ids):
+                await emit(self._system.redis, account, await self._last_word(case))
         await self._cases.close(account, request_id)
 
     async def _last_word(self, case: Case) -> Completion:
@@ -154,7 +156,7 @@ class Tally:
             reason = error if isinstance(error, NvpError) else defect(error, f"{case.account}/{case.request_id}")
             if reason.retryable:
                 raise
-            log.error("votes cannot be judged", request=case.request_id, reason=str(reason))
+            log.error("votes cannot be judged", reason=str(reason))
             return self._unjudged(case, f"the votes cannot be judged: {reason}")
 
     def _with_question(self, case: Case) -> Case:
@@ -260,7 +262,7 @@ class Tally:
 
 def forget(system: System, delivery: Delivery, error: NvpError) -> Completion:
     """A vote that cannot be counted is only that vote; the deadline decides without it."""
-    log.warning("vote not counted", request=delivery.request_id, reason=str(error))
+    log.warning("vote not counted", reason=str(error))
     return Completion()
 
 

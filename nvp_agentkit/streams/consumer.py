@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
 
 from nvp_agentkit.messages import Payload
 from nvp_agentkit.streams.claims import repeats
@@ -198,10 +199,11 @@ class Consumer:
         if not repeated:
             return deliveries
         for one, _ in repeated:
-            log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
+            with bound_contextvars(**one.ids):
+                log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
         why = [self._rules.of_no_use(one) if same else _reused(one) for one, same in repeated]
         await self._settle([
-            Settlement(one.account, one.stream, one.entry_id, Completion(), dead)
+            Settlement(one.account, one.stream, one.entry_id, Completion(), dead, delivery=one)
             for (one, _), dead in zip(repeated, why, strict=True)
         ])  # fmt: skip
         others = {one for one, _ in repeated}
@@ -239,26 +241,29 @@ class Consumer:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _count(self, settlement: Settlement, result: object) -> None:
-        if result == 1:
-            self.counts["dead" if settlement.dead else "done"] += 1
-        elif result == 0:
-            self.counts["lost"] += 1
-            log.warning("%s on %s was not ours any more: nothing completed", settlement.entry_id, settlement.stream)
-        else:
-            log.warning("%s on %s not completed: %s", settlement.entry_id, settlement.stream, result)
-        if settlement.dead:
-            log.error("%s on %s is a dead letter: %s", settlement.entry_id, settlement.stream, settlement.dead)
+        if result == 1 and not settlement.dead:
+            self.counts["done"] += 1
+            return
+        with bound_contextvars(**settlement.ids):
+            if result == 1:
+                self.counts["dead"] += 1
+                log.error("%s on %s is a dead letter: %s", settlement.entry_id, settlement.stream, settlement.dead)
+            elif result == 0:
+                self.counts["lost"] += 1
+                log.warning("%s on %s was not ours any more: nothing completed", settlement.entry_id, settlement.stream)
+            else:
+                log.warning("%s on %s not completed: %s", settlement.entry_id, settlement.stream, result)
 
     async def _retry(self, retries: list[Again]) -> None:
-        for again in retries:
-            wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** min(again.delivery.attempt - 1, 16))
-            try:
-                await self._leases.release([again.delivery], wait_s=wait_s, counted=True)
-            except RedisError as error:
-                log.warning("%s keeps its lease: %s", again.delivery.entry_id, error)  # until that runs out
+        for delivery, failed in retries:
+            wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** min(delivery.attempt - 1, 16))
             self.counts["retried"] += 1
-            log.warning("%s on %s again in %.2f s: %s", again.delivery.entry_id, again.delivery.stream, wait_s,
-                        again.error)
+            with bound_contextvars(**delivery.ids):
+                log.warning("%s on %s again in %.2f s: %s", delivery.entry_id, delivery.stream, wait_s, failed)
+                try:
+                    await self._leases.release([delivery], wait_s=wait_s, counted=True)
+                except RedisError as error:
+                    log.warning("%s keeps its lease: %s", delivery.entry_id, error)  # until that runs out
 
 
 def _reused(delivery: Delivery) -> str:

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 from nvp_agentkit.errors import InvalidMessage
 from nvp_agentkit.messages import Event, Payload, decode
+from nvp_agentkit.observability.tracing import trace_id
 from nvp_agentkit.streams import names
 
+JOBS = ("jobs", "urgent")  # streams whose messages are jobs
 REPLAYED = b"replayed"  # field beside the event where the message comes from the dead letters
 HISTORY = re.compile(rb"([\w-]{1,64}) (\d{1,9}) (\d{1,20}-\d{1,20})")
 
@@ -90,6 +92,13 @@ class Delivery:
     @property
     def request_id(self) -> str:
         return self.event.id
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """For the log: which request or job of whom, and which trace it belongs to, if any."""
+        what = "job" if self.stream.rpartition(":")[2] in JOBS else "request"
+        trace = trace_id(self.event.traceparent)
+        return {"account": self.account, what: self.request_id} | ({"trace": trace} if trace else {})
 
     @property
     def deadline(self) -> datetime | None:

@@ -6,6 +6,9 @@ import logging
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from structlog.contextvars import bound_contextvars
 
 from nvp_agentkit.errors import DeadlineExceeded, InvalidInput, InvalidMessage, NvpError
 from nvp_agentkit.messages import Payload
@@ -21,8 +24,7 @@ Outcome = Completion | NvpError
 Refuse = Callable[[Delivery, NvpError], Completion]
 
 
-@dataclass(frozen=True)
-class Again:
+class Again(NamedTuple):
     """Deliver this message once more, later."""
 
     delivery: Delivery
@@ -69,7 +71,7 @@ class Rules:
     def conclude(self, delivery: Delivery, outcome: Outcome) -> Settlement | Again:
         """What follows from what the handler said."""
         if isinstance(outcome, Completion):
-            return Settlement(delivery.account, delivery.stream, delivery.entry_id, outcome)
+            return Settlement(delivery.account, delivery.stream, delivery.entry_id, outcome, delivery=delivery)
         if not outcome.retryable:
             return self._refused(delivery, outcome, dead=str(outcome) if type(outcome) is NvpError else "")
         if delivery.attempt < self.max_deliveries:
@@ -77,14 +79,16 @@ class Rules:
         return self._refused(delivery, outcome, dead=f"failed {delivery.attempt} times, last with: {outcome}")
 
     def _refused(self, delivery: Delivery, error: NvpError, dead: str = "") -> Settlement:
-        try:
-            completion = self.refuse(delivery, error)
-        except Exception:
-            # Of a body that cannot be read there may be nothing to answer; the dead letter has it.
-            log.exception("no refusal for %s on %s (%s)", delivery.entry_id, delivery.stream, error)
-            completion, dead = Completion(), dead or f"refused, but the refusal failed: {error}"
+        at = (delivery.account, delivery.stream, delivery.entry_id)
+        with bound_contextvars(**delivery.ids):
+            try:
+                completion = self.refuse(delivery, error)
+            except Exception:
+                # Of a body that cannot be read there may be nothing to answer; the dead letter has it.
+                log.exception("no refusal for %s on %s (%s)", delivery.entry_id, delivery.stream, error)
+                completion, dead = Completion(), dead or f"refused, but the refusal failed: {error}"
         attempts = delivery.earlier + int(min(delivery.attempt, self.max_deliveries))
-        return Settlement(delivery.account, delivery.stream, delivery.entry_id, completion, dead, attempts=attempts)
+        return Settlement(*at, completion, dead, attempts=attempts, delivery=delivery)
 
 
 def _ends(delivery: Delivery) -> str:
