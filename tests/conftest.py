@@ -11,8 +11,10 @@ import asyncio
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
@@ -21,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck
 from neo4j import GraphDatabase
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from nvp_agentkit.embedded import children
 from nvp_agentkit.embedded import valkey as embedded_valkey
@@ -227,3 +230,16 @@ def settings(valkey: str, arcadedb: Graph, tmp_path: Path) -> Settings:
         neo4j_database=arcadedb.database,
         artifacts_url=str(tmp_path / "artifacts"),
     )
+
+
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often something was sent to a stream server."""
+    counted, send = Counter[str](), AbstractConnection.send_packed_command
+
+    async def counting(*args: Any, **options: Any) -> None:
+        counted["sent"] += 1
+        await send(*args, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counting)
+    return counted

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 
 from nvp_agentkit.messages import Event, Reading, VoteCast, decode
+from nvp_agentkit.observability.tracing import trace_id
 from nvp_agentkit.streams import names
 
 from . import facts, refusals
@@ -16,6 +19,7 @@ from . import facts, refusals
 TTL_S = 3600  # beyond the deadline
 GRACE_MS = 250  # after the deadline, for votes on the way
 ASKED = "asked"
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Case:
     casts: tuple[VoteCast, ...]
     request_digest: str = ""
     record_digest: str = ""
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """For the log."""
+        trace = trace_id(self.asked.traceparent)
+        return {"account": self.account, "request": self.request_id} | ({"trace": trace} if trace else {})
 
     @property
     def energy(self) -> list[Reading]:
@@ -65,11 +75,22 @@ class Cases:
     async def is_decided(self, account: str, request_id: str) -> bool:
         return bool(await self._redis.exists(names.key(account, names.decided(request_id))))
 
-    async def due(self, account: str) -> list[str]:
-        """Request ids whose deadline, and a moment more, is over."""
+    async def due(self, accounts: Sequence[str]) -> list[tuple[str, str]]:
+        """(account, request id) of those whose deadline, and a moment more, is over; in one round trip.
+
+        One account's trouble, such as a key of the wrong type, is not the others'.
+        """
         until_ms = facts.now_ms() - GRACE_MS
-        due: list[Any] = await self._redis.zrangebyscore(names.key(account, refusals.DEADLINES), "-inf", until_ms)
-        return [raw.decode() for raw in due]
+        pipe = self._redis.pipeline(transaction=False)
+        for account in accounts:
+            pipe.zrangebyscore(names.key(account, refusals.DEADLINES), "-inf", until_ms)
+        found: list[tuple[str, str]] = []
+        for account, due in zip(accounts, await pipe.execute(raise_on_error=False), strict=True):
+            if isinstance(due, Exception):
+                log.warning("deadlines not looked at", account=account, reason=str(due))
+            else:
+                found += [(account, raw.decode()) for raw in due]
+        return found
 
     async def close(self, account: str, request_id: str) -> None:
         """Wait for nothing more. Whoever decides a case does so in that same step (`refusals.final`)."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -20,7 +21,6 @@ from nvp_agentkit.errors import (
     InsufficientJoules,
     InvalidInput,
     NvpError,
-    StoreUnavailable,
     UnknownName,
 )
 from nvp_agentkit.messages import Reading
@@ -29,10 +29,10 @@ from nvp_agentkit.streams.handling import defect
 
 from .compute.cost import Cost
 from .compute.front import LOOK_EVERY_S
+from .patience import patiently
 from .system import System, budget_of, deadline_of
 
 UNSEEN_S = 0.5  # between two settlements of a job at work
-LAST_WORD_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 GRACE_MS = 60_000  # after the deadline: then `reap` takes what nobody settled
 REFUSALS = (InvalidInput, UnknownName, BudgetTooSmall, InsufficientJoules)  # said before work begins: they cost nothing
 log = structlog.get_logger()
@@ -168,7 +168,7 @@ class Window:
             try:
                 await self.settle()
             except (NvpError, RedisError) as error:
-                log.warning("use not settled", request=self.grant.reservation, reason=str(error))
+                log.warning("use not settled", reason=str(error))
             await asyncio.sleep(UNSEEN_S / 2)
 
     async def settle(self) -> None:
@@ -262,7 +262,7 @@ async def window(system: System, delivery: Delivery, *, part: str, parts: int) -
         failed.energy = opened.reading
         await opened.close(final=True)
         raise failed from error
-    await _last_word(opened)
+    await patiently(delivery, partial(opened.close, final=True), failed="last word not settled yet")
 
 
 async def close_earlier(system: System, delivery: Delivery, *, part: str) -> None:
@@ -271,14 +271,3 @@ async def close_earlier(system: System, delivery: Delivery, *, part: str) -> Non
     if grant is not None and grant.state == "open":
         async with window(system, delivery, part=part, parts=1):
             pass
-
-
-async def _last_word(done: Window) -> None:
-    """Settle what is done, with patience: where that fails the work is done once more, and paid once more."""
-    for wait_s in LAST_WORD_WAITS_S:
-        try:
-            return await done.close(final=True)
-        except (StoreUnavailable, *AWAY) as error:
-            log.warning("last word not settled yet", request=done.grant.reservation, reason=str(error))
-            await asyncio.sleep(wait_s)
-    return await done.close(final=True)

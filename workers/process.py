@@ -62,19 +62,12 @@ class Role:
             said = delivery.event.traceparent
             batch = (tracing.current(),)
             with (
-                bound_contextvars(**_ids(delivery, suffix)),
+                bound_contextvars(**delivery.ids),
                 tracing.span(f"answer {suffix}", "CONSUMER", parent=said, links=batch, **_about(delivery, group)),
             ):
                 return await answer(delivery)
 
         return cls(suffix, group, accepts, one_by_one(named), refuse, batch, unique, before=before)
-
-
-def _ids(delivery: Delivery, suffix: str) -> dict[str, str]:
-    """For the log: which request or job, and which trace it belongs to, if any."""
-    what = "job" if suffix == "jobs" else "request"
-    trace = tracing.trace_id(delivery.event.traceparent)
-    return {"account": delivery.account, what: delivery.request_id} | ({"trace": trace} if trace else {})
 
 
 def _about(delivery: Delivery, group: str) -> dict[str, str | int]:

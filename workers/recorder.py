@@ -67,7 +67,7 @@ class Recorder:
 
 def refuse(system: System, delivery: Delivery, error: NvpError) -> Completion:
     """Nobody waits for an answer to a fact; a wrong one is a defect, loud in the log and kept in the dead letters."""
-    log.error("fact not recorded", account=delivery.account, entry=delivery.entry_id, reason=str(error))
+    log.error("fact not recorded", entry=delivery.entry_id, reason=str(error))
     return Completion()
 
 

@@ -84,7 +84,7 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     Either is on record, unless the job cannot even be read.
     """
     job_id, detail = delivery.request_id, str(error)
-    log.info("job ends badly", account=delivery.account, request=job_id, code=error.code, reason=detail)
+    log.info("job ends badly", code=error.code, reason=detail)
     energy = used(error)
     reply: JobFailed | JobRefused
     asked = _payload(delivery)

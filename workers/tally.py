@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from nvp_agentkit.ensemble import (
     Answer,
@@ -34,7 +35,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.messages.envelope import MAX_ID, TYPE_OF
 from nvp_agentkit.observability.tracing import current
-from nvp_agentkit.streams import Completion, Delivery, RedisError, emit
+from nvp_agentkit.streams import Completion, Delivery, RedisError, emit, known
 from nvp_agentkit.streams.handling import defect
 from nvp_agentkit.streams.replies import answer
 
@@ -43,7 +44,7 @@ from .cases import Case, Cases
 from .joules import together
 from .process import Role, run_roles
 from .requests import body, log_variance_units
-from .rounds import every, for_each_account
+from .rounds import every
 from .serving import registry
 from .system import System
 
@@ -122,10 +123,15 @@ class Tally:
     async def sweep(self, stop: asyncio.Event) -> None:
         """Close the cases whose deadline has passed."""
         async for _ in every(SWEEP_S, stop):
-            await for_each_account(self._system.redis, self._close_due, failed="deadlines not looked at")
+            await self._close_due()
 
-    async def _close_due(self, account: str) -> None:
-        for request_id in await self._cases.due(account):
+    async def _close_due(self) -> None:
+        try:
+            due = await self._cases.due(await known(self._system.redis))
+        except RedisError as error:
+            log.warning("deadlines not looked at", reason=str(error))
+            return
+        for account, request_id in due:
             try:
                 await self._close(account, request_id)
             except (NvpError, RedisError) as error:  # one case's trouble is not the others'
@@ -134,7 +140,8 @@ class Tally:
     async def _close(self, account: str, request_id: str) -> None:
         case = await self._cases.read(account, request_id)
         if case is not None and not await self._cases.is_decided(account, request_id):
-            await emit(self._system.redis, account, await self._last_word(case))
+            with bound_contextvars(**case.ids):
+                await emit(self._system.redis, account, await self._last_word(case))
         await self._cases.close(account, request_id)
 
     async def _last_word(self, case: Case) -> Completion:
@@ -149,7 +156,7 @@ class Tally:
             reason = error if isinstance(error, NvpError) else defect(error, f"{case.account}/{case.request_id}")
             if reason.retryable:
                 raise
-            log.error("votes cannot be judged", request=case.request_id, reason=str(reason))
+            log.error("votes cannot be judged", reason=str(reason))
             return self._unjudged(case, f"the votes cannot be judged: {reason}")
 
     def _with_question(self, case: Case) -> Case:
@@ -255,7 +262,7 @@ class Tally:
 
 def forget(system: System, delivery: Delivery, error: NvpError) -> Completion:
     """A vote that cannot be counted is only that vote; the deadline decides without it."""
-    log.warning("vote not counted", request=delivery.request_id, reason=str(error))
+    log.warning("vote not counted", reason=str(error))
     return Completion()
 
 

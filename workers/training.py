@@ -34,6 +34,7 @@ from nvp_agentkit.streams.progress import report
 from . import facts, joules, refusals
 from .compute.front import Answer
 from .jobs import cancelling, checkpoints, datasets, hindcasts, keeping
+from .patience import patiently
 from .process import Role, run_roles
 from .requests import body
 from .serving import promoting, registry
@@ -236,7 +237,8 @@ async def _keep_ensemble(
         frames=tuple(values["frames"]),
         rule=None if values["rule"] is None else AgreementRule.model_validate(values["rule"]),
     )
-    stands = await promoting.place(delivery, record, values["beside"], system)
+    placing = partial(promoting.place, delivery, record, values["beside"], system)
+    stands = await patiently(delivery, placing, failed="ensemble not placed yet")
     reply = JobCompleted(
         members=tuple(reports),
         baselines=values["baselines"],

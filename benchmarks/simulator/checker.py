@@ -176,8 +176,9 @@ def _work(request_id: str, message: Message, plan: Plan, record: Record, store: 
     done, voters = sum(run.ended for run in runs), len(VOTERS) if message.kind == "quorum" else 1
     if plan.mild and message.fate in ("done", "refused") and done > voters * (1 + _deaths(plan)):
         found.append(f"was done {done} times, and no worker lost its lease")
-    orderly = plan.mild and not plan.faults and all(one.fate != "flaky" for one in plan.messages)
-    if orderly and any(run.attempt > SUSPECT and run.beside for run in runs):
+    if plan.alone and done > 1:
+        found.append(f"was done {done} times by the one worker there was, which lived")
+    if plan.mild and not plan.faults and any(run.silent >= SUSPECT and run.beside for run in runs):
         found.append("was worked on beside others, though it may be what kills its workers")
     if not plan.faults and plan.mild and len(runs) > DELIVERIES * voters:
         found.append(f"was worked on {len(runs)} times, {DELIVERIES} are enough")

@@ -102,6 +102,12 @@ class Plan:
         bearable = all(fault.kind in MILD and fault.for_s <= self.lease_s / 4 for fault in self.faults)
         return bearable and self.slowest_s < self.lease_s / 4
 
+    @property
+    def alone(self) -> bool:
+        """One worker, which lives: however long the store is away, nobody else can have its messages."""
+        deadly = any(message.fate == "deadly" for message in self.messages)
+        return self.workers == 1 and not deadly and all(fault.kind in MILD for fault in self.faults)
+
 
 def _message(chance: random.Random, kind: Kind) -> Message:
     used_mj = chance.choice((100, 1000, 1000, 4000))

@@ -89,7 +89,8 @@ class Scripts:
         words = tuple([one if type(one) is bytes else _text(one) for one in said])
         if words[0] in PAIRS:
             return self._store.execute(b"%s %s" % words[:2], words[2:])
-        return self._store.execute(words[0], words[1:])
+        answer = self._store.execute(words[0], words[1:])
+        return list(map(list, answer.items())) if words[0] == b"XREADGROUP" and answer else answer  # no map in RESP2
 
     def _told(self, answer: Any) -> Any:
         """An answer as Lua gets it: RESP2, nil as false."""

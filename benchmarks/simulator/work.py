@@ -52,6 +52,7 @@ class Run:
     used_mj: int = 0
     ended: bool = False  # the work itself; not yet what comes of it
     over_s: float = 0.0  # when
+    silent: int = 0  # attempts before it that ended in their worker's silence
     beside: int = 0  # other entries that were in the same worker's hands as it began
     together: bool = False  # the same question was being worked on in the same process
 
@@ -170,7 +171,8 @@ class Work:
         return child
 
     def _begin(self, delivery: Delivery) -> tuple[Message, Run]:
-        run = Run(delivery.attempt, beside=_beside(self._link().store, delivery, self._system.name))
+        beside = _beside(self._link().store, delivery, self._system.name)
+        run = Run(delivery.attempt, silent=delivery.silent, beside=beside)
         self._record.runs[delivery.request_id].append(run)
         return self._messages[delivery.request_id], run
 

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 from nvp_agentkit.errors import UnknownAccount
 from nvp_agentkit.messages.checks import check_account_name
 from nvp_agentkit.streams import names
+from nvp_agentkit.streams.connect import AWAY
 
 
 async def register(redis: Redis, account: str, *, owner: str) -> None:
@@ -45,12 +46,18 @@ async def create_groups(redis: Redis, wanted: Mapping[str, Sequence[str]]) -> di
 
     Returns:
         The streams that cannot be used and why, such as a key that is no stream.
+
+    Raises:
+        What `AWAY` names: the server is full, read-only or gone, which says nothing about any one stream.
     """
     pairs = [(stream, group) for stream, groups in wanted.items() for group in groups]
     pipe = redis.pipeline(transaction=False)
     for stream, group in pairs:
         pipe.xgroup_create(stream, group, id="0", mkstream=True)
     results = await pipe.execute(raise_on_error=False) if pairs else []
+    for result in results:
+        if isinstance(result, AWAY):
+            raise result
     return {
         stream: result
         for (stream, _), result in zip(pairs, results, strict=True)

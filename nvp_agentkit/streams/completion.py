@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from nvp_agentkit.messages import Event
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
 from nvp_agentkit.streams import names
+from nvp_agentkit.streams.delivery import Delivery
 from nvp_agentkit.streams.scripts import Call, call_many
 
 REPLY_TTL_S = 3600
@@ -51,7 +52,8 @@ class Completion(NamedTuple):
 class Settlement(NamedTuple):
     """A completion of one entry; with ``dead`` the entry goes to the dead letters for that reason, after ``attempts``.
 
-    Not ``fenced``: the entry is no longer anybody's, there is only something to say about it.
+    Not ``fenced``: the entry is no longer anybody's, there is only something to say about it. ``delivery``: where it
+    could be read, for the log.
     """
 
     account: str
@@ -61,6 +63,12 @@ class Settlement(NamedTuple):
     dead: str = ""
     fenced: bool = True
     attempts: int = 1
+    delivery: Delivery | None = None
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """For the log, as far as they are known."""
+        return {"account": self.account} if self.delivery is None else self.delivery.ids
 
 
 async def complete(

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
 
 from nvp_agentkit.messages import Payload
 from nvp_agentkit.streams.claims import repeats
@@ -83,19 +84,25 @@ class Consumer:
         self._unique, self._batch = unique, batch
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         kinds = (before, kind) if before else (kind,)
-        self._intake = Intake(
-            redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s, most_waiting=most_waiting
-        )  # fmt: skip
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s)
+        self._intake = Intake(
+            redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s, in_hand=lambda: self._leases.held,
+            most_waiting=most_waiting,
+        )  # fmt: skip
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
-        self._state, self.detail = "starting", ""
+        self._state, self._detail = "starting", ""
+        self._unsettled = ""  # why what is done is not completed yet
         self._draining = False
         self.counts: Counter[str] = Counter()
 
     @property
     def state(self) -> str:
-        return "draining" if self._draining else self._state
+        return "draining" if self._draining else "starting" if self._unsettled else self._state
+
+    @property
+    def detail(self) -> str:
+        return self._unsettled or self._detail
 
     @property
     def in_flight_s(self) -> list[float]:
@@ -114,7 +121,7 @@ class Consumer:
             while not stop.is_set():
                 try:
                     entries = await self._take()
-                    self._state, self.detail, pause_s = "ready", "", PAUSE_S
+                    self._state, self._detail, pause_s = "ready", "", PAUSE_S
                     await self._work(entries, stop)
                 except RedisError as error:
                     await self._recover(error, pause_s)
@@ -134,7 +141,7 @@ class Consumer:
 
     async def _recover(self, error: Exception, pause_s: float) -> None:
         """Redis is away, or answered that a stream or group is gone: make all anew, after a pause."""
-        self._state, self.detail = "starting", f"recovering: {error}"
+        self._state, self._detail = "starting", f"recovering: {error}"
         self.counts["recovered"] += 1
         log.warning("%s: %s; trying again", self.name, error)
         self._intake.forget()
@@ -151,7 +158,7 @@ class Consumer:
         """A batch, at most; what a read brought beyond it is handed back at once."""
         # The first read does not wait: being able to read is being ready.
         entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
-        if entries and entries[0].attempt > SUSPECT:
+        if entries and entries[0].silent >= SUSPECT:
             await self._settled()  # of a worker that this one kills nothing else may be left half done
         await self._leases.release(entries[self._batch :], wait_s=0, counted=False)
         return entries[: self._batch]
@@ -200,10 +207,11 @@ class Consumer:
         if not repeated:
             return deliveries
         for one, _ in repeated:
-            log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
+            with bound_contextvars(**one.ids):
+                log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
         why = [self._rules.of_no_use(one) if same else _reused(one) for one, same in repeated]
         await self._settle([
-            Settlement(one.account, one.stream, one.entry_id, Completion(), dead)
+            Settlement(one.account, one.stream, one.entry_id, Completion(), dead, delivery=one)
             for (one, _), dead in zip(repeated, why, strict=True)
         ])  # fmt: skip
         others = {one for one, _ in repeated}
@@ -232,34 +240,38 @@ class Consumer:
                 results = [error] * len(settlements)
             for settlement, result in zip(settlements, results, strict=True):
                 self._count(settlement, result)
-            settlements = [one for one, result in zip(settlements, results, strict=True) if isinstance(result, AWAY)]
-            if not settlements or self._patience.done():
+            away = [pair for pair in zip(settlements, results, strict=True) if isinstance(pair[1], AWAY)]
+            settlements = [one for one, _ in away]
+            self._unsettled = f"recovering: {away[0][1]}" if away else ""
+            if not away or self._patience.done():
                 return  # what is left, if anything, is delivered again when its lease runs out
-            self._state, self.detail = "starting", f"recovering: {results[0]}"
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _count(self, settlement: Settlement, result: object) -> None:
-        if result == 1:
-            self.counts["dead" if settlement.dead else "done"] += 1
-        elif result == 0:
-            self.counts["lost"] += 1
-            log.warning("%s on %s was not ours any more: nothing completed", settlement.entry_id, settlement.stream)
-        else:
-            log.warning("%s on %s not completed: %s", settlement.entry_id, settlement.stream, result)
-        if settlement.dead:
-            log.error("%s on %s is a dead letter: %s", settlement.entry_id, settlement.stream, settlement.dead)
+        if result == 1 and not settlement.dead:
+            self.counts["done"] += 1
+            return
+        with bound_contextvars(**settlement.ids):
+            if result == 1:
+                self.counts["dead"] += 1
+                log.error("%s on %s is a dead letter: %s", settlement.entry_id, settlement.stream, settlement.dead)
+            elif result == 0:
+                self.counts["lost"] += 1
+                log.warning("%s on %s was not ours any more: nothing completed", settlement.entry_id, settlement.stream)
+            else:
+                log.warning("%s on %s not completed: %s", settlement.entry_id, settlement.stream, result)
 
     async def _retry(self, retries: list[Again]) -> None:
-        for again in retries:
-            wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** min(again.delivery.attempt - 1, 16))
-            try:
-                await self._leases.release([again.delivery], wait_s=wait_s, counted=True)
-            except RedisError as error:
-                log.warning("%s keeps its lease: %s", again.delivery.entry_id, error)  # until that runs out
+        for delivery, failed in retries:
+            wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** min(delivery.attempt - 1, 16))
             self.counts["retried"] += 1
-            log.warning("%s on %s again in %.2f s: %s", again.delivery.entry_id, again.delivery.stream, wait_s,
-                        again.error)
+            with bound_contextvars(**delivery.ids):
+                log.warning("%s on %s again in %.2f s: %s", delivery.entry_id, delivery.stream, wait_s, failed)
+                try:
+                    await self._leases.release([delivery], wait_s=wait_s, counted=True)
+                except RedisError as error:
+                    log.warning("%s keeps its lease: %s", delivery.entry_id, error)  # until that runs out
 
 
 def _reused(delivery: Delivery) -> str:

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 from nvp_agentkit.errors import InvalidMessage
 from nvp_agentkit.messages import Event, Payload, decode
+from nvp_agentkit.observability.tracing import trace_id
 from nvp_agentkit.streams import names
 
+JOBS = ("jobs", "urgent")  # streams whose messages are jobs
 REPLAYED = b"replayed"  # field beside the event where the message comes from the dead letters
 HISTORY = re.compile(rb"([\w-]{1,64}) (\d{1,9}) (\d{1,20}-\d{1,20})")
 
@@ -28,13 +30,17 @@ class Replayed(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the server handed over, not yet looked at. ``fields`` is None where the payload is gone."""
+    """What the server handed over, not yet looked at. ``fields`` is None where the payload is gone.
+
+    ``silent``: in how many deliveries before this one the worker fell silent.
+    """
 
     account: str
     stream: str
     entry_id: str
     fields: dict[bytes, bytes] | None
     attempt: int
+    silent: int = 0
 
     @property
     def replayed(self) -> Replayed | None:
@@ -54,7 +60,7 @@ class Delivery:
     """One message under a lease. Delivered at least once: `attempt` counts from 1.
 
     `earlier` are the attempts before it was replayed from the dead letters, `origin` the entry it first came as, which
-    is this one but for those.
+    is this one but for those. Of the attempts before this one `silent` ended in their worker's silence.
     `lost` is set when the lease went to another worker: what is done from then on completes nothing,
     so long work does well to look at it between steps.
     """
@@ -66,6 +72,7 @@ class Delivery:
     attempt: int
     earlier: int = 0
     origin: str = ""
+    silent: int = 0
     received_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     lost: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     ends: float = field(init=False, repr=False)
@@ -85,6 +92,13 @@ class Delivery:
     @property
     def request_id(self) -> str:
         return self.event.id
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """For the log: which request or job of whom, and which trace it belongs to, if any."""
+        what = "job" if self.stream.rpartition(":")[2] in JOBS else "request"
+        trace = trace_id(self.event.traceparent)
+        return {"account": self.account, what: self.request_id} | ({"trace": trace} if trace else {})
 
     @property
     def deadline(self) -> datetime | None:
@@ -109,7 +123,8 @@ def open_entry(entry: Entry) -> Delivery:
         there = ", ".join(sorted(repr(name[:32]) for name in entry.fields)) or "nothing"
         raise InvalidMessage(f"entry has no field b'event', only {there[:200]}")
     _, attempts, origin = entry.replayed or Replayed("", 0, "")
-    return Delivery(entry.account, entry.stream, entry.entry_id, decode(raw), entry.attempt, attempts, origin)
+    event = decode(raw)
+    return Delivery(entry.account, entry.stream, entry.entry_id, event, entry.attempt, attempts, origin, entry.silent)
 
 
 def check_payload(delivery: Delivery, accepts: Collection[type[Payload]]) -> None:

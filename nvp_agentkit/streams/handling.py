@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from structlog.contextvars import bound_contextvars
+
 from nvp_agentkit.errors import NvpError, StoreUnavailable
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery
@@ -45,7 +47,8 @@ async def outcomes_of(handle: Handle, deliveries: list[Delivery]) -> Sequence[Ou
     except AWAY as error:
         failed = StoreUnavailable(f"a store went away during the work: {error}")
     except Exception as error:  # noqa: BLE001 - it becomes an answer and a dead letter, never a dead worker
-        failed = defect(error, ", ".join(f"{one.account}/{one.request_id}" for one in deliveries))
+        with bound_contextvars(**(deliveries[0].ids if len(deliveries) == 1 else {})):
+            failed = defect(error, ", ".join(f"{one.account}/{one.request_id}" for one in deliveries))
     if failed.retryable or len(deliveries) == 1:
         return [failed] * len(deliveries)
     return [(await outcomes_of(handle, [delivery]))[0] for delivery in deliveries]

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -32,6 +32,9 @@ class Intake:
 
     COUNT holds per stream, so an account that floods takes its share of a batch and no more; the streams take
     turns at the front. Of several ``kinds`` the first is read first, but for every `AGEING` th read.
+
+    ``in_hand``: (stream, entry) of what the consumer still works on or settles. It takes none of these over from itself
+    when the server was away for longer than a lease: the work would be done, and paid, once more.
     """
 
     def __init__(
@@ -42,10 +45,11 @@ class Intake:
         group: str,
         consumer: str,
         lease_s: float,
+        in_hand: Callable[[], Collection[tuple[str, str]]] = tuple,
         most_waiting: float = math.inf,
     ) -> None:
         self._redis, self._kinds, self._group, self._consumer = redis, kinds, group, consumer
-        self._most_waiting = most_waiting
+        self._in_hand, self._most_waiting = in_hand, most_waiting
         self._beyond: Counter[str] = Counter()
         self._kind_of: dict[str, str] = {}
         self._reads = 0
@@ -53,7 +57,8 @@ class Intake:
         self._sweep_s = min(1.0, lease_s / 4)
         self._streams: dict[str, str] = {}
         self._unusable: set[str] = set()
-        self._served, self._new_first = "", False
+        self._served: dict[str, str] = {}  # of each kind the stream that was read last
+        self._swept, self._new_first = "", False
         self._watch_at = self._sweep_at = 0.0
 
     def forget(self) -> None:
@@ -113,73 +118,99 @@ class Intake:
             self._redis, "tidy", [([stream], [self._group, self._consumer, SILENT_MS]) for stream in streams]
         )
 
-    def _in_turn(self) -> list[str]:
-        """All streams, beginning after the one that was served last."""
-        streams = list(self._streams)
-        start = streams.index(self._served) + 1 if self._served in self._streams else 0
-        return streams[start:] + streams[:start]
-
-    def _by_rank(self, streams: list[str]) -> list[str]:
-        """Those of the first kind first; at every `AGEING` th read last, so that nothing waits for ever."""
-        if len(self._kinds) == 1:
-            return streams
+    def _by_rank(self) -> Sequence[str]:
+        """The kinds, the first one first; at every `AGEING` th read last, so that nothing waits for ever."""
         self._reads += 1
-        return sorted(streams, key=lambda one: self._kinds.index(self._kind_of[one]), reverse=self._reads % AGEING == 0)
+        return self._kinds[::-1] if self._reads % AGEING == 0 else self._kinds
 
     async def _new(self, room: int, wait_s: float) -> list[Entry]:
         block_ms = max(1, int(1000 * wait_s)) if wait_s > 0 else None
-        everyone = self._by_rank(self._in_turn())
-        share = max(1, room // len(everyone))
-        found: list[Entry] = []
-        for start in range(0, len(everyone), room):
-            window = everyone[start : start + room]
-            found = await self._read(window, share, block_ms if len(window) == len(everyone) else None)
-            if found:
-                self._served = window[-1]
-                break
-        if not found and block_ms and room < len(everyone):
-            return await self._read(everyone, 1, block_ms)
+        everyone = [stream for kind in self._by_rank() for stream in self._in_turn(kind)]
+        if len(everyone) <= room:
+            share = room // len(everyone)
+            found = await self._read(everyone, share, block_ms)
+        else:
+            share, found = 1, await self._one_each(everyone, room)
+            if not found and block_ms:
+                return await self._read(everyone, 1, block_ms)
         # Who gave a whole share may have more; the others have had their turn.
         given = Counter(entry.stream for entry in found)
         full = [stream for stream, count in given.items() if count == share]
         more = (room - len(found)) // len(full) if full else 0
         return found + (await self._read(full, more, None) if more else [])
 
+    def _in_turn(self, kind: str) -> list[str]:
+        """The streams of that kind, beginning after the one that was served last."""
+        streams = [stream for stream in self._streams if self._kind_of[stream] == kind]
+        return _after(self._served.get(kind), streams)
+
+    async def _one_each(self, streams: list[str], room: int) -> list[Entry]:
+        """The first of each, of as many as there is room for; in two round trips, however many have nothing.
+
+        Where all are busy the first one is enough, and names no more streams than it reads: with a thousand in one call
+        300 accounts were served at less than half the rate.
+        """
+        looked_at = room
+        found = await self._read(streams[:room], 1, None)
+        if not found:
+            further, read = await call(self._redis, "read", streams[room:], [self._group, self._consumer, room])
+            looked_at += further
+            found = [
+                self._entry(stream.decode(), entry_id, _fields(flat))
+                for stream, entries in read
+                for entry_id, flat in entries
+            ]
+        if found:
+            self._served |= {self._kind_of[stream]: stream for stream in streams[:looked_at]}
+        return found
+
     async def _read(self, streams: list[str], count: int, block_ms: int | None) -> list[Entry]:
         found: Any = await self._redis.xreadgroup(
             self._group, self._consumer, dict.fromkeys(streams, ">"), count=count, block=block_ms
         )
         return [
-            Entry(self._streams[name], name, entry_id.decode(), fields, attempt=1)
+            self._entry(name, entry_id, fields)
             for name, entries in ((stream.decode(), entries) for stream, entries in found)
             for entry_id, fields in entries
         ]
 
     async def _sweep(self, room: int) -> list[Entry]:
         """Up to ``room`` entries whose lease ran out, the streams taking turns; one that is suspect comes alone."""
-        everyone = self._in_turn()
-        pipe = self._redis.pipeline(transaction=False)
-        for stream in everyone:
-            pipe.xpending_range(stream, self._group, "-", "+", 1, idle=self._lease_ms)
-        counted = everyone if self._most_waiting < math.inf else []
-        for stream in counted:
-            pipe.xlen(stream)
-        seen = await pipe.execute()
-        stale = [stream for stream, found in zip(everyone, seen[: len(everyone)], strict=True) if found]
-        for stream, waiting in zip(counted, seen[len(everyone) :], strict=True):
-            self._beyond[stream] = waiting - int(self._most_waiting)
-        entries: list[Entry] = []
-        for stream in stale:
-            share = max(1, room // len(stale))
-            taken = await call(self._redis, "reclaim", [stream], [
-                self._group, self._consumer, self._lease_ms, share, SUSPECT, len(entries)
-            ])  # fmt: skip
-            entries += [self._claimed(stream, *claim) for claim in taken]
-            self._served = stream
-            if len(entries) >= room or (entries and entries[0].attempt > SUSPECT):
-                break
-        return entries
+        streams = _after(self._swept, list(self._streams))
+        await self._count(streams)
+        places = {stream: place for place, stream in enumerate(streams, 1)}
+        in_hand = [(places[stream], entry_id) for stream, entry_id in self._in_hand() if stream in places]
+        keys = [key for stream in streams for key in (stream, names.given_back(stream, self._group))]
+        args = [self._group, self._consumer, self._lease_ms, room, SUSPECT, *(one for pair in in_hand for one in pair)]
+        last, taken = await call(self._redis, "reclaim", keys, args)
+        self._swept = streams[last - 1]
+        return [
+            self._entry(streams[place - 1], entry_id, _fields(*flat), deliveries, silent)
+            for place, entry_id, deliveries, silent, *flat in taken
+        ]
 
-    def _claimed(self, stream: str, entry_id: bytes, deliveries: int, flat: list[bytes] | None = None) -> Entry:
-        fields = None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))
-        return Entry(self._streams[stream], stream, entry_id.decode(), fields, deliveries)
+    async def _count(self, streams: list[str]) -> None:
+        """How many entries each has beyond ``most_waiting``, where there is such a limit."""
+        if self._most_waiting == math.inf:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for stream in streams:
+            pipe.xlen(stream)
+        for stream, waiting in zip(streams, await pipe.execute(), strict=True):
+            self._beyond[stream] = waiting - int(self._most_waiting)
+
+    def _entry(
+        self, stream: str, entry_id: bytes, fields: dict[bytes, bytes] | None, attempt: int = 1, silent: int = 0
+    ) -> Entry:
+        return Entry(self._streams[stream], stream, entry_id.decode(), fields, attempt, silent)
+
+
+def _after(last: str | None, streams: list[str]) -> list[str]:
+    """``streams`` in their order, beginning after ``last`` where that is one of them."""
+    start = streams.index(last) + 1 if last in streams else 0
+    return streams[start:] + streams[:start]
+
+
+def _fields(flat: list[bytes] | None = None) -> dict[bytes, bytes] | None:
+    """What a function gave back of an entry; None where there is nothing left of it."""
+    return None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from nvp_agentkit.streams import names
 from nvp_agentkit.streams.delivery import Delivery, Entry
 from nvp_agentkit.streams.scripts import call_many
 
 log = logging.getLogger(__name__)
 
 LONGEST_S = 3600.0  # how long the lease of a message without deadline is renewed
+GIVEN_BACK_TTL_S = 3600  # after which a worker that dies is taken to have died of what others gave back
 
 
 class Leases:
@@ -26,13 +28,18 @@ class Leases:
     def __init__(self, redis: Redis, *, group: str, consumer: str, lease_s: float) -> None:
         self._redis, self._group, self._consumer = redis, group, consumer
         self._lease_s = lease_s
-        self._held: dict[tuple[str, str], tuple[Delivery, float]] = {}
+        self._held: dict[Delivery, float] = {}  # until when each is renewed
 
     @property
     def held_s(self) -> list[float]:
         """How long each of them has been held."""
         now_ms = time.time_ns() // 1_000_000
-        return [max(0.0, (now_ms - delivery.received_ms) / 1000) for delivery, _ in list(self._held.values())]
+        return [max(0.0, (now_ms - delivery.received_ms) / 1000) for delivery in list(self._held)]
+
+    @property
+    def held(self) -> list[tuple[str, str]]:
+        """Stream and entry of each of them."""
+        return [(delivery.stream, delivery.entry_id) for delivery in self._held]
 
     @contextmanager
     def holding(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
@@ -43,13 +50,12 @@ class Leases:
         """
         now, clock = time.monotonic(), time.time()
         for delivery in deliveries:
-            until = now + min(delivery.ends - clock, LONGEST_S)
-            self._held[delivery.stream, delivery.entry_id] = (delivery, until)
+            self._held[delivery] = now + min(delivery.ends - clock, LONGEST_S)
         try:
             yield
         finally:
             for delivery in deliveries:
-                self._held.pop((delivery.stream, delivery.entry_id), None)  # taken twice where the server was away
+                del self._held[delivery]
 
     async def renew_forever(self) -> None:
         """Renew at a quarter of the lease; three renewals may fail before one is lost."""
@@ -63,7 +69,7 @@ class Leases:
     async def _renew(self) -> None:
         now = time.monotonic()
         by_stream: dict[str, list[Delivery]] = defaultdict(list)
-        for delivery, until in self._held.values():
+        for delivery, until in self._held.items():
             if now < until and not delivery.lost.is_set():
                 by_stream[delivery.stream].append(delivery)
         calls = [
@@ -84,10 +90,14 @@ class Leases:
 
         Args:
             wait_s: at most the lease.
-            counted: whether this delivery counts as an attempt.
+            counted: whether this delivery counts as an attempt; it did not end in silence.
         """
         idle_ms = int(1000 * max(0.0, self._lease_s - wait_s))
+        kept_s = GIVEN_BACK_TTL_S if counted else 0
         await call_many(self._redis, "release", [
-            ([entry.stream], [self._group, self._consumer, entry.entry_id, idle_ms, entry.attempt - (not counted)])
-            for entry in entries
-        ])
+            (
+                [one.stream, names.given_back(one.stream, self._group, one.entry_id)],
+                [self._group, self._consumer, one.entry_id, idle_ms, one.attempt - (not counted), kept_s],
+            )
+            for one in entries
+        ])  # fmt: skip

@@ -64,13 +64,18 @@ def job(account: str, job_id: str) -> str:
 
 
 def attempts(account: str, job_id: str) -> str:
-    """Hash of one job: how often it was begun (``fence``), and where its checkpoint is (``at``)."""
+    """Hash of a job: how often (``fence``), by which ``attempt`` it was begun, and where its checkpoint is (``at``)."""
     return key(account, f"attempts:{job_id}")
 
 
 def cancelled(account: str, job_id: str) -> str:
     """Why a job is wanted no more; no such key while it is."""
     return key(account, f"cancelled:{job_id}")
+
+
+def given_back(stream: str, group: str, entry_id: str = "") -> str:
+    """How often an entry was given back to be tried again."""
+    return f"{stream}:given-back:{group}:{entry_id}"
 
 
 def dead(stream: str) -> str:

@@ -6,6 +6,9 @@ import logging
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from structlog.contextvars import bound_contextvars
 
 from nvp_agentkit.errors import AccountFull, DeadlineExceeded, InvalidInput, InvalidMessage, NvpError
 from nvp_agentkit.messages import Payload
@@ -21,8 +24,7 @@ Outcome = Completion | NvpError
 Refuse = Callable[[Delivery, NvpError], Completion]
 
 
-@dataclass(frozen=True)
-class Again:
+class Again(NamedTuple):
     """Deliver this message once more, later."""
 
     delivery: Delivery
@@ -70,14 +72,14 @@ class Rules:
                 f"{AccountFull.retry_after_s:.0f} s, and look at the stream's length first"
             ))  # fmt: skip
         if delivery.attempt > self.max_deliveries:
-            reason = f"delivered {delivery.attempt - 1} times, and each time the worker fell silent"
+            reason = f"delivered {delivery.attempt - 1} times; {_ends(delivery)}"
             return self._refused(delivery, NvpError(reason), dead=reason)
         return delivery
 
     def conclude(self, delivery: Delivery, outcome: Outcome) -> Settlement | Again:
         """What follows from what the handler said."""
         if isinstance(outcome, Completion):
-            return Settlement(delivery.account, delivery.stream, delivery.entry_id, outcome)
+            return Settlement(delivery.account, delivery.stream, delivery.entry_id, outcome, delivery=delivery)
         if not outcome.retryable:
             return self._refused(delivery, outcome, dead=str(outcome) if type(outcome) is NvpError else "")
         if delivery.attempt < self.max_deliveries:
@@ -85,14 +87,23 @@ class Rules:
         return self._refused(delivery, outcome, dead=f"failed {delivery.attempt} times, last with: {outcome}")
 
     def _refused(self, delivery: Delivery, error: NvpError, dead: str = "") -> Settlement:
-        try:
-            completion = self.refuse(delivery, error)
-        except Exception:
-            # Of a body that cannot be read there may be nothing to answer; the dead letter has it.
-            log.exception("no refusal for %s on %s (%s)", delivery.entry_id, delivery.stream, error)
-            completion, dead = Completion(), dead or f"refused, but the refusal failed: {error}"
+        at = (delivery.account, delivery.stream, delivery.entry_id)
+        with bound_contextvars(**delivery.ids):
+            try:
+                completion = self.refuse(delivery, error)
+            except Exception:
+                # Of a body that cannot be read there may be nothing to answer; the dead letter has it.
+                log.exception("no refusal for %s on %s (%s)", delivery.entry_id, delivery.stream, error)
+                completion, dead = Completion(), dead or f"refused, but the refusal failed: {error}"
         attempts = delivery.earlier + int(min(delivery.attempt, self.max_deliveries))
-        return Settlement(delivery.account, delivery.stream, delivery.entry_id, completion, dead, attempts=attempts)
+        return Settlement(*at, completion, dead, attempts=attempts, delivery=delivery)
+
+
+def _ends(delivery: Delivery) -> str:
+    given_back = delivery.attempt - 1 - delivery.silent
+    if not given_back:
+        return "each time the worker fell silent"
+    return f"the worker fell silent {delivery.silent} times, and gave it back to be tried again {given_back} times"
 
 
 def _end(entry: Entry, dead: str = "", *, fenced: bool = True) -> Settlement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ import pytest
 
 from nvp_agentkit.messages import LineageRecorded, decode, new_event
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
-from nvp_agentkit.streams import Completion, emit, names
+from nvp_agentkit.streams import Completion, emit, names, scripts
 from nvp_agentkit.streams.completion import Settlement, complete, settle
 
 
@@ -182,7 +183,9 @@ async def test_an_entry_stays_until_every_group_is_done_with_it(bench):
     assert await done("voter-2", ids[2]) == []
 
 
-async def test_a_dead_shadow_forfeits_its_place_on_record(bench):
+@pytest.fixture
+async def flooded(bench) -> tuple[str, list[str]]:
+    """A stream further behind than dead groups may be: two voters had all of it, the first is done but for one."""
     stream = names.key(bench.account, "ensemble")
     await bench.redis.xgroup_destroy(stream, "tally")
     pipe = bench.redis.pipeline(transaction=False)
@@ -193,13 +196,43 @@ async def test_a_dead_shadow_forfeits_its_place_on_record(bench):
     assert await deliver(bench, stream, "voter-1") == ids
     await bench.redis.xack(stream, "voter-0", *ids[1:])
     await bench.redis.xack(stream, "voter-1", *ids)
-    await complete(bench.redis, Settlement(bench.account, stream, ids[0], Completion()), group="voter-0", consumer="me")
+    return stream, ids
+
+
+async def finish(bench, stream: str, entry_id: str) -> list[bytes]:
+    """The first voter is done with its oldest entry, and one more; why letters have died by then."""
+    done = Settlement(bench.account, stream, entry_id, Completion())
+    assert await complete(bench.redis, done, group="voter-0", consumer="me")
     await bench.redis.xadd(stream, {"event": b"next"})
     (last,) = await deliver(bench, stream, "voter-0")
-    await complete(bench.redis, Settlement(bench.account, stream, last, Completion()), group="voter-0", consumer="me")
+    await complete(bench.redis, done._replace(entry_id=last), group="voter-0", consumer="me")
+    return [fields[b"reason"] for _, fields in await bench.redis.xrange(names.dead(stream))]
+
+
+FORFEITED = [b"group voter-2 is dead, fell 10000 entries behind and forfeits them"]
+
+
+async def test_a_dead_shadow_forfeits_its_place_on_record(bench, flooded):
+    stream, ids = flooded
+    assert await finish(bench, stream, ids[0]) == FORFEITED
     assert await bench.redis.xlen(stream) < 10
-    letters = [fields[b"reason"] for _, fields in await bench.redis.xrange(names.dead(stream))]
-    assert letters == [b"group voter-2 fell 10000 entries behind and forfeits them"]
+
+
+async def test_a_group_whose_workers_live_forfeits_nothing_however_far_it_is_behind(bench, flooded):
+    stream, ids = flooded
+    await bench.redis.xreadgroup("voter-2", "slow", {stream: ">"}, count=16)
+    assert await finish(bench, stream, ids[0]) == []
+    assert await bench.redis.xlen(stream) == len(ids) + 1
+    assert (await bench.redis.xpending(stream, "voter-2"))["pending"] == 16
+
+
+async def test_a_group_none_of_whose_workers_was_seen_lately_is_dead(bench, flooded, monkeypatch):
+    stream, ids = flooded
+    await bench.redis.xreadgroup("voter-2", "gone", {stream: ">"}, count=16)
+    text = scripts._source("complete")[0].replace("local DEAD_MS = 300000", "local DEAD_MS = 0")
+    found = text, hashlib.sha1(text.encode()).hexdigest()
+    monkeypatch.setattr(scripts, "_source", lambda name: found)
+    assert await finish(bench, stream, ids[0]) == FORFEITED
 
 
 async def test_a_dead_letter_keeps_what_was_there(bench):

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from nvp_agentkit.streams import names, register
+from nvp_agentkit.streams import names, publish, register
+from nvp_agentkit.streams.intake import Intake
 
 
 @pytest.fixture
@@ -59,6 +60,52 @@ async def test_one_account_s_retries_do_not_starve_another_s_new_messages(bench,
     bench.each(handle, lease_s=0.04)  # the fifty are all due to be taken over
     await bench.reply(event, account=quiet)
     assert served.index(quiet) <= 2
+
+
+@pytest.fixture
+async def crowd(bench):
+    """A hundred accounts that ask nothing."""
+    crowd = [f"{bench.account}-{number}" for number in range(100)]
+    await bench.redis.hset(names.ACCOUNTS, mapping=dict.fromkeys(crowd, "{}"))
+    yield crowd
+    await bench.redis.hdel(names.ACCOUNTS, *crowd)
+    await bench.redis.delete(*(names.key(one, kind) for one in crowd for kind in ("jobs", "urgent")))
+
+
+async def test_a_look_is_as_many_round_trips_however_many_accounts_there_are(bench, crowd, round_trips):
+    intake = Intake(bench.redis, kinds=("urgent", "jobs"), group="training", consumer="one", lease_s=0.4)
+    assert await intake.take(1, 0.001) == []  # makes their groups
+    for account in (crowd[70], crowd[20]):
+        await publish(bench.redis, account, "jobs", bench.request())
+    round_trips.clear()
+    found = [await intake.take(1, 0.001) for _ in range(2)]
+    assert sorted(entry.account for (entry,) in found) == sorted((crowd[20], crowd[70]))
+    assert await intake.take(1, 0.001) == []
+    assert round_trips["sent"] <= 8  # with functions that the server has to be told, and a wait
+
+    other = Intake(bench.redis, kinds=("urgent", "jobs"), group="training", consumer="two", lease_s=0.4)
+    assert await other.take(1, 0) == []
+    await asyncio.sleep(0.5)  # what the first one has is silent for longer than its lease by now
+    round_trips.clear()
+    assert len(await other.take(2, 0)) == 2
+    assert round_trips["sent"] == 1
+
+
+async def test_an_account_with_many_jobs_does_not_starve_another_while_there_are_urgent_ones(bench, quiet):
+    served = []
+
+    async def handle(delivery):
+        served.append(delivery.account)
+        return bench.answered(delivery)
+
+    for _ in range(12):
+        await publish(bench.redis, bench.account, "urgent", bench.request())
+        await publish(bench.redis, bench.account, "jobs", bench.request())
+    event = bench.request()
+    await publish(bench.redis, quiet, "jobs", event)
+    bench.each(handle, kind="jobs", before="urgent", group="training", batch=1)
+    await bench.reply(event, account=quiet)
+    assert served.index(quiet) < 8  # the second turn of what is not urgent, at the latest
 
 
 async def test_messages_to_be_taken_over_come_account_by_account(bench, quiet):

@@ -163,6 +163,24 @@ async def test_a_server_without_memory_refuses_what_is_asked_and_keeps_what_it_h
     assert (runs, await bench.replies(event)) == ([1], [ANSWERED.encode()])
 
 
+async def test_a_worker_that_starts_at_a_server_without_memory_says_so_until_there_is_room(servers, work_on):
+    bench = await work_on(embedded_valkey.url(await servers.start("one")))
+    await bench.redis.config_set("maxmemory", 1)
+    consumer = bench.consumer()
+    said = []
+
+    async def told_again():
+        said.append(consumer.state)
+        return consumer.counts["recovered"] > 1
+
+    bench.run(consumer)
+    await bench.eventually(told_again)
+    assert "used memory > 'maxmemory'" in consumer.detail
+    await bench.redis.config_set("maxmemory", 0)
+    await bench.reply(await bench.ask())
+    assert (set(said), consumer.state, consumer.detail) == ({"starting"}, "ready", "")
+
+
 async def test_a_second_between_syncs_is_lost_with_a_full_disk_and_the_next_write_is_refused(servers, work_on):
     """`everysec` answers the write that finds the disk full; `always` would have ended before its answer."""
     first = await servers.start("one", appendfsync="everysec")

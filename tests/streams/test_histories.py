@@ -58,6 +58,15 @@ def test_a_message_that_kills_each_of_its_workers_harms_no_neighbour(
     assert "refused" in str(stage.play(plan))
 
 
+def test_work_that_is_done_is_not_done_again_however_long_the_store_is_away(stage: Stage) -> None:
+    """Whichever of its last calls the store leaves unanswered, and however long after the lease it comes back."""
+    restarts = [
+        Fault("restart", -1, at_s=0.15 + 0.001 * tick, for_s=for_s) for tick in range(40) for for_s in (0.5, 2.0, 20.0)
+    ]
+    message = Message("predict", 0.05, work_s=0.1, deadline_s=60.0)
+    assert {plan: found for plan in plans(message, restarts, seeds=2) if (found := stage.play(plan))} == {}
+
+
 def lua(name: str, line: str, instead: str) -> Broken:
     def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         text, _ = source(name)
@@ -166,7 +175,7 @@ WAITS = (Message("job", 0.0, work_s=2.0), Message("job", 0.01, deadline_s=0.5, c
 BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
     "completes what another worker has": (
         both(said_twice, lua("complete", "if mine(id) and newest(last_arg) then", "if newest(last_arg) then")),
-        plans(Message("job", 0.05, work_s=0.3), at("freeze", 6, 14, for_s=1.2), seeds=4, workers=2),
+        plans(Message("job", 0.05, work_s=0.3), at("freeze", 14, 20, for_s=1.2), seeds=4, workers=2),
     ),
     "takes a lease back that it lost": (
         lua("renew", "if mine.err or #mine == 0 then", "if mine.err then"),
@@ -195,7 +204,7 @@ BROKEN: dict[str, tuple[Broken, list[Plan]]] = {
         ledger_lua("reserve", "if attempt < last then", "if false then"),
         plans(Message("job", 0.0, work_s=0.5), seeds=130, workers=2, lease_s=1.0, slowest_s=1.5),
     ),
-    "lets urgent jobs wait": (breaks(Intake, "_by_rank", lambda intake, streams: streams), one_plan(*RUSH)),
+    "lets urgent jobs wait": (breaks(Intake, "_by_rank", lambda intake: intake._kinds[::-1]), one_plan(*RUSH)),
     "lets others wait for urgent jobs for ever": (breaks(intake, "AGEING", 99), one_plan(*RUSH)),
     "speaks again of a job that was taken back": (said_twice, one_plan(*WAITS)),
     "works at what was taken back": (

@@ -185,14 +185,21 @@ def _functions(one: int, stream: str, group: str, consumer: str, number: int, fl
             keys, head = [side.key(stream)], [group, consumer]
             if name == "claim":
                 keys, head = [*keys, side.key("asked:1")], [group, side.entry(one)]
+            if name == "read":
+                keys = [side.key("s0"), side.key("s1")]
+            if name == "release":
+                keys.append(names.given_back(keys[0], group, side.entry(one)))
+            if name == "reclaim":
+                keys.append(names.given_back(keys[0], group))
             return call(side.redis, name, keys, [*head, *([side.entry(one)] if entry else []), *args])
 
         return name, step
 
     return [
         *([("complete", settled)] * 4),
-        on("claim", number % 2, 100), on("renew"), on("release", number, number),
-        on("reclaim", 0, 2, 2, number % 2, entry=False), on("tidy", 3_600_000, entry=False),
+        on("claim", number % 2, 100), on("renew"), on("release", number, number, 100 * flag),
+        on("reclaim", 0, 2, 2, *(1, "0-1") * (number % 2), entry=False), on("tidy", 3_600_000, entry=False),
+        on("read", 1 + number % 3, entry=False),
     ]  # fmt: skip
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
 import math
 import time
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.contextvars import get_contextvars
 
 from nvp_agentkit.errors import ComputeFailed, InsufficientJoules, StoreUnavailable
+from nvp_agentkit.streams import one_by_one
 
 REFUSED = "nvp.prediction.refused.v1"
 
@@ -59,6 +63,80 @@ async def test_after_the_last_attempt_the_client_is_told_and_the_message_is_kept
     (letter,) = await bench.dead()
     assert letter.reason == "failed 2 times, last with: attempt 2"
     await bench.eventually(bench.idle)
+
+
+async def test_every_line_about_a_message_says_whose_it_is_and_which_trace(bench):
+    said: dict[str, dict[str, str]] = {}
+
+    class Ears(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said[record.getMessage()] = {"module": record.module, **get_contextvars()}
+
+    async def handle(delivery):
+        if delivery.attempt == 1:
+            raise ComputeFailed("for now")
+        await bench.redis.xclaim(bench.stream, "inference", "thief", 0, [delivery.entry_id])
+        raise ZeroDivisionError("for good")
+
+    async def broken(delivery):
+        raise ZeroDivisionError("at once")
+
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    event = bench.request().model_copy(update={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    logging.getLogger("nvp_agentkit").addHandler(ears := Ears())
+    try:
+        await bench.ask(event)
+        first = bench.consumer(one_by_one(handle), lease_s=0.8)
+        stop = bench.run(first)
+        await bench.eventually(lambda: asyncio.sleep(0, first.counts["lost"]))
+        stop.set()
+        await bench.stops[-1][1]
+        bench.each(broken, lease_s=0.8)
+        await bench.eventually(bench.dead)
+    finally:
+        logging.getLogger("nvp_agentkit").removeHandler(ears)
+    ids = {"account": bench.account, "request": event.id, "trace": trace}
+    for part in (" again in ", "failed on ", " was not ours any more", " is a dead letter: "):
+        lines = [{**bound} for line, bound in said.items() if part in line]
+        assert lines, part
+        assert all(ids.items() <= line.items() for line in lines), part
+
+
+async def test_what_was_given_back_is_no_killer_of_workers_and_comes_in_batches_again(bench):
+    calls = []
+
+    async def handle(deliveries):
+        calls.append([delivery.attempt for delivery in deliveries])
+        if min(calls[-1]) < 4:
+            raise ComputeFailed("again")
+        return [bench.answered(delivery) for delivery in deliveries]
+
+    asked = [await bench.ask() for _ in range(12)]
+    bench.start(handle, batch=12, lease_s=0.8)
+    for event in asked:
+        await bench.reply(event)
+    assert sum(map(len, calls)) == 4 * 12
+    assert len(calls) <= 2 * 4  # a sweep may find a batch half given back
+
+
+async def test_what_was_given_back_twice_and_then_silenced_its_workers_is_said_so(bench):
+    given_back = []
+
+    async def handle(delivery):
+        given_back.append(delivery.attempt)
+        raise ComputeFailed("again")
+
+    first = bench.consumer(one_by_one(handle), lease_s=0.8)
+    stop = bench.run(first)
+    event = await bench.ask()
+    await bench.eventually(lambda: asyncio.sleep(0, len(given_back) == 2))
+    stop.set()
+    await bench.stops[-1][1]
+    ((entry_id, _),) = await bench.redis.xrange(bench.stream)
+    await bench.redis.xclaim(bench.stream, "inference", "crashed", 0, [entry_id], idle=60_000, retrycount=5)
+    bench.start()
+    detail = (await bench.reply(event, REFUSED)).data["detail"]
+    assert detail == "delivered 5 times; the worker fell silent 3 times, and gave it back to be tried again 2 times"
 
 
 async def test_a_message_that_silences_its_workers_is_given_up(bench):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,20 +234,42 @@ async def test_what_time_or_joules_did_not_reach_for_is_gone_on_from_by_another_
     assert done.manifest == whole.manifest
 
 
-async def test_who_was_only_asleep_moves_nothing_once_another_does_the_work(bench, archive, ensemble) -> None:
+@pytest.fixture
+def fresh(bench, archive, ensemble) -> Manifest:
+    """A work of which nothing is done."""
     spec = asked(bench, archive).payload.spec
     sides = {"trajectories": 2, "frames": FRAMES, "height": SIDE, "width": SIDE}
     about = {**sides, "units": UNITS, "dt_s": 1.0, "dx_m": 1.0, "start_ms": 0}
-    fresh = plans.planned(spec, ensemble, ensemble.champion, about, 2)
-    arrays, sums = [np.ones((TOGETHER, STEPS, SIDE, SIDE), np.float32)] * 2, {"missed": {}, "spread": []}
+    return plans.planned(spec, ensemble, ensemble.champion, about, 2)
+
+
+def a_part() -> tuple[list[np.ndarray], dict[str, Any], int]:
+    return [np.ones((TOGETHER, STEPS, SIDE, SIDE), np.float32)] * 2, {"missed": {}, "spread": []}, 0
+
+
+async def test_who_was_asleep_before_it_began_takes_no_fence_from_who_does_the_work(bench, archive, fresh) -> None:
+    job = asked(bench, archive)
+    awake = await parts.attempt(once_more(bench, job), fresh, bench.system)
+    with pytest.raises(Cancelled, match="another worker has this job now"):
+        await parts.attempt(job, fresh, bench.system)
+    await awake.add(*a_part())
+    other = await parts.attempt(asked(bench, archive), fresh, bench.system)
+    with pytest.raises(Cancelled, match="another worker has this job now"):  # nor from another job that does the same
+        await parts.attempt(job, fresh, bench.system)
+    await other.add(*a_part())
+    assert await left(bench, fresh.work) == 2
+    await forget(bench, fresh.work)
+
+
+async def test_who_was_only_asleep_moves_nothing_once_another_does_the_work(bench, archive, fresh) -> None:
     asleep = await parts.attempt(asked(bench, archive), fresh, bench.system)
-    await asleep.add(arrays, sums, 0)
+    await asleep.add(*a_part())
     awake = await parts.attempt(asked(bench, archive), fresh, bench.system)
     assert len(awake.manifest.parts) == 1
-    await awake.add(arrays, sums, 0)
+    await awake.add(*a_part())
     there = objects(bench)
     with pytest.raises(Cancelled, match="another job does the same"):
-        await asleep.add(arrays, sums, 0)
+        await asleep.add(*a_part())
     assert (objects(bench), await left(bench, fresh.work)) == (there, 2)
     await forget(bench, fresh.work)
 

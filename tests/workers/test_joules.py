@@ -25,11 +25,13 @@ from nvp_agentkit.errors import (
     InsufficientJoules,
     InvalidField,
     NvpError,
+    ResultNotKept,
     StoreUnavailable,
 )
 from nvp_agentkit.messages import JobRequested, Reading, SimulateSpec, new_event
 from nvp_agentkit.workers import joules
 from nvp_agentkit.workers.compute.cost import Cost
+from nvp_agentkit.workers.patience import patiently
 from nvp_agentkit.workers.system import System
 
 GRANTED_MJ = 10_000
@@ -221,6 +223,20 @@ async def test_the_last_word_on_work_that_is_done_waits_for_a_ledger_that_is_awa
             await ending
     balance = await bench.balance()
     assert (balance.spent_mj, balance.reserved_mj) == (4000, 0)
+
+
+@pytest.mark.parametrize("end", ["lost", "late", "hopeless"])
+async def test_what_follows_work_that_is_done_is_given_up_where_nothing_can_come_of_it(bench, end) -> None:
+    delivery = bench.simulation(within_s=-1.0 if end == "late" else 60.0)
+    if end == "lost":
+        delivery.lost.set()
+
+    async def ask() -> None:
+        raise ResultNotKept("no disk") if end == "hopeless" else StoreUnavailable("away")
+
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreUnavailable):
+            await patiently(delivery, ask, failed="not there yet")
 
 
 async def test_a_voter_that_votes_again_pays_from_its_own_share(bench, window) -> None:

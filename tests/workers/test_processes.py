@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,27 @@ import numpy as np
 import psutil
 import pytest
 from redis.asyncio import Redis
-from structlog.contextvars import get_contextvars
+from structlog.contextvars import get_contextvars, merge_contextvars
+from structlog.testing import capture_logs
 
 from nvp_agentkit.artifacts import inline_array
 from nvp_agentkit.client import AgentClient
 from nvp_agentkit.embedded import children, lock, place
 from nvp_agentkit.embedded import valkey as embedded_valkey
-from nvp_agentkit.errors import StoreUnavailable
-from nvp_agentkit.messages import JobCompleted, JobProgressed, PredictionCompleted, PredictionRequested, decode
+from nvp_agentkit.errors import InvalidInput, StoreUnavailable
+from nvp_agentkit.messages import (
+    JobCompleted,
+    JobProgressed,
+    JobRequested,
+    PredictionCompleted,
+    PredictionRequested,
+    decode,
+)
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.settings import Settings, child_environment
 from nvp_agentkit.streams import Completion, Delivery, ReplyReader, names, publish
 from nvp_agentkit.streams.health import WorkerState, workers
+from nvp_agentkit.streams.verdict import Rules
 from nvp_agentkit.workers import main, refusals
 from nvp_agentkit.workers.process import Role
 from nvp_agentkit.workers.system import System
@@ -260,6 +270,16 @@ async def test_the_ids_of_a_message_go_with_every_line_that_is_logged_about_it(b
     await role.handle(asked)
     assert bound == [{"account": bench.account, "request": one.request_id} for one in asked]
     assert get_contextvars() == {}
+
+
+async def test_a_job_that_ends_badly_is_logged_as_that_job(bench) -> None:
+    delivery = bench.simulation()
+    rules = Rules(partial(refusals.job, bench.system), (JobRequested,), 5, "training")
+    with capture_logs(processors=[merge_contextvars]) as said:
+        rules.conclude(delivery, InvalidInput("no use"))
+    (line,) = said
+    assert (line["event"], line["account"], line["job"]) == ("job ends badly", bench.account, delivery.request_id)
+    assert "request" not in line
 
 
 async def test_a_store_that_goes_away_under_one_of_a_workers_tasks_ends_no_worker(

@@ -18,6 +18,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.streams import Completion, names
 from nvp_agentkit.workers import shadow, tally
+from nvp_agentkit.workers.cases import Cases
 from nvp_agentkit.workers.serving import registry
 
 VOTERS = ("voter-0", "voter-1", "voter-2")
@@ -159,6 +160,14 @@ async def test_an_account_whose_deadlines_cannot_be_read_holds_up_no_other(court
     finally:
         await redis.hdel(names.ACCOUNTS, broken)
         await redis.delete(names.key(broken, "deadlines"))
+
+
+async def test_a_look_at_all_deadlines_is_one_round_trip(redis, account, round_trips) -> None:
+    await redis.zadd(names.key(account, "deadlines"), {"late": 0, "in time": 2**52})
+    accounts = [*(f"{account}-{number}" for number in range(100)), account]
+    round_trips.clear()
+    assert await Cases(redis).due(accounts) == [(account, "late")]
+    assert round_trips["sent"] == 1
 
 
 async def test_a_case_that_cannot_be_read_holds_up_no_other(court, seated, request_of, redis) -> None:

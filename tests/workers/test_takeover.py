@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from nvp_agentkit.errors import ComputeFailed, InvalidInput, NvpError
+from nvp_agentkit.errors import Cancelled, ComputeFailed, InvalidInput, NvpError
 from nvp_agentkit.messages import JobCompleted, JobFailed, JobProgressed, JobRequested, ObjectRef, TrainSpec, decode
 from nvp_agentkit.streams import Completion, Delivery, names
 from nvp_agentkit.streams.progress import report
-from nvp_agentkit.workers import training
+from nvp_agentkit.workers import joules, training
 from nvp_agentkit.workers.jobs import checkpoints
 
 from .test_training import DOMAIN, brought, waves
@@ -120,6 +120,23 @@ async def test_a_worker_that_was_asleep_moves_no_checkpoint_and_tells_and_record
         await bench.complete(Completion(replies=(reply,), facts=(reply,), fence=fence))
         assert await bench.system.redis.exists(answers) == told
         assert await bench.system.redis.xlen(facts) == told
+
+
+async def test_a_worker_that_was_asleep_before_it_began_takes_no_fence_from_the_one_that_has_the_job(
+    bench, job, tmp_path
+) -> None:
+    (tmp_path / "run").write_text("some steps")
+    async with joules.window(bench.system, job, part=training.PART, parts=1):  # and then its front is stopped
+        later = once_more(bench, job)
+        async with checkpoints.attempt(later, bench.system) as awake:
+            before = await bench.system.redis.hgetall(names.attempts(bench.account, job.request_id))
+            with pytest.raises(Cancelled, match="another worker has this job now"):
+                await checkpoints.attempt(job, bench.system).__aenter__()
+            assert await bench.system.redis.hgetall(names.attempts(bench.account, job.request_id)) == before
+            await awake.put_away({"models": [], "run": str(tmp_path / "run")})
+            assert (await left(bench, job))["run"] is not None
+        async with checkpoints.attempt(later, bench.system) as again:  # handed back uncounted, say
+            assert again.fence == awake.fence + 1
 
 
 async def test_a_job_that_ended_for_good_leaves_no_checkpoint(bench, job, tmp_path) -> None:

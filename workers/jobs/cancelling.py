@@ -45,7 +45,7 @@ async def take_back(delivery: Delivery, system: System) -> Completion:
 
 def not_taken(system: System, delivery: Delivery, error: NvpError) -> Completion:
     """Nobody waits for an answer to this: the job itself is answered."""
-    log.warning("not cancelled", account=delivery.account, request=delivery.request_id, reason=str(error))
+    log.warning("not cancelled", reason=str(error))
     return Completion()
 
 

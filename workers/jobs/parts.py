@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from nvp_agentkit.messages.values import canonical_json
 from nvp_agentkit.streams import Delivery
 from nvp_agentkit.streams.fences import begin, point
 
+from ..patience import patiently
 from ..system import System
 from . import keeping
 
@@ -64,7 +66,8 @@ class Parts:
 
     async def _point(self, ref: ObjectRef) -> None:
         at, work = ref.model_dump_json(), self.manifest.work
-        if not await point(self.system.redis, self.delivery, self.fence, at, work, longer_s=RESUMABLE_S):
+        move = partial(point, self.system.redis, self.delivery, self.fence, at, work, longer_s=RESUMABLE_S)
+        if not await patiently(self.delivery, move, failed="part not pointed at yet"):
             await self._remove(ref)
             raise Cancelled("another worker has this job now, or another job does the same; follow that one")
 

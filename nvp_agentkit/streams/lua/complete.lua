@@ -17,7 +17,8 @@ local REPLIES_KEPT = 1000   -- readers look into the answers as well, so this bo
 local DEAD_KEPT, DEAD_BYTES = 1000, 8 * 2^20   -- of a stream; where either is passed the oldest go
 local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it: these letters stay
 local DATED_KEPT = 32       -- what an entry older than all of them meant is no longer asked
-local BACKLOG = 10000       -- a group further behind than this forfeits its place
+local BACKLOG = 10000       -- a dead group further behind than this forfeits its place
+local DEAD_MS = 300000      -- dead: none of its consumers read or renewed for so long; both happen every few seconds
 local HELD = 1000           -- a consumer holds fewer entries than this; beyond it they are asked for one by one
 
 local group, consumer, ttl, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -128,6 +129,15 @@ local function needs(info)
   return ms .. '-' .. plus_one(seq)
 end
 
+local function lives(name)
+  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, name)) do
+    for i = 1, #flat, 2 do
+      if flat[i] == 'idle' and flat[i + 1] < DEAD_MS then return true end
+    end
+  end
+  return false
+end
+
 local function forget(done)
   local groups = redis.call('XINFO', 'GROUPS', stream)
   if #groups == 1 then return redis.call('XDEL', stream, unpack(done)) end
@@ -139,10 +149,10 @@ local function forget(done)
     if not lowest or later(lowest, need) then lowest, last = need, info.name end
   end
   redis.call('XTRIM', stream, 'MINID', lowest)
-  if redis.call('XLEN', stream) > BACKLOG then
+  if redis.call('XLEN', stream) > BACKLOG and not lives(last) then
     redis.call('XGROUP', 'DESTROY', stream, last)
     redis.call('XGROUP', 'CREATE', stream, last, '$')
-    bury('group ' .. last .. ' fell ' .. BACKLOG .. ' entries behind and forfeits them', 0, {}, {})
+    bury('group ' .. last .. ' is dead, fell ' .. BACKLOG .. ' entries behind and forfeits them', 0, {}, {})
   end
 end
 
