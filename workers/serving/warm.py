@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from nvp_agentkit.fields.sequence import Boundary
 from nvp_agentkit.messages import STARTER
 
 from ..compute.cost import Cost, dearer
+from ..compute.turns import Turns
 from ..system import System
 
 LOAD_LIMIT_S = 120.0
@@ -67,7 +67,7 @@ class WarmModels:
         self._prices: dict[tuple[str, Shape], Price] = {}  # of a forward, from the warm-up that made it ready
         self._compiled: set[tuple[str, Shape]] = set()  # also of models that made room since
         self._generation = 0
-        self._loading = asyncio.Lock()
+        self._loading = Turns()
 
     def price(self, member: Model, shape: Shape) -> Price:
         """What a forecast of this shape takes, as it has been seen or, before anything is loaded, as it is expected."""
@@ -82,22 +82,32 @@ class WarmModels:
         return Price(in_all_s, in_all_s, to_load=True)
 
     async def ready(
-        self, member: Model, shape: Shape, *, batches: tuple[int, ...], on_cost: Callable[[Cost], object] | None = None
+        self,
+        member: Model,
+        shape: Shape,
+        *,
+        batches: tuple[int, ...],
+        deadline: float | None = None,
+        on_cost: Callable[[Cost], object] | None = None,
     ) -> Price:
         """Have ``member`` in the child with ``shape`` compiled for these sizes of a batch, 1 among them.
 
         Args:
+            deadline: Unix time in seconds after which no step of it is begun.
             on_cost: told what each step took, by whom it is paid; None: by the deployment, for a model in service.
+
+        Raises:
+            DeadlineExceeded: it is not ready until then.
         """
         await self._system.child.start()
         if known := self._known(member, shape):
             return known
-        async with self._loading:
+        async with self._loading.turn(f"loading {member.voter}", until=deadline):
             if known := self._known(member, shape):
                 return known
             key = (member.model_id, shape)
             fresh = key not in self._compiled and len(self._compiled) >= COMPILED_KEPT
-            said = await self._load(member, shape, batches, on_cost, fresh=fresh)
+            said = await self._load(member, shape, batches, deadline, on_cost, fresh=fresh)
             if fresh:
                 self._forget()
             self._prices = {one: price for one, price in self._prices.items() if one[0] in said["kept"]}
@@ -126,13 +136,16 @@ class WarmModels:
         member: Model,
         shape: Shape,
         batches: tuple[int, ...],
+        deadline: float | None,
         on_cost: Callable[[Cost], object] | None,
         *,
         fresh: bool,
     ) -> dict[str, Any]:
         async def call(op: str, **params: Any) -> dict[str, Any]:
-            params, deadline = {"model_id": member.model_id} | params, time.time() + LOAD_LIMIT_S
-            return (await self._system.child.call(op, params, deadline=deadline, on_cost=on_cost)).values
+            params, child = {"model_id": member.model_id} | params, self._system.child
+            async with child.turn(op, deadline, long=True):
+                ends = time.time() + LOAD_LIMIT_S
+                return (await child.call(op, params, deadline=ends, on_cost=on_cost, in_turn=True)).values
 
         try:
             said = await call("load", source=await self._source(member), keep=MODELS_KEPT, fresh=fresh)
