@@ -15,7 +15,8 @@ from nvp_agentkit.errors import DeadlineExceeded
 from ..compute.cost import Cost
 from ..compute.front import ComputeChild
 from .resolving import Frames, Served, Starter
-from .warm import Model, Shape
+from .room import Key
+from .warm import Model
 
 BATCH_WAIT_S = 0.005
 
@@ -44,7 +45,7 @@ class Waiting:
     answer: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
-    def key(self) -> tuple[str, Shape]:
+    def key(self) -> Key:
         """What it shares a batch by."""
         return self.model.model_id, self.frames.shape
 
@@ -66,7 +67,7 @@ class Batches:
         most: Callable[[Waiting], int],
     ) -> None:
         self._child, self._about, self._forward, self._most = child, about, forward, most
-        self._waiting: dict[tuple[str, Shape], list[Waiting]] = {}
+        self._waiting: dict[Key, list[Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def answer(self, one: Waiting) -> Prediction:
@@ -91,7 +92,7 @@ class Batches:
             if one in queue:
                 queue.remove(one)
 
-    async def _serve(self, key: tuple[str, Shape], queue: list[Waiting]) -> None:
+    async def _serve(self, key: Key, queue: list[Waiting]) -> None:
         """Batch by batch, each in a turn of its own, until nobody waits."""
         try:
             await asyncio.sleep(BATCH_WAIT_S)

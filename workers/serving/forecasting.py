@@ -52,7 +52,9 @@ class ModelHost:
             frames = served.fitted(frames)
             model, shape = served.model(frames), frames.shape
             if self._duty.includes(served, shape):
-                await self._warm.ready(model, shape, batches=BATCH_SIZES, deadline=deadline)
+                await self._warm.ready(
+                    model, shape, account=served.account, batches=BATCH_SIZES, standing=True, deadline=deadline
+                )
             cpu_s = self._warm.price(model, shape).cpu_s
         return modelled(cpu_s, watts_per_core=self._system.settings.watts_per_core).mj
 
@@ -124,9 +126,16 @@ class ModelHost:
             costs.append(cost)
             on_cost(sum(costs, Cost()))
 
-        on_load = None if self._duty.includes(served, shape) else spent
-        batches = self._duty.batches(served, shape)
-        await self._warm.ready(model, shape, batches=batches, deadline=deadline, on_cost=on_load)
+        standing = self._duty.includes(served, shape)
+        await self._warm.ready(
+            model,
+            shape,
+            account=served.account,
+            batches=self._duty.batches(served, shape),
+            standing=standing,
+            deadline=deadline,
+            on_cost=None if standing else spent,
+        )
         return sum(costs, Cost())
 
     def _most(self, one: Waiting) -> int:
