@@ -137,9 +137,7 @@ class Duty:
         account, member, digest = owed.account, owed.member, owed.record.digest
         try:
             if owed.key is not None:
-                await self._warm.ready(
-                    member, owed.key[1], account=account, batches=BATCH_SIZES, standing=True
-                )
+                await self._warm.ready(member, owed.key[1], account=account, batches=BATCH_SIZES, standing=True)
                 found.loaded.add(member.model_id)
         except NvpError as error:
             if error.retryable:

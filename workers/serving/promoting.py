@@ -36,9 +36,7 @@ class Placed:
     facts: tuple[LineageRecorded, ...] = ()
 
 
-async def place(
-    delivery: Delivery, record: EnsembleRecord, beside: Mapping[str, Any] | None, system: System
-) -> Placed:
+async def place(delivery: Delivery, record: EnsembleRecord, beside: Mapping[str, Any] | None, system: System) -> Placed:
     """Into service where nothing else is or it errs less than what is, else beside it; with the reason, and figures.
 
     Args:
@@ -83,9 +81,7 @@ def _placed(
     return Placed(fields, registry.dated(record.domain, change), summary, (told,))
 
 
-def _verdict(
-    beside: Mapping[str, Any] | None, judged: gating.Judged | None, champion: str
-) -> tuple[bool, str]:
+def _verdict(beside: Mapping[str, Any] | None, judged: gating.Judged | None, champion: str) -> tuple[bool, str]:
     """Whether it errs less than who serves, in words."""
     if beside is None or beside["ensemble"] != champion:
         return False, "another ensemble has come into service since it was begun"
