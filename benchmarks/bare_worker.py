@@ -28,7 +28,7 @@ STREAM = names.key(ACCOUNT, SUFFIX)
 
 async def serve(system: System, model_id: str, weights: str) -> None:
     await system.child.start()
-    await system.child.call("load", {"model_id": model_id, "source": weights, "keep": 1, "fresh": False})
+    await system.child.call("load", {"model_id": model_id, "source": weights})
     await system.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     await announce(system.redis, "bare", system.settings.instance, "bare", "ready", "1 model")
     while True:

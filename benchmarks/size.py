@@ -77,7 +77,7 @@ async def _child_gb(config: NVPConfig, side: int) -> tuple[float, float | None]:
             shape = (config.context_frames, side, side)
             frames = np.ones((1, *shape), np.float32)
             with PeakPss(child.pid, every_s=0.2) as memory:
-                await child.call("load", {"model_id": model, "source": str(path), "keep": 1, "fresh": False})
+                await child.call("load", {"model_id": model, "source": str(path)})
                 for batch in BATCH_SIZES:
                     await child.call("ready", {"model_id": model, "frames": shape, "batch": batch})
                 await child.call("predict", {"model_id": model}, [frames])

@@ -39,6 +39,9 @@ class Settings(BaseModel):
         description="what counts joules of `nvp train` and `nvp evaluate`: modelled, best, rapl, nvml or a plug-in",
     )
     max_cells: int = Field(16_777_216, gt=0, description="most cells (frames x height x width) of one request")
+    models_mb: float = Field(
+        1024.0, gt=0, le=1_000_000, description="most megabytes of weights that a voter keeps loaded beside each other"
+    )
     instance: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[A-Za-z0-9._-]{1,64}$",

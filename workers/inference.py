@@ -54,7 +54,8 @@ async def _forecast(
     """The computation, paid for."""
     frames = await field_of(request, system)
     async with joules.window(system, delivery, part=VOTER, parts=1) as energy:
-        energy.afford(await models.cost_mj(served, frames), f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
+        expected_mj = await models.cost_mj(served, frames, deadline=deadline_of(delivery))
+        energy.afford(expected_mj, f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
         prediction = await models.predict(
             served, frames, deadline=deadline_of(delivery), on_cost=energy.spent
         )

@@ -23,7 +23,8 @@ from nvp_agentkit.errors import NvpError, StackError
 from nvp_agentkit.settings import Settings
 
 from .main import run
-from .serving.forecasting import ModelHost, Prediction
+from .serving.batching import Prediction
+from .serving.forecasting import ModelHost
 from .serving.resolving import voter_of
 from .shadow import sit
 from .system import System
@@ -64,8 +65,8 @@ class FaultyHost(ModelHost):
         state, detail = super().readiness()
         return state, f"fault injected on purpose: {self._fault}; {detail}"
 
-    async def _forward(self, batch: Any) -> list[Prediction]:
-        return [FAULTS[self._fault](said) for said in await super()._forward(batch)]
+    async def _forward(self, batch: Any, mask: Any) -> list[Prediction]:
+        return [FAULTS[self._fault](said) for said in await super()._forward(batch, mask)]
 
 
 def require_own_stack(settings: Settings) -> None:

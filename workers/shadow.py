@@ -47,7 +47,8 @@ async def _answer(
     units = units_of(request, served.record)
     frames = await field_of(request, system)
     async with joules.window(system, delivery, part=signer.name, parts=len(served.record.members)) as energy:
-        energy.afford(await models.cost_mj(served, frames), f"a vote of {signer.name}")
+        expected_mj = await models.cost_mj(served, frames, deadline=deadline_of(delivery))
+        energy.afford(expected_mj, f"a vote of {signer.name}")
         prediction = await models.predict(
             served, frames, deadline=deadline_of(delivery), on_cost=energy.spent
         )

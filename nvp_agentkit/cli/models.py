@@ -28,6 +28,10 @@ Domain = Annotated[str, typer.Argument(help="What the fields are of.", metavar="
 Account = Annotated[
     str | None, typer.Option(help="Whose.", metavar="NAME", show_default="NVP_ACCOUNT, else the only one here")
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Also if it errs more, was never compared, or is not compiled yet; on record."),
+]
 Reason = Annotated[str | None, typer.Option(help="Why, for the graph.", metavar="TEXT")]
 
 
@@ -68,30 +72,36 @@ def promote(
                      show_default="it serves"),
     ] = None,
     reason: Reason = None,
+    force: Force = False,
     account: Account = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have an ensemble serve, better or not, or try it on a share.
+    """Have an ensemble serve that errs no more than who does, or try it on a share.
 
     Its voters compile it first, beside what serves; requests go on meanwhile.
 
     [dim]Example:[/dim] nvp models promote plasma_physics --share 0.1
     """
     with _client(account, data_dir) as nvp:
-        _say(nvp.promote(domain, model, share=share, reason=reason), as_json=as_json)
+        _say(nvp.promote(domain, model, share=share, reason=reason, force=force), as_json=as_json)
 
 
 @app.command()
 def rollback(
-    domain: Domain, reason: Reason = None, account: Account = None, data_dir: DataDir = None, as_json: AsJson = False
+    domain: Domain,
+    reason: Reason = None,
+    force: Force = False,
+    account: Account = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Have the ensemble that served before serve again.
 
     [dim]Example:[/dim] nvp models rollback plasma_physics --reason "fronts too slow"
     """
     with _client(account, data_dir) as nvp:
-        _say(nvp.rollback(domain, reason=reason), as_json=as_json)
+        _say(nvp.rollback(domain, reason=reason, force=force), as_json=as_json)
 
 
 def _client(account: str | None, data_dir: Path | None) -> SyncAgentClient:

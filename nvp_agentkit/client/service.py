@@ -58,20 +58,24 @@ class InService(Connection):
         *,
         share: float | None = None,
         reason: str | None = None,
+        force: bool = False,
         deadline_s: float = CHANGE_DEADLINE_S,
     ) -> ServiceChanged:
-        """Have an ensemble serve ``domain``, compiled by its voters before it does.
+        """Have an ensemble serve ``domain`` that errs no more than who does, compiled by its voters before it does.
 
         Args:
             model: ``@challenger``, ``@previous``, an ensemble's digest or its champion's model id.
             share: of the requests, 0 to 1: who serves stays, and this one answers so many beside it; 0 ends that.
             reason: for the graph.
-            deadline_s: how long to wait; voters are waited for 20 s at most.
+            force: also one that errs more, was never compared with who serves or is not compiled by all its voters;
+                the graph has it with the figures.
+            deadline_s: how long to wait; voters are waited for 45 s at most.
 
         Raises:
-            UnknownModel, InvalidInput: there is no such ensemble, or it is of another domain.
+            UnknownModel, InvalidInput: there is no such ensemble, it is of another domain, or not known to be better.
+            DeadlineExceeded: a voter has not compiled it yet.
         """
-        asked = said(ServiceChangeRequested, domain=domain, model=model, share=share, reason=reason)
+        asked = said(ServiceChangeRequested, domain=domain, model=model, share=share, reason=reason, force=force)
         until = time.time() + seconds(deadline_s)
         source, deadline = f"nvp:agent:{self.account}", datetime.fromtimestamp(until, UTC)
         event = new_event(asked, source=source, subject=domain, deadline=deadline)
@@ -86,7 +90,7 @@ class InService(Connection):
         return reply
 
     async def rollback(
-        self, domain: str, *, reason: str | None = None, deadline_s: float = CHANGE_DEADLINE_S
+        self, domain: str, *, reason: str | None = None, force: bool = False, deadline_s: float = CHANGE_DEADLINE_S
     ) -> ServiceChanged:
-        """Have the ensemble that served before serve again; once more, and the later one is back."""
-        return await self.promote(domain, "@previous", reason=reason, deadline_s=deadline_s)
+        """Have the ensemble that served before serve again, whatever it errs; once more, and the later one is back."""
+        return await self.promote(domain, "@previous", reason=reason, force=force, deadline_s=deadline_s)

@@ -21,6 +21,9 @@ class ServiceChangeRequested(Payload):
         None, ge=0, lt=1, description="of the requests, beside who serves; 0 ends that; default: it serves, all of them"
     )
     reason: str | None = Field(None, max_length=200)
+    force: bool = Field(
+        False, description="also where it is not known to err less than who serves, or a voter has not compiled it yet"
+    )
 
 
 class ServiceChanged(Payload):

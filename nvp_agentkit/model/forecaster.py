@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy.typing as npt
 
 from nvp_agentkit.model.bundle import Floats, ModelBundle
+from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.predict import Mask, predict_next
 from nvp_agentkit.model.rollout import rollout
 
@@ -17,6 +18,10 @@ class NetworkForecaster:
 
     bundle: ModelBundle
     name: str = "network"
+
+    @property
+    def config(self) -> NVPConfig:
+        return self.bundle.config
 
     @property
     def context_frames(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Hashable
 from functools import partial
 
 import jax
@@ -14,36 +15,70 @@ from nvp_agentkit.model.bundle import Floats, ModelBundle, Normalization
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.conservation import bounded
 from nvp_agentkit.model.flow import origin
+from nvp_agentkit.model.layers import Edges
 from nvp_agentkit.model.network import run
 from nvp_agentkit.model.state import Variables
 
 Mask = npt.NDArray[np.bool_]
+Maps = jax.Array | Floats
 UNBOUNDED = np.float32(-np.inf)
 LARGEST_BATCH = 16  # bounds memory, and with powers of two the number of shapes that are ever compiled
 
 
-@partial(jax.jit, static_argnums=0)
+_programs: dict[tuple[NVPConfig, tuple[int, ...]], Callable[..., jax.Array]] = {}  # by the shape of their frames
+_origins: dict[tuple[Edges, tuple[int, ...]], Callable[..., jax.Array]] = {}  # by grid (H, W)
+
+
 def forward(
+    config: NVPConfig,
+    variables: Variables,
+    frames: Maps,
+    valid: Maps | None,
+    origin: Maps,
+    low: np.float32 = UNBOUNDED,
+) -> jax.Array:
+    """Normalised (B, H, W, K) -> (2, B, H, W): mean, nowhere below ``low``, and log-variance.
+
+    Compiled once a shape, and kept until `forget`.
+    """
+    if (key := (config, frames.shape)) not in _programs:
+        _programs[key] = _program(_forward, config)
+    return _programs[key](variables, frames, valid, origin, low)
+
+
+def _forward(
     config: NVPConfig,
     variables: Variables,
     frames: jax.Array,
     valid: jax.Array | None,
     origin: jax.Array,
-    low: np.float32 = UNBOUNDED,
+    low: np.float32,
 ) -> jax.Array:
-    """Normalised (B, H, W, K) -> (2, B, H, W): mean, nowhere below ``low``, and log-variance. Compiled once a shape."""
     mean, log_var = run(config, variables, frames, valid, origin)
     counted = None if valid is None else valid[..., -1]
     return jnp.stack([bounded(config.conservation, mean, log_var, low, jnp.inf, counted), log_var])
+
+
+def _program(function: Callable[..., jax.Array], *fixed: Hashable, **named: Hashable) -> Callable[..., jax.Array]:
+    """A program of its own, with which goes what XLA made of it; a shared ``jax.jit`` lets go of all shapes or none."""
+    own = partial(function, *fixed, **named)
+    own.__name__ = function.__name__.strip("_")  # type: ignore[attr-defined]
+    return jax.jit(own)
+
+
+def forget(kept: Collection[tuple[NVPConfig, tuple[int, int]]]) -> None:
+    """Let go of what was compiled for other networks and grids (H, W)."""
+    for key in [(config, shape) for config, shape in _programs if (config, shape[1:3]) not in kept]:
+        del _programs[key]
+    grids = {(config.boundary, grid) for config, grid in kept}
+    for one in _origins.keys() - grids:
+        del _origins[one]
 
 
 def lowest(bundle: ModelBundle) -> np.float32:
     """The normalised value that no cell can be below."""
     units = bundle.normalization
     return np.float32(-units.offset / units.scale) if bundle.config.positive else UNBOUNDED
-
-
-_origin = jax.jit(origin, static_argnums=1)
 
 
 def origins(config: NVPConfig, frames: Floats) -> Floats:
@@ -54,7 +89,9 @@ def origins(config: NVPConfig, frames: Floats) -> Floats:
     """
     if config.context_frames == 1:
         return np.zeros((*frames.shape[:3], 0), np.float32)
-    return np.concatenate([np.asarray(_origin(window[None, ..., -2:], config.boundary)) for window in frames])
+    if (key := (config.boundary, frames.shape[1:3])) not in _origins:
+        _origins[key] = _program(origin, boundary=config.boundary)
+    return np.concatenate([np.asarray(_origins[key](window[None, ..., -2:])) for window in frames])
 
 
 def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None = None) -> tuple[Floats, Floats]:

@@ -17,6 +17,7 @@ from nvp_agentkit.errors import InvalidField, InvalidInput
 from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model.bundle import Floats, ModelBundle, Normalization
 from nvp_agentkit.model.calibration import calibrate
+from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.predict import Mask, checked, predict_next
 from nvp_agentkit.model.storage import load_model
 
@@ -38,6 +39,10 @@ class StarterForecaster:
     name: str = STARTER
 
     @property
+    def config(self) -> NVPConfig:
+        return _config(self.meta)
+
+    @property
     def context_frames(self) -> int:
         return starter_weights().config.context_frames
 
@@ -49,6 +54,11 @@ class StarterForecaster:
         told = [predict_next(bundle, one[None]) for bundle, one in zip(bundles, windows, strict=True)]
         mean, log_var = (np.concatenate(part) for part in zip(*told, strict=True))
         return mean, log_var
+
+
+def _config(meta: FieldMeta) -> NVPConfig:
+    shipped = starter_weights().config
+    return replace(shipped, boundary=meta.boundary, positive=meta.positive, conservation=meta.conservation)
 
 
 def starter(frames: npt.ArrayLike, meta: FieldMeta, mask: Mask | None = None) -> ModelBundle:
@@ -75,9 +85,8 @@ def starter(frames: npt.ArrayLike, meta: FieldMeta, mask: Mask | None = None) ->
             f"{missing} of {valid.size} cells have no value, and the starter model knows no such fields; "
             "fill them, ask for 'trivial', or train on these data"
         )
-    shipped = starter_weights()
-    config = replace(shipped.config, boundary=meta.boundary, positive=meta.positive, conservation=meta.conservation)
-    bundle = replace(shipped, config=config, normalization=Normalization.fit(values), domain=meta.domain)
+    config = _config(meta)
+    bundle = replace(starter_weights(), config=config, normalization=Normalization.fit(values), domain=meta.domain)
     if values.shape[1] <= config.context_frames:
         return bundle
     tried = predict_next(bundle, values[:, -1 - config.context_frames : -1])

@@ -59,6 +59,7 @@ async def test_who_serves_is_listed_with_every_change_and_its_reason(served, nvp
     [
         (("promote", "rain"), "@challenger", None),
         (("promote", "rain", OLD, "--share", "0.1"), OLD, 0.1),
+        (("promote", "rain", OLD, "--force"), OLD, None),
         (("rollback", "rain"), "@previous", None),
     ],
 )
@@ -71,6 +72,7 @@ async def test_what_is_asked_for_is_published_and_the_worker_s_answer_told(
             await asyncio.wait({running}, timeout=0.05)
     asked = events[0].payload
     assert (asked.domain, asked.model, asked.share, asked.reason) == ("rain", model, share, "better fronts")
+    assert asked.force is ("--force" in words)
     stands = {"challenger": OLD, "share": share} if share else {"previous": OLD}
     reply = ServiceChanged(request_id=events[0].id, domain="rain", champion=NEW, cold=("shadow-1@x",), **stands)
     await emit(redis, served, Completion(replies=(new_event(reply, source="tests", replyto=events[0].id),)))

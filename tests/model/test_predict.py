@@ -1,15 +1,26 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 
+import jax
 import numpy as np
 import pytest
 
 from nvp_agentkit.errors import InvalidField
-from nvp_agentkit.model import Calibration, Normalization, predict_next
-from nvp_agentkit.model.predict import forward
+from nvp_agentkit.model import Calibration, Normalization, predict, predict_next
 
 from .conftest import SMALL, scrambled
+
+
+def compiled() -> int:
+    return sum(program._cache_size() for program in predict._programs.values())
+
+
+def executables() -> int:
+    """All that XLA has made for this process, and that something still holds."""
+    gc.collect()
+    return len(jax.local_devices()[0].client.live_executables())
 
 
 def test_a_forecast_is_in_the_field_s_unit(bundle, frames):
@@ -68,9 +79,24 @@ def test_more_frames_than_the_context_are_cut_to_the_newest(bundle, frames):
 
 def test_fewer_frames_than_the_context_are_enough_and_compile_nothing(bundle, frames):
     same = predict_next(bundle, np.repeat(frames[:, -1:], 2, 1))[0]
-    compiled = forward._cache_size()
+    before = compiled()
     np.testing.assert_array_equal(predict_next(bundle, frames[:, -1:])[0], same)
-    assert forward._cache_size() == compiled
+    assert compiled() == before
+
+
+def test_what_is_forgotten_is_no_program_any_more_and_what_is_kept_compiles_nothing(bundle, frames):
+    other = dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, boundary=("open", "open")))
+    wide = np.repeat(frames, 2, axis=-1)
+    for one, shown in ((bundle, frames), (bundle, wide), (other, frames)):
+        predict_next(one, shown)
+    predict.forget([(bundle.config, wide.shape[-2:])])
+    left, alive = compiled(), executables()
+    predict_next(bundle, wide)
+    assert (compiled(), executables()) == (left, alive)
+    predict_next(bundle, frames)
+    assert executables() == alive + 2, "a network and an origin"
+    predict.forget([(bundle.config, wide.shape[-2:])])
+    assert (compiled(), executables()) == (left, alive)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from nvp_agentkit.messages import ArrayRef, LineageRecorded, PredictionCompleted
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, names, register
 from nvp_agentkit.workers import inference, refusals
-from nvp_agentkit.workers.serving import registry, warm
+from nvp_agentkit.workers.serving import registry
 from nvp_agentkit.workers.serving.forecasting import ModelHost
 
 
@@ -221,16 +221,6 @@ async def test_a_killed_child_is_replaced_and_its_models_come_back(bench, models
     assert after.mean.digest == before.mean.digest
 
 
-async def test_a_model_that_had_to_make_room_is_loaded_again_when_it_is_asked(
-    bench, models, weights, request_of, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(warm, "MODELS_KEPT", 1)
-    record = await bench.serve({f"voter-{seed}": weights(seed) for seed in range(3)})
-    first, second = (member.model_id for member in record.members[:2])
-    for asked in (first, second, first):
-        assert (await completed(bench, models, request_of(model=asked), budget_mj=30_000)).model_id == asked
-
-
 def wide(columns: int) -> ArrayRef:
     """A field of a shape that no ensemble has learnt."""
     return inline_array(np.ones((2, 16, columns), np.float32), "J")
@@ -260,17 +250,6 @@ async def test_frames_older_than_a_model_looks_at_are_no_shape_of_their_own(
     longer = np.concatenate([field[:1], field[:1], field])
     told = [await completed(bench, models, request_of(field=inline_array(one, "J"))) for one in (field, longer)]
     assert told[0].mean.digest == told[1].mean.digest
-
-
-async def test_what_was_compiled_is_forgotten_before_it_is_too_much_and_made_again_when_asked(
-    bench, models, weights, request_of, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(warm, "COMPILED_KEPT", 2)
-    await bench.serve({"voter-0": weights(0)})
-    for columns in (48, 64, 48):
-        await completed(bench, models, request_of(field=wide(columns)), budget_mj=30_000)
-        assert len(models._warm._compiled) <= 2
-    await completed(bench, models, request_of())
 
 
 @pytest.mark.usefixtures("own_child")

@@ -32,6 +32,7 @@ from nvp_agentkit.errors import (
 from .arena import Arena
 from .cost import Cost
 from .spending import resident_gb, used_cpu_s
+from .turns import Turns, left, no_turn
 from .wire import Frame, pack, read_frame
 
 ARENA_BYTES = 1 << 30  # address space; pages exist once touched
@@ -62,7 +63,7 @@ class ComputeChild:
         self._environment = dict(environment)
         self._process: asyncio.subprocess.Process | None = None
         self._life = contextlib.AsyncExitStack()  # what the child holds, to be let go of
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
         self._up = False  # it has answered once
         self._over = False  # it was ended because it cost too much
         self._arena: Arena
@@ -85,7 +86,7 @@ class ComputeChild:
             ComputeFailed: it does not come up.
         """
         if not self._alive:
-            async with self._turn:
+            async with self._turns.turn("start"):
                 await self._start()
 
     async def call(
@@ -96,6 +97,8 @@ class ComputeChild:
         *,
         deadline: float | None = None,
         at_least_s: float = 0.0,
+        long: bool = False,
+        in_turn: bool = False,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
         on_cost: Callable[[Cost], object] | None = None,
         too_much: Callable[[Cost], bool] | None = None,
@@ -106,6 +109,8 @@ class ComputeChild:
             deadline: Unix time in seconds after which the child is ended, whatever it does.
             at_least_s: once its turn has come, it is given so long even beyond its deadline: for short work in a
                 child whose end would cost others more.
+            long: calls that are not go first.
+            in_turn: the caller has its `turn` already.
             on_progress: called with each progress frame, in order.
             on_cost: told what the call cost, whether it gave an answer, failed or was cancelled.
             too_much: asked twenty times a second what the kernel says the call has cost so far; True ends the child.
@@ -117,10 +122,9 @@ class ComputeChild:
             ComputeFailed: the child died or broke (retryable).
             NvpError: what the operation itself refused.
         """
-        async with self._our_turn(op, deadline):
-            await self._start()
-            if _left(deadline) == 0.0:
-                raise _no_turn(op)
+        async with contextlib.nullcontext() if in_turn else self.turn(op, deadline, long=long):
+            if left(deadline) == 0.0:
+                raise no_turn(op)
             frame = {"op": op, "params": dict(params), "arrays": self._arena.put(arrays, upper=False)}
             async with self._watched(too_much):
                 ends = None if deadline is None else max(deadline, time.time() + at_least_s)
@@ -128,6 +132,16 @@ class ComputeChild:
             if "error" in last:
                 raise _error(last["error"])
             return Answer(last["result"], [np.asarray(array) for array in self._arena.take(last["arrays"])], cost)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, op: str, deadline: float | None = None, *, long: bool = False) -> AsyncIterator[None]:
+        """The child to oneself, for what can only be said once it is free; it is up.
+
+        Waits for the calls before this one, no longer than the deadline: they are not its to end. Raises as `call`.
+        """
+        async with self._turns.turn(op, long=long, until=deadline):
+            await self._start()
+            yield
 
     async def interrupt(self, reason: str) -> None:
         """Ask the operation at hand to stop at its next step and give what it has."""
@@ -150,7 +164,7 @@ class ComputeChild:
         others_cpu_s = used_cpu_s(resource.RUSAGE_CHILDREN)  # of processes that have ended before
         silent: BaseException
         try:
-            async with asyncio.timeout(_left(deadline)):
+            async with asyncio.timeout(left(deadline)):
                 self._writer.write(pack(frame))
                 await self._writer.drain()
                 last = await self._last_frame(on_progress)
@@ -197,19 +211,6 @@ class ComputeChild:
                 os.kill(pid, signal.SIGKILL)
                 return
             await asyncio.sleep(LOOK_EVERY_S)
-
-    @contextlib.asynccontextmanager
-    async def _our_turn(self, op: str, deadline: float | None) -> AsyncIterator[None]:
-        """Wait for the calls before this one, no longer than the deadline: they are not its to end."""
-        try:
-            async with asyncio.timeout(_left(deadline)):
-                await self._turn.acquire()
-        except TimeoutError as error:
-            raise _no_turn(op) from error
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     async def _start(self) -> None:
         if self._alive:
@@ -282,14 +283,6 @@ class ComputeChild:
     async def _discard(self) -> None:
         await self._life.aclose()
         self._process = None
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(deadline - time.time(), 0.0)
-
-
-def _no_turn(op: str) -> DeadlineExceeded:
-    return DeadlineExceeded(f"{op}: its turn did not come before its deadline; allow more time")
 
 
 def _error(told: dict[str, Any]) -> NvpError:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 
 import structlog
 
-from nvp_agentkit.ensemble import EnsembleRecord
+from nvp_agentkit.ensemble import EnsembleRecord, Member
 from nvp_agentkit.errors import NvpError
 from nvp_agentkit.streams import AWAY, RedisError, known
 
@@ -15,7 +17,8 @@ from ..rounds import every
 from ..system import System
 from . import registry, switching
 from .resolving import Resolver, Served, Starter
-from .warm import MODELS_KEPT, Shape, WarmModels
+from .room import Key, Shape
+from .warm import WarmModels
 
 BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
 ALONE = (1,)  # where it is nobody's duty to be ready
@@ -23,10 +26,26 @@ LOOK_EVERY_S = 1.0  # for ensembles that came into service since, or are about t
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class _Owed:
+    """What an account has in service or on trial; or a ``candidate`` that is about to be."""
+
+    account: str
+    record: EnsembleRecord
+    member: Member
+    domain: str
+    candidate: bool
+
+    @property
+    def key(self) -> Key | None:
+        return None if self.record.frames is None else (self.member.model_id, self.record.frames)
+
+
 @dataclass
 class _Round:
     """One look at all accounts."""
 
+    owed: dict[str, list[_Owed]] = field(default_factory=lambda: defaultdict(list))  # by account
     loaded: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
 
@@ -72,44 +91,61 @@ class Duty:
                 found.broken.add(f"{account}: {error}")
                 continue
             for digest in candidates:
-                await self._warm_up(account, digest, found)
+                await self._find_candidate(account, digest, found)
             for domain in domains:
-                await self._serve(account, domain, found)
-        for one in found.broken - self._told:
-            log.error("an ensemble cannot be loaded", reason=one)
+                await self._find_service(account, domain, found)
+        in_turn = list(filter(None, chain(*zip_longest(*found.owed.values()))))  # one of each account, then the next
+        self._warm.stands({one.key: one.account for one in in_turn if one.key is not None})
+        for one in in_turn:
+            await self._load(one, found)
+        for reason in found.broken - self._told:
+            log.error("an ensemble cannot be loaded", reason=reason)
         self._told = found.broken
         count, broken = len(found.loaded), len(found.broken)
         return (f"{count} models" if count else "no model yet") + (f", {broken} broken" if broken else "")
 
-    async def _serve(self, account: str, domain: str, found: _Round) -> None:
+    async def _find_service(self, account: str, domain: str, found: _Round) -> None:
         redis = self._system.redis
         try:
             standing = (await registry.service_of(redis, account, domain)).at()
             trial = standing.challenger if standing.share else None
             for digest in filter(None, (standing.champion, trial)):
-                await self._load(await registry.ensemble(redis, account, digest), found)
+                self._owe(account, domain, await registry.ensemble(redis, account, digest), found)
         except NvpError as error:
             if error.retryable:
                 raise
             found.broken.add(f"{account}/{domain}: {error}")
 
-    async def _warm_up(self, account: str, digest: str, found: _Round) -> None:
+    async def _find_candidate(self, account: str, digest: str, found: _Round) -> None:
         try:
             record = await registry.candidate(self._system.redis, account, digest)
-            if record is None or self._who.mine(record) is None:
-                return
-            await self._load(record, found)
         except NvpError as error:
             if error.retryable:
                 raise
             await switching.say(self._system, account, digest, str(error))
         else:
-            await switching.say(self._system, account, digest)
+            if record is not None:
+                self._owe(account, record.domain, record, found, candidate=True)
 
-    async def _load(self, record: EnsembleRecord, found: _Round) -> None:
-        member = self._who.mine(record)
-        if member is None or record.frames is None or len(found.loaded) >= MODELS_KEPT:
-            return
-        if not self._warm.was_ready(member, record.frames):
-            await self._warm.ready(member, record.frames, batches=BATCH_SIZES)
-        found.loaded.add(member.model_id)
+    def _owe(
+        self, account: str, domain: str, record: EnsembleRecord, found: _Round, *, candidate: bool = False
+    ) -> None:
+        if (member := self._who.mine(record)) is not None:
+            found.owed[account].append(_Owed(account, record, member, domain, candidate))
+
+    async def _load(self, owed: _Owed, found: _Round) -> None:
+        account, member, digest = owed.account, owed.member, owed.record.digest
+        try:
+            if owed.key is not None:
+                await self._warm.ready(member, owed.key[1], account=account, batches=BATCH_SIZES, standing=True)
+                found.loaded.add(member.model_id)
+        except NvpError as error:
+            if error.retryable:
+                raise
+            if owed.candidate:
+                await switching.say(self._system, account, digest, str(error))
+            else:
+                found.broken.add(f"{account}/{owed.domain}: {error}")
+        else:
+            if owed.candidate:
+                await switching.say(self._system, account, digest)

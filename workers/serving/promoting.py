@@ -11,16 +11,16 @@ import structlog
 
 from nvp_agentkit.ensemble import EnsembleRecord
 from nvp_agentkit.ensemble.service import Change, Standing, alias_of
-from nvp_agentkit.errors import InvalidInput, NvpError, UnknownModel
+from nvp_agentkit.errors import DeadlineExceeded, InvalidInput, NvpError, StoreUnavailable, UnknownModel
 from nvp_agentkit.messages import LineageRecorded, ServiceChanged, ServiceChangeRefused, ServiceChangeRequested
 from nvp_agentkit.messages.predictions import names_ensemble
-from nvp_agentkit.streams import AWAY, Completion, Delivery
+from nvp_agentkit.streams import AWAY, Completion, Delivery, RedisError
 
 from .. import facts
 from ..jobs import keeping
 from ..requests import body
 from ..system import System
-from . import registry, switching
+from . import gating, registry, switching
 
 TO_SPARE_S = 2.0  # of a deadline, for the answer
 log = structlog.get_logger()
@@ -36,9 +36,7 @@ class Placed:
     facts: tuple[LineageRecorded, ...] = ()
 
 
-async def place(
-    delivery: Delivery, record: EnsembleRecord, beside: Mapping[str, Any] | None, system: System
-) -> Placed:
+async def place(delivery: Delivery, record: EnsembleRecord, beside: Mapping[str, Any] | None, system: System) -> Placed:
     """Into service where nothing else is or it errs less than what is, else beside it; with the reason, and figures.
 
     Args:
@@ -48,17 +46,17 @@ async def place(
     if standing.champion is None:
         why = "the first of its domain"
         return _placed(delivery, record, standing, "champion", why, registry.registration(record), {})
-    fields, figures = registry.known(record), _figures(beside)
+    judged = gating.judged(record.digest, beside)
+    fields, figures = (*registry.known(record), *gating.known(judged)), _figures(judged)
     if record.digest == standing.champion:
         why = "it is the one in service"
-        return Placed(fields, summary={**figures, "service": "champion", "service_because": why})
-    better, why = _verdict(beside, standing.champion)
+        return Placed(registry.known(record), summary={**figures, "service": "champion", "service_because": why})
+    better, why = _verdict(beside, judged, standing.champion)
     if better:
-        warmth = await _warmed(delivery, record, system)
-        if warmth.broken:
-            better, why = False, f"{why}, but {_broken(warmth)}"
-        else:
-            why = f"{why}; {warmth}"
+        try:
+            why = f"{why}; {await _warmed(delivery, record, system)}"
+        except NvpError as error:
+            better, why = False, f"{why}, but {error}"
     if better:
         return _placed(delivery, record, standing, "champion", why, fields, figures)
     if standing.share:  # a trial goes on until somebody ends it
@@ -83,31 +81,27 @@ def _placed(
     return Placed(fields, registry.dated(record.domain, change), summary, (told,))
 
 
-def _verdict(beside: Mapping[str, Any] | None, champion: str) -> tuple[bool, str]:
+def _verdict(beside: Mapping[str, Any] | None, judged: gating.Judged | None, champion: str) -> tuple[bool, str]:
     """Whether it errs less than who serves, in words."""
     if beside is None or beside["ensemble"] != champion:
         return False, "another ensemble has come into service since it was begun"
-    if beside["why"]:
+    if judged is None:
         return False, f"not compared with who serves: {beside['why']}"
-    ours, theirs = beside["ours"], beside["theirs"]
-    held_out = "one held-out trajectory" if (n := beside["trajectories"]) == 1 else f"{n} held-out trajectories"
-    of = f"VRMSE {ours:.4f} against {theirs:.4f} of who serves on {held_out}"
     low, high = beside["less"]
-    return ours < theirs, of if low is None else f"{of}, 95% of resamples {low:+.4f} to {high:+.4f} less"
+    interval = "" if low is None else f", 95% of resamples {low:+.4f} to {high:+.4f} less"
+    return judged.vrmse < judged.vrmse_over, f"{judged}{interval}"
 
 
-def _figures(beside: Mapping[str, Any] | None) -> dict[str, float | str]:
-    if beside is None or "ours" not in beside:
-        return {}
-    return {"vrmse_champion": beside["ours"], "vrmse_in_service": beside["theirs"]}
+def _figures(judged: gating.Judged | None) -> dict[str, float | str]:
+    return {} if judged is None else {"vrmse_champion": judged.vrmse, "vrmse_in_service": judged.vrmse_over}
 
 
 async def change(delivery: Delivery, system: System) -> Completion:
-    """What the account says shall serve, or answer a share; warm before it does.
+    """What the account says shall serve, or answer a share; better or by force, and warm before it does.
 
     Raises:
-        UnknownModel, InvalidInput: there is no such ensemble, or it is not of that domain.
-        NvpError: a voter cannot load it; nothing has changed.
+        UnknownModel, InvalidInput: there is no such ensemble, it is not of that domain, or not known to be better.
+        NvpError: a voter cannot load it, or has not yet; StoreUnavailable: that is not known. Nothing has changed.
     """
     asked, account = body(delivery, ServiceChangeRequested), delivery.account
     standing = (await registry.service_of(system.redis, account, asked.domain)).at()
@@ -116,16 +110,19 @@ async def change(delivery: Delivery, system: System) -> Completion:
     record = await _meant(account, asked, standing, system)
     if asked.share is not None and record.digest == standing.champion:
         raise InvalidInput(f"{record.digest} serves {asked.domain} already; a share is for one that does not")
-    warmth = switching.Warmth() if asked.share == 0 else await _warmed(delivery, record, system)
-    if warmth.broken:
-        raise NvpError(f"nothing has changed: {_broken(warmth)}")
+    against = "" if asked.share is not None else await gating.refusal(system.redis, account, record.digest, standing)
+    if against and not asked.force:
+        raise InvalidInput(f"{against}; {gating.REMEDY}")
+    warmth = switching.Warmth()
+    if asked.share != 0:
+        warmth = await _warmed(delivery, record, system, though_cold=asked.force)
     said = Change(
         place="champion" if asked.share is None else "challenger",
         ensemble=record.digest,
         share=asked.share or 0.0,
         over=standing.champion,
         by=delivery.request_id,
-        why=f"asked for{': ' + asked.reason if asked.reason else ''}",
+        why=_asked_for(asked, against),
     )
     stands = standing.after(said)
     log.info("service changed", account=account, domain=asked.domain, ensemble=record.digest, place=said.place)
@@ -178,10 +175,31 @@ async def _standing(system: System, account: str, domain: str) -> Standing:
     return (await registry.service_of(system.redis, account, domain)).at()
 
 
-async def _warmed(delivery: Delivery, record: EnsembleRecord, system: System) -> switching.Warmth:
+async def _warmed(
+    delivery: Delivery, record: EnsembleRecord, system: System, *, though_cold: bool = False
+) -> switching.Warmth:
+    """Who has it compiled: every voter that runs, or with ``though_cold`` as many as did.
+
+    Raises:
+        NvpError: a voter cannot load it, or has not yet.
+        StoreUnavailable: that is not known.
+    """
     limit_s = min(switching.WAIT_S, max(delivery.remaining_s - TO_SPARE_S, 0.0))
-    return await switching.warmed(system, delivery.account, record, limit_s=limit_s)
+    try:
+        warmth = await switching.warmed(system, delivery.account, record, limit_s=limit_s)
+    except RedisError as error:
+        raise StoreUnavailable(f"who has {record.digest} compiled is not known ({error}); ask again") from error
+    if warmth.broken:
+        raise NvpError("; ".join(f"{worker} cannot load it: {why}" for worker, why in warmth.broken.items()))
+    if warmth.cold and not though_cold:
+        raise DeadlineExceeded(
+            f"{', '.join(warmth.cold)} had not compiled it after {limit_s:.3g} s; ask again, "
+            "for what is compiled is kept, or use `force`"
+        )
+    return warmth
 
 
-def _broken(warmth: switching.Warmth) -> str:
-    return "; ".join(f"{worker} cannot load it: {why}" for worker, why in warmth.broken.items())
+def _asked_for(asked: ServiceChangeRequested, against: str) -> str:
+    """Why, for the graph: what spoke against it comes first, and stays."""
+    forced = f" by force, though {against}" if against else ""
+    return f"asked for{forced}{': ' + asked.reason if asked.reason else ''}"[:500]

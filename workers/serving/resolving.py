@@ -37,6 +37,7 @@ class Served:
 
     record: EnsembleRecord
     member: Member
+    account: str
     stands: bool = True  # in service, on trial or just replaced: kept ready at nobody's cost
 
     @property
@@ -63,6 +64,7 @@ class Served:
 class Starter:
     """The model that nobody had to train (docs/starter.md): weights of the package's, made for the fields at hand."""
 
+    account: str  # who asks
     record: ClassVar[None] = None  # it belongs to no ensemble
     LOOKS_AT: ClassVar[int] = 3  # frames: two to forecast from, and with three it tries itself on the last
 
@@ -109,7 +111,7 @@ class Resolver:
             UnknownModel: as `vote`, in a domain that nobody knows.
         """
         if request.model == STARTER:
-            return Starter()
+            return Starter(delivery.account)
         named = request.model is not None and names_ensemble(request.model)
         if not named and (trivial := Trivial.asked_for(request.model)):
             return trivial
@@ -138,13 +140,13 @@ class Resolver:
             record = await registry.ensemble(redis, account, standing.of(delivery.request_id) or standing.champion)
             if request.assurance == "quorum" and record.rule is None:  # on trial, and too few to vote
                 record = await registry.ensemble(redis, account, standing.champion)
-            return self._served(record)
+            return self._served(record, account)
         if not names_ensemble(request.model):
             return await self._member(delivery, request.model, standing)
         record = await registry.ensemble(redis, account, self._digest(request.model, domain, standing))
         if record.domain != domain:
             raise UnknownModel(f"{request.model} is an ensemble of {record.domain}; ask for that domain")
-        return replace(self._served(record), stands=record.digest in _standing(standing))
+        return replace(self._served(record, account), stands=record.digest in _standing(standing))
 
     async def _member(self, delivery: Delivery, model_id: str, standing: Standing) -> Served:
         members: list[Member] = []
@@ -152,7 +154,7 @@ class Resolver:
             record = await registry.ensemble(self._system.redis, delivery.account, digest)
             for member in record.members:
                 if member.model_id == model_id:
-                    return Served(record, member)
+                    return Served(record, member, delivery.account)
             members += record.members
         raise UnknownModel(
             f"model {model_id!r} is not in service for {delivery.account}/{record.domain}; "
@@ -166,8 +168,8 @@ class Resolver:
             raise UnknownModel(f"{domain} has no {alias}; `nvp models list` shows what there is")
         return digest
 
-    def _served(self, record: EnsembleRecord) -> Served:
-        return Served(record, self.mine(record) or record.champion)
+    def _served(self, record: EnsembleRecord, account: str) -> Served:
+        return Served(record, self.mine(record) or record.champion, account)
 
     def mine(self, record: EnsembleRecord) -> Member | None:
         """This voter's member."""

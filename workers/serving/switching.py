@@ -8,22 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
 from redis.asyncio import Redis
 
 from nvp_agentkit.ensemble import EnsembleRecord
-from nvp_agentkit.streams import RedisError, names
+from nvp_agentkit.streams import names
 from nvp_agentkit.streams.health import workers
 
 from ..system import System
 from . import registry
 from .resolving import voter_of
 
-WAIT_S = 20.0  # for voters to become warm: three times what loading and compiling takes on two idle cores
+WAIT_S = 45.0  # for voters to become warm: three compile another grid at once in half of it, on two busy cores
 LOOK_S = 0.25
 SAID_S = 120  # how long it is kept what a voter has said
 VOTING = ("inference", "shadow", "saboteur")  # kinds of workers
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -41,21 +39,21 @@ class Warmth:
 
 
 async def warmed(system: System, account: str, record: EnsembleRecord, *, limit_s: float = WAIT_S) -> Warmth:
-    """Have every running voter of ``record`` load it; wait for that, but not longer than ``limit_s``."""
+    """Have every running voter of ``record`` load it; wait for that, but not longer than ``limit_s``.
+
+    Raises:
+        RedisError: what they say cannot be heard.
+    """
     redis, until = system.redis, time.monotonic() + limit_s
     candidate = f"{registry.CANDIDATE}{record.digest}"
-    found = Warmth()
+    await redis.hset(names.key(account, registry.SUFFIX), candidate, record.model_dump_json())
     try:
-        await redis.hset(names.key(account, registry.SUFFIX), candidate, record.model_dump_json())
-        try:
-            while (found := await _warmth(redis, account, record)).cold and time.monotonic() < until:
-                if found.broken:
-                    break
-                await asyncio.sleep(LOOK_S)
-        finally:
-            await redis.hdel(names.key(account, registry.SUFFIX), candidate)
-    except RedisError as error:  # whoever switches has waited for nothing, and can do without
-        log.warning("not known who is warm", account=account, ensemble=record.digest, reason=str(error))
+        while (found := await _warmth(redis, account, record)).cold and time.monotonic() < until:
+            if found.broken:
+                break
+            await asyncio.sleep(LOOK_S)
+    finally:
+        await redis.hdel(names.key(account, registry.SUFFIX), candidate)
     return found
 
 

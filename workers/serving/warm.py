@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,11 +15,11 @@ from nvp_agentkit.fields.sequence import Boundary
 from nvp_agentkit.messages import STARTER
 
 from ..compute.cost import Cost, dearer
+from ..compute.turns import Turns
 from ..system import System
+from .room import Key, Price, Room, Shape
 
 LOAD_LIMIT_S = 120.0
-MODELS_KEPT = 16  # in the child; the least recently used one makes room
-COMPILED_KEPT = 64  # shapes of models; before one more all are forgotten, and made ready again when they are needed
 # CPU-seconds with an empty compile cache on busy cores: 3.3 to 4.2 for 48x48 to 512x512, and what the memory takes
 # meanwhile counts as up to 1 more; 0.3 to 1.2 from the cache.
 LOAD_CPU_S = 6.0
@@ -28,7 +27,6 @@ SHIPPED_CPU_S = 1.5  # more, with the starter model; 6.2 in all were seen
 FORWARD_CPU_S_PER_CELL = 1.5e-6  # 0.6e-6 to 1.5e-6 with blocks of 4x4 cells
 FORWARDS_OF_A_LOAD = 2  # one that compiles, one that is timed
 
-Shape = tuple[int, ...]  # (K, H, W)
 log = structlog.get_logger()
 
 
@@ -50,24 +48,15 @@ class Shipped:
 Model = Member | Shipped
 
 
-@dataclass(frozen=True)
-class Price:
-    """What one forecast takes. ``to_load`` where the model or its shape has to be made ready first."""
-
-    cpu_s: float
-    wall_s: float
-    to_load: bool = False
-
-
 class WarmModels:
-    """Models and shapes that are ready in one compute child; a new child has none."""
+    """Models and shapes that are ready in one compute child, as far as there is `Room`; a new child has none."""
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._prices: dict[tuple[str, Shape], Price] = {}  # of a forward, from the warm-up that made it ready
-        self._compiled: set[tuple[str, Shape]] = set()  # also of models that made room since
+        self._room = Room(system.settings.models_mb)
+        self._untidy = False  # the child has more than is to stay
         self._generation = 0
-        self._loading = asyncio.Lock()
+        self._loading = Turns()
 
     def price(self, member: Model, shape: Shape) -> Price:
         """What a forecast of this shape takes, as it has been seen or, before anything is loaded, as it is expected."""
@@ -82,62 +71,80 @@ class WarmModels:
         return Price(in_all_s, in_all_s, to_load=True)
 
     async def ready(
-        self, member: Model, shape: Shape, *, batches: tuple[int, ...], on_cost: Callable[[Cost], object] | None = None
+        self,
+        member: Model,
+        shape: Shape,
+        *,
+        account: str,
+        batches: tuple[int, ...],
+        standing: bool = False,
+        deadline: float | None = None,
+        on_cost: Callable[[Cost], object] | None = None,
     ) -> Price:
         """Have ``member`` in the child with ``shape`` compiled for these sizes of a batch, 1 among them.
 
+        What is in service is loaded first, then the accounts take turns, one shape each.
+
         Args:
-            on_cost: told what each step took, by whom it is paid; None: by the deployment, for a model in service.
+            account: whose it is.
+            standing: it is in service: nothing but that makes it give way.
+            deadline: Unix time in seconds after which no step of it is begun.
+            on_cost: told what each step took, by whom it is paid; None: by the deployment.
+
+        Raises:
+            DeadlineExceeded: it is not ready until then.
+            NvpError: it cannot be loaded, or has no room.
         """
         await self._system.child.start()
-        if known := self._known(member, shape):
+        if known := self._known(member, shape, batches):
             return known
-        async with self._loading:
-            if known := self._known(member, shape):
+        async with self._loading.turn(f"loading {member.voter}", who=account, long=not standing, until=deadline):
+            if known := self._known(member, shape, batches):
                 return known
-            key = (member.model_id, shape)
-            fresh = key not in self._compiled and len(self._compiled) >= COMPILED_KEPT
-            said = await self._load(member, shape, batches, on_cost, fresh=fresh)
-            if fresh:
-                self._forget()
-            self._prices = {one: price for one, price in self._prices.items() if one[0] in said["kept"]}
-            self._prices[key] = Price(said["cpu_s"], said["wall_s"])
-            self._compiled.add(key)
-            log.info("model ready", model=member.model_id, shape=shape)
-            return self._prices[key]
+            key = member.model_id, shape
+            self._untidy |= self._room.admit(key, _bytes_of(member), account, standing=standing)
+            try:
+                said = await self._load(member, shape, batches, deadline, on_cost)
+            except BaseException:
+                self._room.failed(member.model_id)
+                raise
+            price = Price(said["cpu_s"], said["wall_s"])
+            self._room.compiled(key, account, batches, price)
+            log.info("model ready", account=account, model=member.model_id, shape=shape)
+            return price
 
-    def was_ready(self, member: Model, shape: Shape) -> bool:
-        """Whether it has been loaded in this child, though it may have had to make room."""
-        self._known(member, shape)
-        return (member.model_id, shape) in self._compiled
+    def stands(self, standing: Mapping[Key, str]) -> None:
+        """What is in service, and whose: it stays, whatever else is asked for."""
+        self._room.stands(standing)
 
-    def _known(self, member: Model, shape: Shape) -> Price | None:
+    def _known(self, member: Model, shape: Shape, batches: tuple[int, ...] = ()) -> Price | None:
         if self._generation != self._system.child.generation:
-            self._forget()
+            self._room.clear()
             self._generation = self._system.child.generation
-        return self._prices.get((member.model_id, shape))
-
-    def _forget(self) -> None:
-        self._prices.clear()
-        self._compiled.clear()
+        return self._room.used((member.model_id, shape), batches)
 
     async def _load(
         self,
         member: Model,
         shape: Shape,
         batches: tuple[int, ...],
+        deadline: float | None,
         on_cost: Callable[[Cost], object] | None,
-        *,
-        fresh: bool,
     ) -> dict[str, Any]:
         async def call(op: str, **params: Any) -> dict[str, Any]:
-            params, deadline = {"model_id": member.model_id} | params, time.time() + LOAD_LIMIT_S
-            return (await self._system.child.call(op, params, deadline=deadline, on_cost=on_cost)).values
+            child = self._system.child
+            async with child.turn(op, deadline, long=True):
+                ends = time.time() + LOAD_LIMIT_S
+                return (await child.call(op, params, deadline=ends, on_cost=on_cost, in_turn=True)).values
 
+        if self._untidy:
+            kept = [[model_id, shape[1:]] for model_id, shape in self._room.shapes]
+            await call("keep", models=self._room.models, shapes=kept)
+            self._untidy = False
         try:
-            said = await call("load", source=await self._source(member), keep=MODELS_KEPT, fresh=fresh)
+            said = await call("load", model_id=member.model_id, source=await self._source(member))
             for batch in sorted(batches, reverse=True):
-                said |= await call("ready", frames=list(shape), batch=batch)
+                said |= await call("ready", model_id=member.model_id, frames=list(shape), batch=batch)
         except (DigestMismatch, UnknownName, InvalidFile) as error:  # of our weights: nothing the asker could change
             raise NvpError(f"{member.voter} cannot load {member.model_id}: {error}") from error
         return said
@@ -147,3 +154,8 @@ class WarmModels:
         if isinstance(model, Shipped):
             return {"boundary": list(model.edges), "positive": model.positive}
         return str((await self._system.artifacts.local_path(model.weights)).resolve())
+
+
+def _bytes_of(model: Model) -> int:
+    """Of its weights; those that ship with the package are there once, whatever fields they are made for."""
+    return 0 if isinstance(model, Shipped) else model.weights.bytes

@@ -146,8 +146,8 @@ async def train(nvp: AgentClient, dataset: Dataset, options: Options, console: C
     )
     if done.summary["service"] != "champion":
         because = escape(str(done.summary["service_because"]))
-        console.print(f"   no better than what serves ({because}), and promoted all the same")
-        await nvp.promote(dataset.domain, str(done.summary["ensemble"]), reason="the demo goes on with what it trained")
+        console.print(f"   no better than what serves ({because}), and promoted by force")
+        await nvp.promote(dataset.domain, str(done.summary["ensemble"]), force=True, reason="the demo goes on with it")
     return done
 
 

@@ -15,6 +15,7 @@ OPERATIONS = {
     "survey": hindcast.survey,
     "hindcast": hindcast.part,
     "load": serving.load,
+    "keep": serving.keep,
     "ready": serving.ready,
     "predict": serving.predict,
     "forecast_trivially": trivial.forecast,

@@ -5,11 +5,9 @@ Each is a call of its own, so that forecasts of the models beside it come in bet
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,29 +17,33 @@ from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model import NetworkForecaster, load_model
 from nvp_agentkit.model.foreign import is_foreign, load_foreign
 from nvp_agentkit.model.novelty import novelty_of
+from nvp_agentkit.model.predict import forget
 from nvp_agentkit.model.starter import STARTER, StarterForecaster
 from nvp_agentkit.model.storage import read_bounded
 
 from ..call import Arrays, Call
 from ..spending import Spending
 
-_models: OrderedDict[str, Forecaster] = OrderedDict()
+Networks = NetworkForecaster | StarterForecaster
+_models: dict[str, Forecaster] = {}
 
 
 def load(call: Call) -> tuple[dict[str, Any], Arrays]:
-    """``params``: model_id, source (a model's file, or of which fields the starter model is to be), keep (the most
-    models), fresh (forget all that was compiled before: nothing else bounds how much that is).
+    """``params``: model_id, source (a model's file, or of which fields the starter model is to be)."""
+    _models[call.params["model_id"]] = loaded(call.params["source"])
+    return {}, []
 
-    Returns which models are kept: the least recently used one makes room.
+
+def keep(call: Call) -> tuple[dict[str, Any], Arrays]:
+    """``params``: models (their ids), shapes (of each a model's id and a grid (H, W)). All else is let go of.
+
+    Not what a plug-in compiles: that is its own to bound.
     """
-    if call.params["fresh"]:
-        jax.clear_caches()  # type: ignore[no-untyped-call]
-    model = loaded(call.params["source"])
-    _models[call.params["model_id"]] = model
-    _models.move_to_end(call.params["model_id"])
-    while len(_models) > call.params["keep"]:
-        _models.popitem(last=False)
-    return {"kept": list(_models)}, []
+    for name in _models.keys() - set(call.params["models"]):
+        del _models[name]
+    configs = {name: model.config for name, model in _models.items() if isinstance(model, Networks)}
+    forget({(configs[name], (grid[0], grid[1])) for name, grid in call.params["shapes"] if name in configs})
+    return {}, []
 
 
 def ready(call: Call) -> tuple[dict[str, Any], Arrays]:
@@ -79,7 +81,6 @@ def predict(call: Call) -> tuple[dict[str, Any], Arrays]:
 def _kept(model_id: str) -> Forecaster:
     if model_id not in _models:  # a fresh child, or room was made: retryable, and loaded by the next attempt
         raise ComputeFailed(f"{model_id} is not loaded in this worker any more; ask again")
-    _models.move_to_end(model_id)
     return _models[model_id]
 
 

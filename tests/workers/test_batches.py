@@ -1,0 +1,112 @@
+"""Who is in a batch is known once it begins: who is late by then is told so, costs nothing and hurts nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from nvp_agentkit.artifacts import inline_array
+from nvp_agentkit.errors import ComputeFailed, DeadlineExceeded
+from nvp_agentkit.messages import PredictionCompleted
+from nvp_agentkit.workers import inference
+from nvp_agentkit.workers.serving.forecasting import ModelHost
+
+
+@pytest.fixture
+def ask(bench, models: ModelHost, request_of, field):
+    """Ask for a forecast of a field of its own."""
+    asked = 0
+
+    async def one(**options) -> PredictionCompleted:
+        nonlocal asked
+        asked += 1
+        delivery = bench.delivery(request_of(field=inline_array(field + asked, "J")), **options)
+        answer = bench.said(await inference.answer(delivery, models, bench.system))
+        assert isinstance(answer, PredictionCompleted)
+        return answer
+
+    return one
+
+
+async def spent_mj(bench) -> int:
+    balance = await bench.balance()
+    assert balance.reserved_mj == 0
+    return balance.spent_mj
+
+
+async def waiting(models: ModelHost, count: int) -> None:
+    """Until so many wait for a batch."""
+    async with asyncio.timeout(20):
+        while sum(map(len, models._batches._waiting.values())) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_who_is_late_when_the_batch_begins_is_told_so_at_the_deadline_for_nothing_and_the_others_are_answered(
+    bench, models, weights, ask
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    ready = await ask()
+    async with bench.system.child.turn("busy with others"):
+        patient = asyncio.create_task(ask())
+        with pytest.raises(DeadlineExceeded, match="did not come before its deadline, and nothing was done"):
+            await ask(within_s=0.5)
+        assert not patient.done()
+    answered = await patient
+    assert await spent_mj(bench) == ready.energy.mj + answered.energy.mj
+
+
+async def test_who_is_late_once_the_batch_has_begun_pays_a_share_of_it_and_is_told_so(
+    bench, own_child, models, weights, ask
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    ready = await ask()
+    async with bench.system.child.turn("busy with others"):
+        late, patient = (asyncio.create_task(ask(within_s=within_s)) for within_s in (1.5, 60.0))
+        await waiting(models, 2)
+        os.kill(bench.system.child.pid, signal.SIGSTOP)
+    await waiting(models, 0)
+    done, _ = await asyncio.wait({late}, timeout=1.6)
+    assert not done, "what it costs was not known yet"
+    os.kill(bench.system.child.pid, signal.SIGCONT)
+    with pytest.raises(DeadlineExceeded, match=r"had begun in time and ended \d+\.\d+ s after its deadline"):
+        await late
+    shared = (await patient).energy.mj
+    assert await spent_mj(bench) == ready.energy.mj + 2 * shared
+    assert bench.system.child.generation == 1
+
+
+async def test_a_model_that_is_not_ready_in_time_is_no_reason_to_wait_beyond_it(bench, models, weights, ask) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    async with bench.system.child.turn("busy with others"):
+        with pytest.raises(DeadlineExceeded, match="load: its turn did not come before its deadline"):
+            await ask(within_s=0.5)
+    assert await spent_mj(bench) == 0
+    await ask()
+
+
+async def test_whose_asker_is_gone_is_left_out_of_the_batch(bench, models, weights, ask) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    await ask()
+    async with bench.system.child.turn("busy with others"):
+        gone, stays = asyncio.create_task(ask()), asyncio.create_task(ask())
+        await waiting(models, 2)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+    await stays
+    assert models._batches._waiting == {}
+
+
+async def test_a_child_that_died_meanwhile_has_all_who_wait_ask_again(bench, own_child, models, weights, ask) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    await ask()
+    async with bench.system.child.turn("busy with others"):
+        asking = [asyncio.create_task(ask()) for _ in range(2)]
+        await waiting(models, 2)
+        os.kill(bench.system.child.pid, signal.SIGKILL)
+        await bench.system.child._process.wait()
+    told = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(one) for one in told] == [ComputeFailed] * 2, "a fresh child has not loaded it: asked again"
