@@ -69,6 +69,7 @@ async def _forecast(
         log_var=log_var,
         energy=reading,
         ood=prediction.ood,
+        widths=prediction.widths,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nvp_agentkit.client.forecast import Axes, Certificate, Exchange, Forecast
+from nvp_agentkit.client.forecast import NORMAL_WIDTHS, Axes, Certificate, Exchange, Forecast
 from nvp_agentkit.errors import NvpError, QuorumAbstained, from_wire
 from nvp_agentkit.messages import (
     STARTER,
@@ -68,6 +68,7 @@ class Reader:
         axes: Axes,
         certificate: Certificate | None = None,
     ) -> Forecast:
+        told = reply.widths if isinstance(reply, PredictionCompleted) else None
         return Forecast(
             request_id=reply.request_id,
             domain=request.domain,
@@ -83,6 +84,7 @@ class Reader:
             certificate=certificate,
             ood=reply.ood if isinstance(reply, PredictionCompleted) else None,
             cached=reply.cached if isinstance(reply, PredictionCompleted) else None,
+            widths=NORMAL_WIDTHS if told is None else {int(level) / 100: width for level, width in told.items()},
         )
 
     async def _map(self, ref: ArrayRef) -> NDArray[np.float32]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from nvp_agentkit.messages import STARTER, TRIVIAL, Reading
 from nvp_agentkit.messages.values import digest_of
 
 UNFAMILIAR = 0.95  # of held-out fields are less unlike the training data
+NORMAL_WIDTHS = {0.5: 0.674490, 0.9: 1.644854, 0.95: 1.959964}  # of |z|, z ~ N(0, 1): `model.bundle` has the same
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,6 +115,8 @@ class Axes:
 class Forecast:
     """The next frame as a distribution a cell: mean and log-variance, shape (H, W), in ``units``.
 
+    ``widths``: half widths of its intervals in standard deviations, by level, as they held on data held out; those of a
+    normal distribution where none were, and of a quorum, whose spread is what is calibrated (docs/decisions/045).
     ``ood``: share of held-out fields that are more like the training data than the one asked about, 0 to 1; None: not
     known, as of a quorum or of what was never trained. ``cached``: the earlier request that this answer was computed
     for, where the same question had been asked; then it cost nothing.
@@ -132,6 +136,18 @@ class Forecast:
     certificate: Certificate | None = None
     ood: float | None = None
     cached: str | None = None
+    widths: Mapping[float, float] = field(default_factory=lambda: dict(NORMAL_WIDTHS))
+
+    def interval(self, level: float = 0.9) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Low and high, (H, W) each, the mean's units: between them lies the next frame in a share ``level`` of cells.
+
+        Raises:
+            InvalidInput: another level than those calibrated.
+        """
+        if level not in self.widths:
+            raise InvalidInput(f"level {level!r}: give one of {', '.join(map(str, sorted(self.widths)))}")
+        reach = self.std * self.std.dtype.type(self.widths[level])
+        return self.mean - reach, self.mean + reach
 
     @property
     def std(self) -> NDArray[np.float32]:

@@ -49,6 +49,11 @@ class PredictionCompleted(Payload):
         None, ge=0, le=1,
         description="share of held-out fields that are more like the training data; above 0.95 this one is unfamiliar",
     )  # fmt: skip
+    widths: dict[str, float] | None = Field(
+        None,
+        description="half widths, in standard deviations, that held 50, 90 and 95 % of held-out cells, by that number; "
+        "none: nothing was held out",
+    )  # fmt: skip
     cached: str | None = Field(
         None, max_length=128, description="the earlier request of the same question whose answer this is, at no cost"
     )

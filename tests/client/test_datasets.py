@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nvp_agentkit.client.forecast import Axes, Forecast
+from nvp_agentkit.client.forecast import NORMAL_WIDTHS, Axes, Forecast
 from nvp_agentkit.client.units import readable
 from nvp_agentkit.errors import InvalidInput, MissingExtra
 from nvp_agentkit.messages import Reading
+from nvp_agentkit.model.bundle import NORMAL_QUANTILE
 
 READING = Reading(mj=1234, lo_mj=500, hi_mj=3000, method="modelled", sensor="cpu-time")
 PLASMA = "n0 Te (rho_s/L_n)^2"
@@ -42,6 +43,18 @@ def made() -> Made:
         return Forecast(**{**facts, **otherwise})
 
     return forecast
+
+
+def test_an_interval_is_as_wide_as_it_was_on_held_out_data_and_else_a_normal_one(made: Made) -> None:
+    forecast = made(widths={0.5: 0.5, 0.9: 2.0})
+    low, high = forecast.interval()
+    np.testing.assert_allclose(high - low, 2 * 2.0 * forecast.std, rtol=1e-5)
+    np.testing.assert_allclose((high + low) / 2, forecast.mean, rtol=1e-5)
+    with pytest.raises(InvalidInput, match=r"level 0.95: give one of 0.5, 0.9"):
+        forecast.interval(0.95)
+    low, high = made().interval(0.95)
+    np.testing.assert_allclose(high - low, 2 * 1.959964 * forecast.std, rtol=1e-5)
+    assert NORMAL_WIDTHS == NORMAL_QUANTILE  # which no client may import
 
 
 def test_mean_and_sigma_carry_their_unit_and_each_other(made: Made) -> None:

@@ -174,7 +174,7 @@ async def bench(system: System, account: str) -> Bench:
 def weights() -> Weights:
     """``weights(seed)``: a network nobody trained, which is persistence; with ``wrong`` its forecast is noise.
 
-    ``novelty``: what it knows of its training data, `model.novelty.Novelty`.
+    ``masked``: it knows of holes. ``parts``: more of the bundle, such as ``novelty`` and ``calibration``.
     """
     from jax.tree_util import tree_map
 
@@ -183,13 +183,12 @@ def weights() -> Weights:
     from nvp_agentkit.model.state import initial_variables
     from nvp_agentkit.model.storage import model_bytes
 
-    config = NVPConfig(latent_dim=8, encoder_features=(8, 8))
-
-    def made(seed: int, *, wrong: bool = False, offset: float = 0.0, novelty: Any = None) -> bytes:
+    def made(seed: int, *, wrong: bool = False, offset: float = 0.0, masked: bool = False, **parts: Any) -> bytes:
+        config = NVPConfig(latent_dim=8, encoder_features=(8, 8), masked=masked)
         variables, rng = initial_variables(config, seed), np.random.default_rng(seed)
         if wrong:
             variables = tree_map(lambda leaf: np.float32(leaf + rng.normal(size=np.shape(leaf))), variables)
-        return model_bytes(ModelBundle(config, variables, Normalization(offset), domain=DOMAIN, novelty=novelty))
+        return model_bytes(ModelBundle(config, variables, Normalization(offset), domain=DOMAIN, **parts))
 
     return made
 

@@ -77,6 +77,15 @@ async def test_an_answer_says_how_unlike_the_training_data_each_field_is(
     assert like.ood < 0.9 < unlike.ood == 20 / 21
 
 
+async def test_an_answer_says_how_wide_its_intervals_were_on_held_out_data(bench, models, weights, request_of) -> None:
+    from nvp_agentkit.model.bundle import Calibration
+
+    await bench.serve({"voter-0": weights(0, calibration=Calibration(1.5, {0.5: 0.5, 0.9: 2.0, 0.95: 3.25}))})
+    first, again = await asyncio.gather(*(completed(bench, models, request_of()) for _ in range(2)))
+    assert first.widths == again.widths == {"50": 0.5, "90": 2.0, "95": 3.25}
+    assert again.cached == first.request_id
+
+
 async def test_a_quorum_is_not_answered_with_one_models_word(bench, models, weights, request_of) -> None:
     await bench.serve({"voter-0": weights(0)})
     with pytest.raises(InvalidInput, match="asks for a quorum, which forms on the stream `ensemble`"):

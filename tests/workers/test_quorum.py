@@ -307,7 +307,7 @@ async def test_a_voter_the_ensemble_has_no_place_for_keeps_silent(court, seated,
 async def test_cells_nobody_ever_observed_count_neither_for_nor_against(court, bench, weights, request_of) -> None:
     land = np.zeros((32, 32), bool)
     land[:4] = True
-    await bench.serve({f"voter-{k}": weights(k) for k in range(3)}, mask=~land)
+    await bench.serve({f"voter-{k}": weights(k, masked=True) for k in range(3)}, mask=~land)
     values = np.ones((2, 32, 32), np.float32)
     asked = court.asked(request_of(field=inline_array(values, "J")))
     voted = await court.votes(asked, VOTERS[:2])

@@ -25,13 +25,17 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Whose it is, mean and log-variance (H, W), a share of what the batch cost, and what `model.novelty` says."""
+    """Whose it is, mean and log-variance (H, W), a share of what the batch cost, and what `model.novelty` says.
+
+    ``widths``: of its intervals in standard deviations, by per cent, where they are calibrated.
+    """
 
     model_id: str
     mean: NDArray[np.float32]
     log_var: NDArray[np.float32]
     cost: Cost
     ood: float | None = None
+    widths: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,7 +162,8 @@ class ModelHost:
         )
         (mean, log_var), cost, ood = answer.arrays, answer.cost, answer.values["ood"] or [None] * size
         share = Cost(cost.cpu_s / len(batch), cost.wall_s / len(batch), cost.rss_gb)
-        return [Prediction(served.model_id, mean[i], log_var[i], share, ood[i]) for i in range(len(batch))]
+        widths = answer.values["widths"]
+        return [Prediction(served.model_id, mean[i], log_var[i], share, ood[i], widths) for i in range(len(batch))]
 
 
 def _require_finite(model: Model, prediction: Prediction) -> None:

@@ -15,7 +15,7 @@ from nvp_agentkit.errors import ComputeFailed
 from nvp_agentkit.fields.forecasters import Forecaster
 from nvp_agentkit.fields.sequence import FieldMeta
 from nvp_agentkit.model import NetworkForecaster, load_model
-from nvp_agentkit.model.foreign import is_foreign, load_foreign
+from nvp_agentkit.model.foreign import ForeignModel, is_foreign, load_foreign
 from nvp_agentkit.model.novelty import novelty_of
 from nvp_agentkit.model.predict import forget
 from nvp_agentkit.model.starter import STARTER, StarterForecaster
@@ -70,7 +70,8 @@ def loaded(source: str | dict[str, Any]) -> Forecaster:
 def predict(call: Call) -> tuple[dict[str, Any], Arrays]:
     """``params``: model_id; arrays: frames (B, K, H, W), oldest first, and a mask (H, W) where the domain has one.
 
-    ``ood`` has a number a window (`model.novelty`), or is None where the model cannot tell.
+    ``ood`` has a number a window (`model.novelty`), or is None where the model cannot tell; so is ``widths``, of
+    intervals in standard deviations by per cent.
     """
     model = _kept(call.params["model_id"])
     frames, *masks = call.arrays
@@ -88,4 +89,16 @@ def _told(
     model: Forecaster, frames: NDArray[np.float32], mask: NDArray[np.bool_] | None = None
 ) -> tuple[dict[str, Any], Arrays]:
     ood = novelty_of(model.bundle, frames, mask) if isinstance(model, NetworkForecaster) else None
-    return {"ood": None if ood is None else ood.tolist()}, list(model.predict_next(frames, mask))
+    known = {"ood": None if ood is None else ood.tolist(), "widths": _widths(model)}
+    return known, list(model.predict_next(frames, mask))
+
+
+def _widths(model: Forecaster) -> dict[str, float] | None:
+    match model:
+        case NetworkForecaster():
+            calibration = model.bundle.calibration
+        case ForeignModel():
+            calibration = model.calibration
+        case _:  # the starter: nothing was held out
+            return None
+    return {f"{100 * level:.0f}": float(width) for level, width in calibration.width.items()}
