@@ -23,7 +23,7 @@ from benchmarks.documented import documented
 from benchmarks.peers import FRAMES, peer
 from benchmarks.verdict import Figure
 from nvp_agentkit.model import ModelBundle, NVPConfig, NVPModel, predict_next
-from nvp_agentkit.model.predict import forward, lowest, origins
+from nvp_agentkit.model.predict import forward_program, lowest, origins
 from nvp_agentkit.model.state import initial_variables
 
 SIZE, ROUNDS, QUICK_ROUNDS = 256, 50, 2
@@ -52,8 +52,9 @@ def _ours(frames: Any) -> tuple[Callable[[], Any], Callable[[], Any], float]:
     config = NVPConfig()
     bundle = ModelBundle(config, jax.tree.map(jnp.asarray, initial_variables(config, 0)))
     shown = np.moveaxis(frames, 1, -1)
-    arguments = (config, bundle.variables, shown, None, origins(config, shown), lowest(bundle))
-    return partial(predict_next, bundle, frames), partial(forward, *arguments), gflop(forward, *arguments)
+    arguments = (bundle.variables, shown, None, origins(config, shown), lowest(bundle))
+    network = forward_program(config, shown.shape)
+    return partial(predict_next, bundle, frames), partial(network, *arguments), gflop(network, *arguments)
 
 
 def _documented() -> tuple[str, Any, Any]:

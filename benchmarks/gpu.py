@@ -22,7 +22,7 @@ from benchmarks.verdict import BrokenError, Figure
 from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.model import ModelBundle, NVPConfig
 from nvp_agentkit.model.config import PRECISIONS
-from nvp_agentkit.model.predict import forward, lowest, origins
+from nvp_agentkit.model.predict import forward_program, lowest, origins
 from nvp_agentkit.model.state import Variables, initial_variables
 from nvp_agentkit.training import MemberConfig, MemberTrainer, StepPacer, evaluate
 from nvp_agentkit.training.examples import Batch
@@ -87,7 +87,8 @@ def _forward(config: NVPConfig, plan: Plan) -> tuple[Any, tuple[Any, ...]]:
     bundle = ModelBundle(config, initial_variables(config, 0))
     windows = _windows(config, plan)
     variables: Variables = jax.tree.map(jnp.asarray, bundle.variables)
-    return forward, (config, variables, windows.frames, None, windows.origin, lowest(bundle))
+    network = forward_program(config, windows.frames.shape)
+    return network, (variables, windows.frames, None, windows.origin, lowest(bundle))
 
 
 def _windows(config: NVPConfig, plan: Plan) -> Batch:

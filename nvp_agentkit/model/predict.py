@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,13 +38,16 @@ def forward(
     origin: Maps,
     low: np.float32 = UNBOUNDED,
 ) -> jax.Array:
-    """Normalised (B, H, W, K) -> (2, B, H, W): mean, nowhere below ``low``, and log-variance.
+    """Normalised (B, H, W, K) -> (2, B, H, W): mean, nowhere below ``low``, and log-variance."""
+    told: jax.Array = forward_program(config, frames.shape)(variables, frames, valid, origin, low)
+    return told
 
-    Compiled once a shape, and kept until `forget`.
-    """
-    if (key := (config, frames.shape)) not in _programs:
+
+def forward_program(config: NVPConfig, shape: tuple[int, ...]) -> Any:
+    """`forward` of frames of that shape without ``config``, as `jax.jit` has it; compiled once, kept until `forget`."""
+    if (key := (config, shape)) not in _programs:
         _programs[key] = _program(_forward, config)
-    return _programs[key](variables, frames, valid, origin, low)
+    return _programs[key]
 
 
 def _forward(
