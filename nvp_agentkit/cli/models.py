@@ -77,7 +77,7 @@ def promote(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have an ensemble serve that errs no more than who does, or try it on a share.
+    """Have an ensemble serve that errs no more, or try it on a share.
 
     Its voters compile it first, beside what serves; requests go on meanwhile.
 

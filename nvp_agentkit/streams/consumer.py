@@ -16,9 +16,9 @@ from contextlib import ExitStack
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from structlog.contextvars import bound_contextvars
 
 from nvp_agentkit.messages import Payload
+from nvp_agentkit.observability.about import about
 from nvp_agentkit.streams.claims import repeats
 from nvp_agentkit.streams.completion import Completion, Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
@@ -207,7 +207,7 @@ class Consumer:
         if not repeated:
             return deliveries
         for one, _ in repeated:
-            with bound_contextvars(**one.ids):
+            with about(one.ids):
                 log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
         why = [self._rules.of_no_use(one) if same else _reused(one) for one, same in repeated]
         await self._settle([
@@ -252,7 +252,7 @@ class Consumer:
         if result == 1 and not settlement.dead:
             self.counts["done"] += 1
             return
-        with bound_contextvars(**settlement.ids):
+        with about(settlement.ids):
             if result == 1:
                 self.counts["dead"] += 1
                 log.error("%s on %s is a dead letter: %s", settlement.entry_id, settlement.stream, settlement.dead)
@@ -266,7 +266,7 @@ class Consumer:
         for delivery, failed in retries:
             wait_s = min(self._lease_s, FIRST_RETRY_S * 2 ** min(delivery.attempt - 1, 16))
             self.counts["retried"] += 1
-            with bound_contextvars(**delivery.ids):
+            with about(delivery.ids):
                 log.warning("%s on %s again in %.2f s: %s", delivery.entry_id, delivery.stream, wait_s, failed)
                 try:
                     await self._leases.release([delivery], wait_s=wait_s, counted=True)

@@ -6,9 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from structlog.contextvars import bound_contextvars
-
 from nvp_agentkit.errors import NvpError, StoreUnavailable
+from nvp_agentkit.observability.about import about
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery
 from nvp_agentkit.streams.verdict import Outcome
@@ -47,7 +46,7 @@ async def outcomes_of(handle: Handle, deliveries: list[Delivery]) -> Sequence[Ou
     except AWAY as error:
         failed = StoreUnavailable(f"a store went away during the work: {error}")
     except Exception as error:  # noqa: BLE001 - it becomes an answer and a dead letter, never a dead worker
-        with bound_contextvars(**(deliveries[0].ids if len(deliveries) == 1 else {})):
+        with about(deliveries[0].ids if len(deliveries) == 1 else {}):
             failed = defect(error, ", ".join(f"{one.account}/{one.request_id}" for one in deliveries))
     if failed.retryable or len(deliveries) == 1:
         return [failed] * len(deliveries)

@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from structlog.contextvars import bound_contextvars
-
 from nvp_agentkit.errors import AccountFull, DeadlineExceeded, InvalidInput, InvalidMessage, NvpError
 from nvp_agentkit.messages import Payload
 from nvp_agentkit.messages.checks import MAX_DEADLINE_S
+from nvp_agentkit.observability.about import about
 from nvp_agentkit.streams.completion import Completion, Settlement
 from nvp_agentkit.streams.delivery import Delivery, Entry, check_payload, open_entry
 
@@ -88,7 +87,7 @@ class Rules:
 
     def _refused(self, delivery: Delivery, error: NvpError, dead: str = "") -> Settlement:
         at = (delivery.account, delivery.stream, delivery.entry_id)
-        with bound_contextvars(**delivery.ids):
+        with about(delivery.ids):
             try:
                 completion = self.refuse(delivery, error)
             except Exception:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,13 @@ ASKED = Options(models=[], called=["one", "other"], domain=None, variant=None, d
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two untrained networks, which say that nothing changes."""
     folder = tmp_path_factory.mktemp("models")
-    for seed in (0, 1):
-        variables = initial_variables(NETWORK, seed)
-        save_model(ModelBundle(NETWORK, variables, Normalization(1, 2), domain="heat_diffusion"), folder / str(seed))
-    return [str(folder / "0"), str(folder / "1")]
+    return [untrained(NETWORK, seed, folder / str(seed)) for seed in (0, 1)]
+
+
+def untrained(network: NVPConfig, seed: int, file: Path) -> str:
+    variables = initial_variables(network, seed)
+    save_model(ModelBundle(network, variables, Normalization(1, 2), domain="heat_diffusion"), file)
+    return str(file)
 
 
 def evaluated(models: list[str], capsys: pytest.CaptureFixture[str], **changes: Any) -> tuple[dict[str, Any], str]:
@@ -60,13 +64,17 @@ def test_models_stand_beside_every_trivial_forecaster_and_the_coarse_solver(mode
 
 
 def test_of_a_file_the_part_is_judged_that_training_leaves_out_and_without_a_solver(models, capsys, tmp_path) -> None:
+    knowing = untrained(replace(NETWORK, masked=True), 2, tmp_path / "knowing")
     holed = np.random.default_rng(0).random((3, 6, 16, 16), np.float32)
     holed[:, :, 2, 3] = np.nan
     np.savez(tmp_path / "sea.npz", sst=holed)
-    found, _ = evaluated(models[:1], capsys, data=str(tmp_path / "sea.npz"), array="sst", called=["one"])
+    sea = {"data": str(tmp_path / "sea.npz"), "array": "sst", "called": ["one"]}
+    found, _ = evaluated([knowing], capsys, **sea)
     assert found["data"] | {"held_out_by": "by trajectory", "trajectories": 1, "source": "sea.npz:sst"} == found["data"]
     assert SOLVER not in {one["name"] for one in found["scores"]}
     assert found["scores"][0]["bands"] == {}  # cells without a value have no spectrum
+    assert local_evaluation.main([json.dumps(asdict(ASKED) | {"models": models[:1]} | sea)]) == 1
+    assert "cells have no value, and this network learnt from fields that have all" in capsys.readouterr().out
 
 
 def test_lead_times_that_are_none_and_models_that_are_none_are_refused(nvp, models, tmp_path, monkeypatch) -> None:

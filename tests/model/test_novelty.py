@@ -73,7 +73,8 @@ def test_where_things_are_and_how_wide_the_grid_is_do_not_matter():
 
 
 def test_what_lies_in_a_hole_is_not_looked_at(bundle, novelty):
-    knowing = dataclasses.replace(bundle, novelty=novelty)
+    config = dataclasses.replace(bundle.config, masked=True)
+    knowing = dataclasses.replace(bundle, config=config, novelty=novelty)
     shown = spots(3, 6)
     mask = np.ones(shown.shape, bool)
     mask[..., :4, :4] = False

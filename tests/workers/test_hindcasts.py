@@ -82,7 +82,7 @@ async def brought(bench, values: np.ndarray, units: str = UNITS) -> ObjectRef:
 
 @pytest.fixture
 async def ensemble(bench, weights):
-    return await bench.serve({f"voter-{place}": weights(place) for place in range(3)})
+    return await bench.serve({f"voter-{place}": weights(place, masked=True) for place in range(3)})
 
 
 async def told(bench, delivery: Delivery) -> Payload:
@@ -134,6 +134,13 @@ async def maps(bench, done: Manifest, part: int) -> tuple[np.ndarray, np.ndarray
     refs = [ArrayRef(shape=shape, digest=one, uri=uri_of(one)) for one in (done.parts[part].mean, done.parts[part].std)]
     mean, std = [await bench.system.artifacts.get_array(ref) for ref in refs]
     return mean, std
+
+
+async def test_an_archive_with_holes_is_no_work_for_who_learnt_from_whole_fields(bench, archive, weights) -> None:
+    await bench.serve({f"voter-{place}": weights(place) for place in range(3)})
+    failed = await told(bench, asked(bench, archive))
+    assert failed.code == "invalid_field"
+    assert "cells have no value, and this network learnt from fields that have all" in failed.detail
 
 
 async def test_a_hindcast_is_a_forecast_from_every_start_scored_recorded_and_paid_for_once(
