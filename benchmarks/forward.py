@@ -2,8 +2,8 @@
 
 All in one process on all cores it may use, a call each in turn. ``ours`` is what a worker runs, `predict_next`, units
 and the search for the flow included; ``ours_network`` its compiled network alone. Weights are fresh ones: time does
-not depend on them. ``of_roofline`` is by CPU-seconds. In ONNX Runtime ours converts only with changes and was seven
-times slower, so it is not among them.
+not depend on them. ``of_roofline`` is by CPU-seconds. In ONNX Runtime, tried once by hand, ours converted only with
+changes and was seven times slower, so it is not among them.
 """
 
 from __future__ import annotations
