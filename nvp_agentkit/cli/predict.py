@@ -78,7 +78,8 @@ def command(
     """Forecast the next frame of a field in a file.
 
     Shows the file's last three frames, eight of up to 256x256 cells, to the running stack, under an account that is
-    there already. With --frame it forecasts a frame that the file has, from those before it, and says how far off it was.
+    there already. With --frame it forecasts a frame that the file has, from those before it, and says how far off it
+    was.
 
     [dim]Examples:[/dim] nvp predict --data rain.npz --domain rain --units mm/h --model trivial --out rain.png  ·  nvp
     predict --data field.npy --domain plasma_physics --assurance quorum --out forecast.nc
