@@ -66,7 +66,7 @@ def _values(op: str, params: dict[str, Any]) -> dict[str, Any]:
         case "ready":
             return {"cpu_s": COST_S, "wall_s": STEPS * STEP_S}
         case "predict":
-            return {"ood": None}
+            return {"ood": None, "widths": None}
     return {"name": "persistence"}
 
 
