@@ -9,8 +9,10 @@ from nvp_agentkit.ensemble import Signer, load_signer, make_vote, sign_vote
 from nvp_agentkit.errors import InvalidInput, NvpError, UnknownModel
 from nvp_agentkit.messages import Event, PredictionRequested, VoteCast
 from nvp_agentkit.messages.predictions import names_ensemble
+from nvp_agentkit.streams import AWAY
 from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
+from nvp_agentkit.streams.handling import defect
 
 from . import facts, joules, refusals
 from .process import Role, run_roles
@@ -38,6 +40,11 @@ async def vote(delivery: Delivery, models: ModelHost, signer: Signer, system: Sy
         if isinstance(error, ABOUT_THE_REQUEST) or error.retryable:
             raise
         return _failed(delivery, served, signer.name, system, error)
+    except AWAY:
+        raise
+    except Exception as error:  # noqa: BLE001 - a defect is a vote that failed, and no silence until the deadline
+        failed = defect(error, f"{delivery.account}/{delivery.request_id}")
+        return _failed(delivery, served, signer.name, system, failed)
     return Completion(facts=(fact,), forwards=(("votes", cast),))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nvp_agentkit.artifacts import inline_array
-from nvp_agentkit.ensemble import RootOfTrust, verify
+from nvp_agentkit.ensemble import RootOfTrust, load_signer, verify
 from nvp_agentkit.errors import DeadlineExceeded, InvalidField, InvalidInput, NvpError, UnknownModel
 from nvp_agentkit.messages import (
     LineageRecorded,
@@ -302,6 +303,20 @@ async def test_a_voters_own_trouble_is_its_silence_and_no_refusal(court, request
 async def test_a_voter_the_ensemble_has_no_place_for_keeps_silent(court, seated, bench, weights, request_of) -> None:
     await bench.serve({"voter-0": weights(0), "voter-1": weights(1), "voter-3": weights(3)})
     assert await court.vote(court.asked(request_of()), "voter-2") == Completion()
+
+
+async def test_what_nobody_foresaw_in_all_voters_is_an_answer_at_once_and_no_silence_until_the_deadline(
+    court, bench, weights, request_of
+) -> None:
+    await bench.serve({f"voter-{k}": weights(k) for k in range(3)})
+    asked = court.asked(request_of())
+    signers = [replace(load_signer(bench.system.settings.keys_dir, voter), key=None) for voter in VOTERS]
+    voted = [
+        await shadow.vote(asked, court.hosts[voter], signer, bench.system)
+        for voter, signer in zip(VOTERS, signers, strict=True)
+    ]
+    assert all("this is a defect" in court.cast(one).payload.failed for one in voted)
+    assert isinstance(bench.said(await court.count(*map(court.cast, voted))), PredictionAbstained)
 
 
 async def test_cells_nobody_ever_observed_count_neither_for_nor_against(court, bench, weights, request_of) -> None:
