@@ -42,7 +42,7 @@ async def vote(delivery: Delivery, models: ModelHost, signer: Signer, system: Sy
         return _failed(delivery, served, signer.name, system, error)
     except AWAY:
         raise
-    except Exception as error:  # noqa: BLE001 - a defect is a vote that failed, and no silence until the deadline
+    except Exception as error:  # noqa: BLE001 - a defect is a vote that failed, which says why
         failed = defect(error, f"{delivery.account}/{delivery.request_id}")
         return _failed(delivery, served, signer.name, system, failed)
     return Completion(facts=(fact,), forwards=(("votes", cast),))
