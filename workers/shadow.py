@@ -62,17 +62,17 @@ async def _answer(
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)
         log_var = await system.artifacts.put_array(prediction.log_var, log_variance_units(units))
-    said = make_vote(
-        served.record,
-        signer.name,
-        prediction.mean,
-        refs=(mean, log_var),
-        request_id=delivery.request_id,
-        request_digest=request.field.digest,
-        issued_at_ms=facts.now_ms(),
-        mask=await models.mask(served.record),
-    )
-    envelope = sign_vote(said, signer)
+        said = make_vote(
+            served.record,
+            signer.name,
+            prediction.mean,
+            refs=(mean, log_var),
+            request_id=delivery.request_id,
+            request_digest=request.field.digest,
+            issued_at_ms=facts.now_ms(),
+            mask=await models.mask(served.record),
+        )
+        envelope = sign_vote(said, signer)
     cast = VoteCast(
         request_id=delivery.request_id,
         request_digest=request.field.digest,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
@@ -12,9 +13,8 @@ from typing import Any
 from benchmarks.simulator.link import Link
 from benchmarks.simulator.plan import Fault, Message
 from benchmarks.simulator.quorum import Ensemble
-from benchmarks.simulator.store import Store
-from benchmarks.simulator.values import Stream, read_id
-from nvp_agentkit.errors import Cancelled, InvalidField, StoreUnavailable
+from benchmarks.simulator.values import EntryId, Stream, read_id, shown
+from nvp_agentkit.errors import Cancelled, InvalidField, InvalidMessage, StoreUnavailable
 from nvp_agentkit.messages import (
     ArrayRef,
     Event,
@@ -25,10 +25,11 @@ from nvp_agentkit.messages import (
     PredictionRequested,
     Reading,
     VoteCast,
+    decode,
     new_event,
 )
 from nvp_agentkit.settings import VOTERS
-from nvp_agentkit.streams import Completion, Delivery
+from nvp_agentkit.streams import Completion, Delivery, names
 from nvp_agentkit.workers import joules, refusals
 from nvp_agentkit.workers.compute.cost import Cost
 from nvp_agentkit.workers.jobs import cancelling
@@ -171,10 +172,33 @@ class Work:
         return child
 
     def _begin(self, delivery: Delivery) -> tuple[Message, Run]:
-        beside = _beside(self._link().store, delivery, self._system.name)
-        run = Run(delivery.attempt, silent=delivery.silent, beside=beside)
+        run = Run(delivery.attempt, silent=delivery.silent, beside=self._beside(delivery))
         self._record.runs[delivery.request_id].append(run)
         return self._messages[delivery.request_id], run
+
+    def _beside(self, delivery: Delivery) -> int:
+        """Other entries in the hands of who has this one."""
+        held, entry_id = self._link().store.values.get(delivery.stream.encode()), read_id(delivery.entry_id.encode())
+        beside = 0
+        for name, group in held.groups.items() if isinstance(held, Stream) else ():
+            mine = group.pending.get(entry_id)
+            if mine is None or not mine.consumer.startswith(self._system.name.encode()):
+                continue
+            for other, pending in group.pending.items():
+                if other != entry_id and pending.consumer == mine.consumer:
+                    beside += self._in_hand(delivery.stream, name, other, pending.deliveries)
+        return beside
+
+    def _in_hand(self, stream: str, group: bytes, other: EntryId, deliveries: int) -> bool:
+        """Whether its last delivery has not ended by being given back, to be tried again later."""
+        store, entry = self._link().store, shown(other).decode()
+        given_back = int(store.get(names.given_back(stream, group.decode(), entry).encode(), bytes) or 0)
+        held = store.get(stream.encode(), Stream)
+        fields = held.entries.get(other, []) if held else []
+        runs: list[Run] = []
+        with suppress(KeyError, InvalidMessage):  # nobody works on what is no message
+            runs = self._record.runs[decode(dict(zip(fields[::2], fields[1::2], strict=True))[b"event"]).id]
+        return deliveries - given_back > (runs[-1].silent if runs else 0)
 
     async def _meet_fate(self, message: Message, delivery: Delivery) -> None:
         await self._link().step()
@@ -191,14 +215,6 @@ class Work:
                 await self._link().strike(Fault("kill", -1))
             case _:
                 return
-
-
-def _beside(store: Store, delivery: Delivery, worker: str) -> int:
-    held = store.values.get(delivery.stream.encode())
-    groups = held.groups.values() if isinstance(held, Stream) else ()
-    entry_id = read_id(delivery.entry_id.encode())
-    holders = [(group, group.pending[entry_id].consumer) for group in groups if entry_id in group.pending]
-    return sum(group.held_by(one) - 1 for group, one in holders if one.startswith(worker.encode()))
 
 
 def _cost(used_mj: int) -> Cost:

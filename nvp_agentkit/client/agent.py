@@ -13,7 +13,7 @@ from nvp_agentkit.client.jobs import Jobs
 from nvp_agentkit.client.limits import A_DATASET, ANSWER_S, about, said, seconds, within
 from nvp_agentkit.client.place import Place
 from nvp_agentkit.client.service import InService
-from nvp_agentkit.errors import InvalidInput, StoreUnavailable, UnknownName
+from nvp_agentkit.errors import AccountFull, InvalidInput, NvpError, StoreUnavailable, UnknownName
 from nvp_agentkit.messages import (
     ArrayRef,
     Event,
@@ -138,7 +138,11 @@ class AgentClient(Jobs, InService):
                 self._asked[asked.event.id] = asked
                 while len(self._asked) > ASKED:  # the oldest make room
                     del self._asked[next(iter(self._asked))]
-                await self._door.publish(suffix, asked.event)
+                try:
+                    await self._door.publish(suffix, asked.event)
+                except AccountFull:  # and nothing was sent
+                    del self._asked[asked.event.id]
+                    raise
             return await self._answer(asked, asked.until)
 
     async def _answer(self, asked: _Asked, until: float) -> Forecast:
@@ -149,7 +153,13 @@ class AgentClient(Jobs, InService):
         async with within(max(until - time.time(), 0) + GRACE_S):
             if asked.named:
                 await self._refuse_if_another(asked.event)
-            forecast = await reader.read(reply.payload, asked.request, asked.axes)
+            try:
+                forecast = await reader.read(reply.payload, asked.request, asked.axes)
+            except StoreUnavailable:  # the answer can still be read, as when time ran out meanwhile
+                raise
+            except NvpError:
+                self._asked.pop(asked.event.id, None)
+                raise
         self._asked.pop(asked.event.id, None)
         return forecast
 

@@ -251,16 +251,17 @@ class Trainer:
 
     def _set_back(self, where: str, tell: Tell) -> None:
         """To the weights that this epoch began with, which is gone through again at half the rate."""
+        self.state = self._good.replace(step=self.state.step)
         self._setbacks += 1
         rate = self.config.learning_rate * 0.5**self._setbacks
         if self._setbacks == LARGEST_SETBACKS:
+            self._setbacks = 0  # whoever trains on, with other data, does so at the whole rate
             raise InvalidInput(
                 f"the loss is no number in {where}, at learning rate {2 * rate:g} either: lower learning_rate "
                 f"({self.config.learning_rate:g}), look for values in the data that are far beyond the rest, and go on "
                 f"from the last checkpoint in {self.folder} if there is one"
             )
         tell(f"{where}: the loss is no number; back to the weights of epoch {self.epoch}, learning rate {rate:g}")
-        self.state = self._good.replace(step=self.state.step)
 
     def _validated(self, val: TrainingData) -> Terms:
         """Means over every window, in batches of one shape."""

@@ -111,6 +111,9 @@ def test_a_loss_that_stays_no_number_ends_the_run_and_leaves_the_checkpoints(con
     with pytest.raises(InvalidInput, match="lower learning_rate"):
         again.train(DATA, VALIDATION, verbose=False)
     assert {path: path.read_bytes() for path in trainer.folder.iterdir()} == kept
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(again.state.params))
+    with pytest.raises(InvalidInput, match="lower learning_rate"):  # asked again it ends again
+        again.train(DATA, VALIDATION, verbose=False)
     slower = Trainer(replace(config, num_epochs=5, learning_rate=1e-5))  # what is advised can be done
     slower.load_checkpoint(trainer.folder / "epoch_0002.safetensors")
     assert len(slower.train(DATA, VALIDATION, verbose=False)["val"]) == 5

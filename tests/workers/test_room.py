@@ -84,3 +84,13 @@ def test_what_could_not_be_loaded_takes_no_room() -> None:
     there.failed("broken")
     assert there.models == []
     assert not load(there, "x")
+
+
+def test_what_was_ready_in_a_child_that_is_gone_is_not_ready_in_the_next() -> None:
+    there = Room(3)
+    there.admit(("x", SHAPE), MB, "a", standing=False)
+    there.clear()  # while it was being loaded
+    there.compiled(("x", SHAPE), "a", (1,), Price(0.1, 0.1))
+    assert there.used(("x", SHAPE)) is None
+    assert not load(there, "x")
+    assert there.used(("x", SHAPE))

@@ -102,7 +102,9 @@ class Room:
         return bool(gone or shapes)
 
     def compiled(self, key: Key, account: str, batches: tuple[int, ...], price: Price) -> None:
-        """It is ready now."""
+        """It is ready now, unless the child is another one since it was admitted."""
+        if key[0] not in self._models:
+            return
         self._shapes.pop(key, None)
         self._shapes[key] = _Compiled(account, batches, price)
 

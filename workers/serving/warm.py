@@ -107,6 +107,7 @@ class WarmModels:
                 said = await self._load(member, shape, batches, deadline, on_cost)
             except BaseException:
                 self._room.failed(member.model_id)
+                self._untidy = True  # the child may hold what the room forgot
                 raise
             price = Price(said["cpu_s"], said["wall_s"])
             self._room.compiled(key, account, batches, price)
