@@ -14,7 +14,7 @@
     |  |- InsufficientJoules            the account cannot pay
     |  |- BudgetTooSmall                the budget buys no useful result
     |  `- BudgetExhausted               spent while working
-    |- AccountFull                      as much of the account waits as may; nothing was taken, ask again later
+    |- AccountFull                      as much of the account waits as may; nothing was done, ask again later
     |- DeadlineExceeded (TimeoutError)
     |- Cancelled                        whoever asked for it wants it no more, or another worker has it
     |- QuorumAbstained                  the voters did not agree; there is no answer to believe

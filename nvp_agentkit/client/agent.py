@@ -94,7 +94,8 @@ class AgentClient(Jobs, InService):
         Raises (once it may have been sent, with its ``request_id``: `result` waits again):
             InvalidField, InvalidInput: refused here, before anything is sent.
             InsufficientJoules, BudgetTooSmall, UnknownModel: refused there; QuorumAbstained: the voters did not agree.
-            AccountFull: too much of the account waits; nothing was sent. Ask again after ``retry_after_s``.
+            AccountFull: too much of the account waits, and nothing was done. Ask again after ``retry_after_s``, under a
+                new id: a worker may have said so.
             ConflictingFact: ``request_id`` was used to ask for something else.
             DeadlineExceeded: no answer in time. StoreUnavailable: it may have been sent; ask again with the same id.
         """

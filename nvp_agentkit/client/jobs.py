@@ -159,7 +159,8 @@ class Jobs(Connection):
         on and paid for once. So do that where it is not known whether it was sent (`StoreUnavailable`).
 
         Raises (with the job's id as ``request_id``):
-            AccountFull: too much of the account waits; nothing was sent. Submit it again after ``retry_after_s``.
+            AccountFull: too much of the account waits, and nothing was done. Submit it again after ``retry_after_s``,
+                under a new id: a worker may have said so.
             ConflictingFact: ``request_id`` was used to ask for something else.
             StoreUnavailable: the stores were away; it may have been sent.
         """
