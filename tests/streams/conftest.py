@@ -124,12 +124,14 @@ class Bench:
         everyone = await self.redis.client_list()
         return sum("b" in one["flags"] and (one["name"], one["cmd"]) == (ours, command) for one in everyone)
 
-    async def silent(self, account: str, count: int, lease_s: float) -> None:
+    async def silent(
+        self, account: str, count: int, lease_s: float, *, kind: str = "predict", group: str = "inference"
+    ) -> None:
         """Wait until ``count`` messages of an account have been in somebody's hands for longer than a lease."""
 
         async def due() -> bool:
-            stream, idle_ms = names.key(account, "predict"), int(1000 * lease_s)
-            found = await self.redis.xpending_range(stream, "inference", "-", "+", count, idle=idle_ms)
+            stream, idle_ms = names.key(account, kind), int(1000 * lease_s)
+            found = await self.redis.xpending_range(stream, group, "-", "+", count, idle=idle_ms)
             return len(found) == count
 
         await eventually(due)
