@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 from redis.asyncio import Redis
@@ -19,23 +19,47 @@ from nvp_agentkit.streams.delivery import Delivery
 from nvp_agentkit.streams.scripts import Call, call
 
 WITHOUT_DEADLINE_S = 3600.0
-SAME, OURS = 0, 1  # of what claim.lua says
+SAME, OURS, BEYOND = 0, 1, 3  # of what claim.lua says
 
 
-async def repeats(
-    redis: Redis, group: str, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]] = ()
-) -> list[tuple[Delivery, bool]]:
-    """Those whose id belongs to another entry, and whether they ask the same as that one.
+class Claimed(NamedTuple):
+    """What of a batch is not worked on.
 
-    That is the first that anybody claimed, in any stream and group. Clients publish twice when the answer to their
+    Attributes:
+        repeats: those whose id belongs to another entry, and whether they ask the same as that one.
+        beyond: those after which too many wait.
+    """
+
+    repeats: list[tuple[Delivery, bool]]
+    beyond: set[Delivery]
+
+
+async def claim(
+    redis: Redis,
+    group: str,
+    deliveries: Sequence[Delivery],
+    accepts: Collection[type[Payload]] = (),
+    *,
+    most_waiting: float = math.inf,
+) -> Claimed:
+    """Claim the ids of a batch, as it was read, for its entries. One round trip.
+
+    An id belongs to the first entry that anybody claimed it for, in any stream and group. Clients publish twice when the answer to their
     XADD is lost, and an agent may do so to have work done that is charged once. A claim outlives its request's deadline
     by as long as replies are kept. What is replayed from the dead letters claims for the entry it first came as.
     What is of no kind that the stream takes claims nothing: it may yet come where it belongs.
+
+    The server counts what came after an entry at that same moment, so no number of workers finds one ``beyond`` that
+    is among the newest ``most_waiting``. What was begun once is not: it is not refused for what came after it.
     """
     if not deliveries:
-        return []
-    says = await call(redis, "claim", *_claims(group, deliveries, accepts))
-    return [(delivery, what == SAME) for delivery, what in zip(deliveries, says, strict=True) if what != OURS]
+        return Claimed([], set())
+    says = await call(redis, "claim", *_claims(group, deliveries, accepts, most_waiting))
+    said = list(zip(deliveries, says, strict=True))
+    return Claimed(
+        [(one, what == SAME) for one, what in said if what not in (OURS, BEYOND)],
+        {one for one, what in said if what == BEYOND and one.earlier + one.attempt == 1},
+    )
 
 
 def outlives_s(delivery: Delivery, now: float) -> int:
@@ -44,10 +68,12 @@ def outlives_s(delivery: Delivery, now: float) -> int:
     return math.ceil(min(max(left_s, 0), MAX_DEADLINE_S)) + REPLY_TTL_S  # what is later will be refused
 
 
-def _claims(group: str, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]]) -> Call:
+def _claims(
+    group: str, deliveries: Sequence[Delivery], accepts: Collection[type[Payload]], most_waiting: float
+) -> Call:
     now = time.time()
     keys: list[str] = []
-    args: list[str | bytes | int] = [group]
+    args: list[str | bytes | int] = [group, 0 if most_waiting == math.inf else int(most_waiting)]
     for one in deliveries:
         keys += [one.stream, names.claim(one.account, one.request_id)]
         kind = TYPES.get(one.event.type)

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from nvp_agentkit.messages import Payload
 from nvp_agentkit.observability.about import about
-from nvp_agentkit.streams.claims import repeats
+from nvp_agentkit.streams.claims import claim
 from nvp_agentkit.streams.completion import Completion, Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
@@ -54,7 +54,8 @@ class Consumer:
         max_deliveries: after so many attempts a message goes to the dead letters, and the client is told; infinite
             for what must not be lost however often its worker dies.
         drain_timeout_s: how long the running batch may go on after ``stop``.
-        most_waiting: where a stream has more entries, those beyond are refused as `AccountFull`, the oldest first.
+        most_waiting: an entry after which so many came that nobody has taken yet is refused as `AccountFull`, where
+            messages are ``unique`` and no other group reads the stream.
 
     `state` (starting, ready, draining) and `detail` are for the heartbeat; `counts` tells what happened: done,
     dead, lost, retried, recovered.
@@ -81,14 +82,13 @@ class Consumer:
         self._redis, self._group = redis, group
         self.name = f"{name}.{secrets.token_hex(4)}"
         self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries, group)
-        self._unique, self._batch = unique, batch
+        self._unique, self._batch, self._most_waiting = unique, batch, most_waiting
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         kinds = (before, kind) if before else (kind,)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s)
         self._intake = Intake(
-            redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s, in_hand=lambda: self._leases.held,
-            most_waiting=most_waiting,
-        )  # fmt: skip
+            redis, kinds=kinds, group=group, consumer=self.name, lease_s=lease_s, in_hand=lambda: self._leases.held
+        )
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
         self._state, self._detail = "starting", ""
@@ -169,9 +169,9 @@ class Consumer:
             await self._leases.release(entries, wait_s=0, counted=False)
             return
         received = [self._rules.receive(entry) for entry in entries]
-        firsts = await self._firsts([delivery for delivery in received if isinstance(delivery, Delivery)])
+        firsts, beyond = await self._firsts([delivery for delivery in received if isinstance(delivery, Delivery)])
         received = [unreadable for unreadable in received if isinstance(unreadable, Settlement)]
-        received += [self._rules.admit(one, full=self._is_beyond(one)) for one in firsts]
+        received += [self._rules.admit(one, full=one in beyond) for one in firsts]
         await self._settle([refused for refused in received if isinstance(refused, Settlement)])
         deliveries = [delivery for delivery in received if isinstance(delivery, Delivery)]
         with ExitStack() as held:
@@ -182,10 +182,6 @@ class Consumer:
                 return
             await self._settled()
             self._settling = asyncio.create_task(self._conclude(deliveries, outcomes, held.pop_all()))
-
-    def _is_beyond(self, delivery: Delivery) -> bool:
-        """What was begun once is not refused for what came after it."""
-        return delivery.earlier + delivery.attempt == 1 and self._intake.is_beyond(delivery.stream)
 
     async def _conclude(self, deliveries: list[Delivery], outcomes: Sequence[Outcome], held: ExitStack) -> None:
         with held:
@@ -199,13 +195,17 @@ class Consumer:
         if settling is not None:
             await settling
 
-    async def _firsts(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Without what only repeats an earlier entry: that is answered, or will be, as the earlier one."""
+    async def _firsts(self, deliveries: list[Delivery]) -> tuple[list[Delivery], set[Delivery]]:
+        """Without what only repeats an earlier entry: that is answered, or will be, as the earlier one.
+
+        And those of them after which ``most_waiting`` wait.
+        """
         if not self._unique:
-            return deliveries
-        repeated = await repeats(self._redis, self._group, deliveries, self._rules.accepts)
+            return deliveries, set()
+        accepts, most = self._rules.accepts, self._most_waiting
+        repeated, beyond = await claim(self._redis, self._group, deliveries, accepts, most_waiting=most)
         if not repeated:
-            return deliveries
+            return deliveries, beyond
         for one, _ in repeated:
             with about(one.ids):
                 log.warning("%s on %s repeats request %s", one.entry_id, one.stream, one.request_id)
@@ -215,7 +215,7 @@ class Consumer:
             for (one, _), dead in zip(repeated, why, strict=True)
         ])  # fmt: skip
         others = {one for one, _ in repeated}
-        return [one for one in deliveries if one not in others]
+        return [one for one in deliveries if one not in others], beyond
 
     async def _outcomes(self, deliveries: list[Delivery]) -> Sequence[Outcome] | None:
         """What the handler says; None when it was still at it as the drain ended, and was cut off."""

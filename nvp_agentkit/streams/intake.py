@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -46,11 +45,9 @@ class Intake:
         consumer: str,
         lease_s: float,
         in_hand: Callable[[], Collection[tuple[str, str]]] = tuple,
-        most_waiting: float = math.inf,
     ) -> None:
         self._redis, self._kinds, self._group, self._consumer = redis, kinds, group, consumer
-        self._in_hand, self._most_waiting = in_hand, most_waiting
-        self._beyond: Counter[str] = Counter()
+        self._in_hand = in_hand
         self._kind_of: dict[str, str] = {}
         self._reads = 0
         self._lease_ms = int(1000 * lease_s)
@@ -85,13 +82,6 @@ class Intake:
             self._sweep_at, sweep_due = now + self._sweep_s, False
         self._new_first = False
         return await self._new(room, 0 if sweep_due else min(wait_s, self._sweep_s))
-
-    def is_beyond(self, stream: str) -> bool:
-        """Whether ``stream`` had more than ``most_waiting`` at the last sweep; each yes makes room for one entry."""
-        if self._beyond[stream] <= 0:
-            return False
-        self._beyond[stream] -= 1
-        return True
 
     async def leave(self) -> None:
         """Remove this consumer from its groups, where it holds nothing."""
@@ -177,7 +167,6 @@ class Intake:
     async def _sweep(self, room: int) -> list[Entry]:
         """Up to ``room`` entries whose lease ran out, the streams taking turns; one that is suspect comes alone."""
         streams = _after(self._swept, list(self._streams))
-        await self._count(streams)
         places = {stream: place for place, stream in enumerate(streams, 1)}
         in_hand = [(places[stream], entry_id) for stream, entry_id in self._in_hand() if stream in places]
         keys = [key for stream in streams for key in (stream, names.given_back(stream, self._group))]
@@ -188,16 +177,6 @@ class Intake:
             self._entry(streams[place - 1], entry_id, _fields(*flat), deliveries, silent)
             for place, entry_id, deliveries, silent, *flat in taken
         ]
-
-    async def _count(self, streams: list[str]) -> None:
-        """How many entries each has beyond ``most_waiting``, where there is such a limit."""
-        if self._most_waiting == math.inf:
-            return
-        pipe = self._redis.pipeline(transaction=False)
-        for stream in streams:
-            pipe.xlen(stream)
-        for stream, waiting in zip(streams, await pipe.execute(), strict=True):
-            self._beyond[stream] = waiting - int(self._most_waiting)
 
     def _entry(
         self, stream: str, entry_id: bytes, fields: dict[bytes, bytes] | None, attempt: int = 1, silent: int = 0

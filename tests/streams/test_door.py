@@ -80,6 +80,42 @@ async def test_who_goes_past_the_door_is_refused_by_the_worker_beyond_its_limit(
     assert await bench.dead() == []
 
 
+async def test_however_many_workers_refuse_what_is_among_the_newest_is_not_refused(bench):
+    events, refused = [bench.request() for _ in range(60)], []
+    for event in events:
+        await bench.redis.xadd(bench.stream, {"event": event.encode()})
+
+    def refuse(delivery: Delivery, error: NvpError) -> Completion:
+        refused.append(delivery.request_id)
+        return bench.refused(delivery, error)
+
+    for number in range(3):
+        bench.start(batch=4, most_waiting=10, refuse=refuse, name=f"worker-{number}")
+    await bench.eventually(bench.idle)
+    assert [await bench.replies(event) for event in events[-10:]] == [[ANSWERED.encode()]] * 10
+    assert 0 < len(refused) <= 50
+
+
+async def test_what_was_begun_once_is_not_refused_for_what_came_after_it(bench):
+    begun = await bench.ask()
+    await bench.redis.xreadgroup("inference", "crashed", {bench.stream: ">"})
+    for _ in range(20):
+        await bench.ask()
+    await bench.silent(bench.account, 1, 0.4)
+    bench.start(batch=4, most_waiting=10, lease_s=0.4)
+    await bench.reply(begun)
+
+
+async def test_where_others_read_the_stream_as_well_nobody_is_refused_for_what_they_have_not_read(bench):
+    await bench.redis.xgroup_create(bench.stream, "others", id="0")
+    for _ in range(20):
+        await bench.ask()
+    worker = bench.start(batch=4, most_waiting=10)
+    await bench.eventually(lambda: asyncio.sleep(0, worker.counts["done"] == 20))
+    assert len(await bench.redis.xrange(names.replies(bench.account))) == 20
+    assert {f[b"type"] for _, f in await bench.redis.xrange(names.replies(bench.account))} == {ANSWERED.encode()}
+
+
 async def test_short_of_memory_all_are_asked_to_come_again_before_the_server_refuses_its_workers(tmp_path, bench_at):
     server = await embedded_valkey.start(tmp_path / "own", appendfsync="no")
     said, stop = ["starting"], asyncio.Event()

@@ -184,7 +184,7 @@ def _functions(one: int, stream: str, group: str, consumer: str, number: int, fl
         def step(side: Side) -> Awaitable[Any]:
             keys, head = [side.key(stream)], [group, consumer]
             if name == "claim":
-                keys, head = [*keys, side.key("asked:1")], [group, side.entry(one)]
+                keys, head = [*keys, side.key("asked:1")], [group, number % 3, side.entry(one)]
             if name == "read":
                 keys = [side.key("s0"), side.key("s1")]
             if name == "release":
