@@ -30,11 +30,11 @@ log = structlog.get_logger()
 DEADLINES = "deadlines"  # sorted set of the quorum requests that still wait for votes
 
 
-def final(request_id: str, deadline: datetime | None, reply: Event, fact: Event) -> Completion:
+def final(request_id: str, deadline: datetime | None, reply: Event, *recorded: Event) -> Completion:
     """The last word on a prediction: nothing else is said of it later, and no deadline is waited for any more."""
     return Completion(
         replies=(reply,),
-        facts=(fact,),
+        facts=recorded,
         once=names.decided(request_id),
         until=deadline,
         removals=((DEADLINES, request_id),),
@@ -47,17 +47,22 @@ def final_of_job(job_id: str, deadline: datetime | None, done: Completion) -> Co
 
 
 def prediction(system: System, delivery: Delivery, error: NvpError) -> Completion:
-    """`PredictionRefused`, once per request, and on record."""
+    """`PredictionRefused`, once per request, and on record, unless the account is full (`_on_record`)."""
     reply = PredictionRefused(
         request_id=delivery.request_id,
         code=error.code,
         detail=str(error),
         retry_after_s=error.retry_after_s,
     )
-    reason = f"{error.code}: {error}"
+    reason, told = f"{error.code}: {error}", system.event(reply, delivery, reply=True)
     fact = facts.refused(delivery, domain=_domain(delivery), reason=reason, energy=used(error))
-    told, recorded = system.event(reply, delivery, reply=True), system.fact(fact, delivery)
-    return final(delivery.request_id, delivery.deadline, told, recorded)
+    recorded = (system.fact(fact, delivery),) if _on_record(error) else ()
+    return final(delivery.request_id, delivery.deadline, told, *recorded)
+
+
+def _on_record(error: NvpError) -> bool:
+    """Not what went past the door: the facts of a flood would shut it for honest work (docs/decisions/050)."""
+    return not isinstance(error, AccountFull)
 
 
 def _domain(delivery: Delivery) -> str | None:
@@ -81,7 +86,7 @@ def _payload(delivery: Delivery) -> Payload | None:
 def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     """`JobRefused` where work never began, so that nothing was spent; `JobFailed` where it did and ended badly.
 
-    Either is on record, unless the job cannot even be read.
+    Either is on record, unless the job cannot even be read, or the account is full (`_on_record`).
     """
     job_id, detail = delivery.request_id, str(error)
     log.info("job ends badly", code=error.code, reason=detail)
@@ -97,7 +102,7 @@ def job(system: System, delivery: Delivery, error: NvpError) -> Completion:
     else:
         reply = JobFailed(job_id=job_id, code=error.code, detail=detail, energy=energy)
     recorded: tuple[Event, ...] = ()
-    if isinstance(asked, JobRequested):
+    if isinstance(asked, JobRequested) and _on_record(error):
         outcome: Literal["refused", "failed"] = "refused" if isinstance(reply, JobRefused) else "failed"
         reason = f"{error.code}: {detail}"
         fact = facts.ended_badly(delivery, system.name, asked.spec.kind, outcome, reason=reason, energy=energy)

@@ -127,12 +127,12 @@ async def test_no_budget_at_all_is_answered(bench, working, request_of) -> None:
     assert "no budget" in (await answer(bench, job.id, JobRefused)).detail
 
 
-async def test_a_flood_past_the_door_is_answered_with_when_to_ask_again_and_costs_nothing(
+async def test_a_flood_past_the_door_is_answered_with_when_to_ask_again_and_costs_no_joules_and_no_facts(
     bench, own_child, request_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nvp_agentkit.streams.door.FLOODED", 1)
     asked = [bench.delivery(request_of(domain="alchemy", model="gold")).event for _ in range(2)]
-    jobs = [bench.simulation().event for _ in range(2)]
+    jobs = [bench.simulation(budget_mj=budget_mj).event for budget_mj in (60_000, None)]
     for suffix, events in (("predict", asked), ("jobs", jobs)):
         for event in events:
             await put(bench, event.encode(), suffix)
@@ -141,7 +141,10 @@ async def test_a_flood_past_the_door_is_answered_with_when_to_ask_again_and_cost
         for event, kind in ((asked[0], PredictionRefused), (jobs[0], JobRefused)):
             refused = await answer(bench, event.id, kind)
             assert (refused.code, refused.retry_after_s) == ("account_full", 5.0)
+        for event, kind, code in ((asked[1], PredictionRefused, "unknown_model"), (jobs[1], JobRefused, "invalid_input")):
+            assert (await answer(bench, event.id, kind)).code == code
     assert (await bench.balance()).spent_mj == 0
+    assert await bench.system.redis.xlen(names.key(bench.account, "lineage")) == 2  # of those that were no flood
 
 
 async def test_a_request_that_comes_after_its_deadline_is_told_so(bench, working, request_of) -> None:
