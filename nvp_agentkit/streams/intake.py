@@ -172,7 +172,7 @@ class Intake:
         keys = [key for stream in streams for key in (stream, names.given_back(stream, self._group))]
         args = [self._group, self._consumer, self._lease_ms, room, SUSPECT, *(one for pair in in_hand for one in pair)]
         last, taken = await call(self._redis, "reclaim", keys, args)
-        self._swept = streams[last - 1]
+        self._swept = streams[last - 1]  # where not even the first has had its turn it is the one before that
         return [
             self._entry(streams[place - 1], entry_id, _fields(*flat), deliveries, silent)
             for place, entry_id, deliveries, silent, *flat in taken

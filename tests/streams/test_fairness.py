@@ -128,6 +128,24 @@ async def test_messages_to_be_taken_over_come_account_by_account(bench, quiet):
     assert served.index(quiet) <= 2
 
 
+async def test_what_is_taken_alone_does_not_wait_behind_the_retries_of_others(bench, quiet):
+    async def gave_up(account: str, deliveries: int) -> None:
+        """One message more of an account whose worker took it and fell silent, and had ``deliveries`` by then."""
+        stream = names.key(account, "predict")
+        await publish(bench.redis, account, "predict", bench.request())
+        await bench.redis.xreadgroup("inference", "crashed", {stream: ">"})
+        last = (await bench.redis.xinfo_groups(stream))[0]["last-delivered-id"]
+        await bench.redis.xclaim(stream, "inference", "crashed", 0, [last], idle=60_000, retrycount=deliveries)
+
+    await gave_up(quiet, 2)
+    intake = Intake(bench.redis, kinds=("predict",), group="inference", consumer="one", lease_s=30.0)
+    taken = []
+    for _ in range(6):
+        await gave_up(bench.account, 1)  # at each look the other account has something, too
+        taken.append([entry.account for entry in await intake.take(8, 0)])
+    assert [quiet] in taken, taken
+
+
 async def test_a_worker_never_takes_more_than_it_can_work_on(bench, quiet):
     gate = asyncio.Event()
 

@@ -5,7 +5,8 @@
 -- XPENDING IDLE + XCLAIM and not XAUTOCLAIM: it says how often an entry was delivered, acts the same on Redis
 -- 6.2 and later, and needs no cursor (from 0-0 XAUTOCLAIM never reaches the tail of a long list: docket#463).
 -- An entry whose workers fell silent `suspect` times may be what kills them: it is taken alone. One that was given back
--- to be tried again says nothing of the kind.
+-- to be tried again says nothing of the kind. A stream passed over because such an entry came beside others has not had its
+-- turn: the next sweep begins with it.
 -- KEYS of each stream itself and where it is kept how often an entry was given back (without its id)
 -- ARGV group, consumer, lease in ms, room, suspect, then of each entry that is left alone the place of its stream and its id
 local group, consumer, lease, room, suspect = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -31,13 +32,17 @@ for place = 1, #KEYS / 2 do
 end
 
 local taken, share = {}, math.max(1, math.floor(room / #due))
+local had_turn, passed_over = #KEYS / 2, nil
 for _, place in ipairs(due) do
   local stream, given_back = KEYS[2 * place - 1], KEYS[2 * place]
   for _, one in ipairs(stale(place, math.min(share, room - #taken))) do
     local id, deliveries = one[1], one[4]
     local silent = math.max(0, deliveries - tonumber(redis.call('GET', given_back .. id) or '0'))
     local alone = silent >= suspect
-    if alone and #taken > 0 then break end
+    if alone and #taken > 0 then
+      passed_over = passed_over or place
+      break
+    end
     local entry = redis.call('XCLAIM', stream, group, consumer, lease, id)[1]
     if entry then
       taken[#taken + 1] = {place, id, deliveries + 1, silent, entry[2]}
@@ -47,6 +52,9 @@ for _, place in ipairs(due) do
     end
     if alone then return {place, taken} end
   end
-  if #taken >= room then return {place, taken} end
+  if #taken >= room then
+    had_turn = place
+    break
+  end
 end
-return {#KEYS / 2, taken}
+return {passed_over and passed_over - 1 or had_turn, taken}
