@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 import structlog
 
 from nvp_agentkit.ensemble import EnsembleRecord, Member
-from nvp_agentkit.errors import NvpError
+from nvp_agentkit.errors import ComputeFailed, NvpError
 from nvp_agentkit.streams import AWAY, RedisError, known
 
 from ..rounds import every
@@ -79,7 +79,8 @@ class Duty:
     async def _look(self) -> str:
         """Make ready what is in service, as far as there is room; what came of it, in words.
 
-        An ensemble that cannot be loaded is its account's trouble: the others are served.
+        An ensemble that cannot be loaded is its account's trouble, also where the child died of it: the others are
+        served, and the next look tries it again.
         """
         found = _Round()
         for account in await known(self._system.redis):
@@ -139,6 +140,8 @@ class Duty:
             if owed.key is not None:
                 await self._warm.ready(member, owed.key[1], account=account, batches=BATCH_SIZES, standing=True)
                 found.loaded.add(member.model_id)
+        except ComputeFailed as error:  # a candidate has then said nothing yet
+            found.broken.add(f"{account}/{owed.domain}: {error}")
         except NvpError as error:
             if error.retryable:
                 raise
