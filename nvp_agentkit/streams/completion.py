@@ -35,7 +35,8 @@ class Completion(NamedTuple):
             effects, the others only acknowledge. Remembered as long as replies are kept, counted from ``until``
             where that is later.
         removals: (suffix of a sorted set, member) that is done with.
-        fence: (request id, the attempt's fence): while it is not the newest (`fences.begin`), nothing happens at all.
+        fence: (work, its fence), as `fences.begin` gave it: once another attempt has begun that work, be it for another
+            job, nothing happens at all. A job that names no work is its own: then this is the request's id.
     """
 
     replies: tuple[Event, ...] = ()
@@ -127,8 +128,8 @@ def _effects(done: Settlement, ttl_s: int) -> tuple[list[str], list[str | bytes 
     keys: list[str] = []
     args: list[str | bytes | int] = []
     if completion.fence is not None:
-        request_id, fence = completion.fence
-        keys.append(names.attempts(account, request_id))
+        work, fence = completion.fence
+        keys.append(names.attempts(account, work))
         args += ["fence", fence]
     if done.dead:
         args += ["dead", done.dead, done.attempts]

@@ -106,7 +106,8 @@ class ComputeChild:
         """Run ``op`` in the child.
 
         Args:
-            deadline: Unix time in seconds after which the child is ended, whatever it does.
+            deadline: Unix time in seconds after which the child is ended, whatever it does; nothing is run then where
+                it passes while a child is being started (`turn`).
             at_least_s: once its turn has come, it is given so long even beyond its deadline: for short work in a
                 child whose end would cost others more.
             long: calls that are not go first.
@@ -137,7 +138,13 @@ class ComputeChild:
     async def turn(self, op: str, deadline: float | None = None, *, long: bool = False) -> AsyncIterator[None]:
         """The child to oneself, for what can only be said once it is free; it is up.
 
-        Waits for the calls before this one, no longer than the deadline: they are not its to end. Raises as `call`.
+        Waits for the calls before this one, no longer than the deadline: they are not its to end. Where no child runs
+        one is started then, whatever the deadline: that takes seconds, and fails after `START_TIMEOUT_S`. So the
+        deadline may be over when the turn begins.
+
+        Raises:
+            DeadlineExceeded: the turn did not come until then.
+            ComputeFailed: no child comes up.
         """
         async with self._turns.turn(op, long=long, until=deadline):
             await self._start()
