@@ -50,7 +50,16 @@ def supervisor(
         on_event=on_event,
         root_key=settings.keys_dir / "root.pub",
         prepare=partial(init_keys, settings.keys_dir, SIGNERS),
+        opened=_renew_users,
     )
+
+
+async def _renew_users(redis: Redis) -> None:
+    """What an earlier version let accounts do may be less than this one's clients ask for."""
+    from nvp_agentkit.embedded.accounts_acl import renew_users
+    from nvp_agentkit.streams.accounts import known
+
+    await renew_users(redis, await known(redis))
 
 
 def worker(name: str, settings: Settings) -> WorkerSpec:

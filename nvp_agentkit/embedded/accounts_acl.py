@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,13 +56,22 @@ async def create_user(redis: Redis, account: str, password: str | None = None) -
     """
     _check(account)
     password = password or secrets.token_urlsafe(24)
-    try:
-        await _set(redis, account, password, _rules(account))
-    except ResponseError as error:
-        if "syntax" not in str(error).lower():
-            raise
-        await _set(redis, account, password, _rules_6(account))
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    await _set(redis, account, ["reset", "on", f"#{digest}"])
     return Login(account, password, await _save(redis))
+
+
+async def renew_users(redis: Redis, accounts: Iterable[str]) -> None:
+    """Give the users of these accounts the rights of this version, no more and no fewer; their passwords stay.
+
+    An account without a user gets none.
+    """
+    there = set(await redis.acl_users()) - {"default"}
+    renewed = [account for account in accounts if account in there]
+    for account in renewed:
+        await _set(redis, account, ["resetkeys", "nocommands"])
+    if renewed:
+        await _save(redis)
 
 
 async def remove_user(redis: Redis, account: str) -> bool:
@@ -84,10 +94,15 @@ def _rules_6(account: str) -> list[str]:
     return [*CONNECTION, *READING, "+xadd", f"~nvp:{{{account}}}:*", *see]
 
 
-async def _set(redis: Redis, account: str, password: str, rules: list[str]) -> None:
-    digest = hashlib.sha256(password.encode()).hexdigest()
+async def _set(redis: Redis, account: str, first: Sequence[str]) -> None:
+    """Change the account's user in one step: what comes ``first``, then its rights."""
     command: Any = redis.execute_command  # redis-py leaves it untyped; its acl_setuser has no %R~
-    await command("ACL SETUSER", account, "reset", "on", f"#{digest}", *rules)
+    try:
+        await command("ACL SETUSER", account, *first, "clearselectors", *_rules(account))
+    except ResponseError as error:
+        if "syntax" not in str(error).lower():
+            raise
+        await command("ACL SETUSER", account, *first, *_rules_6(account))
 
 
 async def _save(redis: Redis) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -40,15 +40,17 @@ FLUSH_S = 30.0  # nobody waits for that end, and a kill in the middle of it is w
 class Supervisor:
     """Runs stores and workers from `start` to `stop`; a worker or store that ends is started again.
 
-    From `start` on, ``settings`` are those that lead to the running stack: for clients in this process.
+    From `start` on, ``settings`` are those that lead to the running stack: for clients in this process. ``opened`` is
+    called with a stream server of the stack's own, before any worker starts.
     """
 
     def __init__(
         self, settings: Settings, workers: Sequence[WorkerSpec], *, on_event: Callable[[StackEvent], None],
         root_key: Path | None = None, prepare: Callable[[], object] = lambda: None,
+        opened: Callable[[Redis], Awaitable[object]] | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
-        self._on_event = on_event
+        self._on_event, self._opened = on_event, opened
         probes = {spec.name: spec.probes for spec in workers if spec.probes}
         self._stack = Stack(settings, self._tell, root_key, prepare, probes)
         self._specs = workers
@@ -68,6 +70,12 @@ class Supervisor:
         # No socket timeout: redis-py would send through asyncio.wait_for, which on Python 3.11 swallows a cancellation
         # that comes as the bytes are out, and a keeper that was cancelled went on (seen: `stop` never returned).
         self._redis = Redis.from_url(str(self.settings.redis_url), socket_timeout=None)
+        if self._opened is not None and "valkey" in self._stack.servers:
+            try:
+                await self._opened(self._redis)
+            except BaseException:
+                await self.stop()
+                raise
         for name in self._stack.servers:
             self._keep(name, self._keep_store(name))
         self._workers = [self._run(spec, self._redis) for spec in self._specs]

@@ -44,10 +44,10 @@ async def claim(
 ) -> Claimed:
     """Claim the ids of a batch, as it was read, for its entries. One round trip.
 
-    An id belongs to the first entry that anybody claimed it for, in any stream and group. Clients publish twice when the
-    answer to their XADD is lost, and an agent may do so to have work done that is charged once. A claim outlives its
-    request's deadline by as long as replies are kept. What is replayed from the dead letters claims for the entry it
-    first came as. What is of no kind that the stream takes claims nothing: it may yet come where it belongs.
+    An id belongs to the first entry that anybody claimed it for, in any stream and group. Clients publish twice when
+    the answer to their XADD is lost, and an agent may do so to have work done that is charged once. A claim outlives
+    its request's deadline by as long as replies are kept. What is replayed from the dead letters claims for the entry
+    it first came as. What is of no kind that the stream takes claims nothing: it may yet come where it belongs.
 
     The server counts what came after an entry at that same moment, so no number of workers finds one ``beyond`` that
     is among the newest ``most_waiting``. What was begun once is not: it is not refused for what came after it.

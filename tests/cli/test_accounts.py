@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 from typer.testing import CliRunner
 
+from nvp_agentkit.cli import deployment
 from nvp_agentkit.cli.app import app
 from nvp_agentkit.cli.deployment import open_account
 from nvp_agentkit.client.place import find, login_file
 from nvp_agentkit.errors import UnknownAccount
 from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import names, register
+
+
+@pytest.fixture
+def graph_only(arcadedb, tmp_path: Path) -> Settings:
+    """Settings with which a stack starts a stream server of its own and uses the session's graph."""
+    return Settings(
+        data_dir=tmp_path / "own",
+        neo4j_uri=arcadedb.uri,
+        neo4j_user=arcadedb.user,
+        neo4j_password=arcadedb.password,
+        neo4j_database=arcadedb.database,
+    )
 
 
 async def test_an_account_opened_again_keeps_its_joules_and_its_password(
@@ -25,6 +39,22 @@ async def test_an_account_opened_again_keeps_its_joules_and_its_password(
     again = await open_account(redis, settings, account, limit_mj=9_000, owner="tests")
     assert first.balance == again.balance
     assert login_file(settings.data_dir, account).read_text() == login
+
+
+async def test_a_stack_that_starts_gives_earlier_accounts_what_this_version_lets_them_do(graph_only: Settings) -> None:
+    async with (
+        deployment.supervisor(graph_only, lambda event: None, ()) as stack,
+        Redis.from_url(str(stack.settings.redis_url)) as redis,
+    ):
+        await open_account(redis, stack.settings, "ace-1", limit_mj=5_000, owner="tests")
+        old = ("resetkeys", "nocommands", "clearselectors", "+xadd", "~nvp:{ace-1}:predict")
+        await redis.execute_command("ACL SETUSER", "ace-1", *old)
+        await redis.acl_save()
+    async with (
+        deployment.supervisor(graph_only, lambda event: None, ()),
+        Redis.from_url(find(graph_only, "ace-1").login_url()) as client,
+    ):
+        await client.xadd("nvp:{ace-1}:urgent", {"event": "x"})
 
 
 async def test_a_login_that_cannot_be_read_is_made_anew(redis: Redis, settings: Settings, account: str) -> None:

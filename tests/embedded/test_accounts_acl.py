@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from nvp_agentkit.embedded import valkey
-from nvp_agentkit.embedded.accounts_acl import create_user, remove_user
+from nvp_agentkit.embedded.accounts_acl import create_user, remove_user, renew_users
 from nvp_agentkit.errors import InvalidInput
 
 
@@ -79,6 +79,19 @@ async def test_a_new_password_ends_the_old_one(redis: Redis, account: str) -> No
         assert await client.ping()
     assert await remove_user(redis, account)
     assert not await remove_user(redis, account)
+
+
+async def test_a_user_of_an_earlier_version_is_renewed_and_keeps_its_password(redis: Redis, account: str) -> None:
+    login = await create_user(redis, account)
+    now = await redis.acl_getuser(account)
+    await redis.execute_command("ACL SETUSER", account, "resetkeys", "nocommands", "+del", f"~nvp:{{{account}}}:old")
+    await renew_users(redis, [account, f"{account}-nobody"])
+    assert await redis.acl_getuser(account) == now
+    assert f"{account}-nobody" not in await redis.acl_users()
+    async with client_of(redis, account, login.password) as client:
+        for suffix in ("urgent", "cancel", "service"):
+            await client.xadd(f"nvp:{{{account}}}:{suffix}", {"event": b"x"})
+    await remove_user(redis, account)
 
 
 async def test_users_survive_a_restart_of_the_server(tmp_path: Path, redis_program: str) -> None:
