@@ -15,6 +15,8 @@
     |  |- BudgetTooSmall                the budget buys no useful result
     |  `- BudgetExhausted               spent while working
     |- AccountFull                      as much of the account waits as may; nothing was done, ask again later
+    |- NoRoom                         no memory is left for a model beside what serves
+    |- NotReady                       nothing was changed, for who would have to answer cannot yet; ask again later
     |- DeadlineExceeded (TimeoutError)
     |- Cancelled                        whoever asked for it wants it no more, or another worker has it
     |- QuorumAbstained                  the voters did not agree; there is no answer to believe
@@ -111,6 +113,15 @@ class BudgetExhausted(BudgetError):
 
 class AccountFull(NvpError):
     code = "account_full"
+    retry_after_s = RETRY_AFTER_S
+
+
+class NoRoom(NvpError):
+    code = "no_room"
+
+
+class NotReady(NvpError):
+    code = "not_ready"
     retry_after_s = RETRY_AFTER_S
 
 

@@ -245,7 +245,9 @@ async def _keep_ensemble(
         summary={"ensemble": record.digest, **_summary(values), **stands.summary},
         **told,
     )
-    done_with = keeping.completed(delivery, reply, run, system, fields=stands.fields, dated=stands.dated)
+    done_with = keeping.completed(
+        delivery, reply, run, system, fields=stands.fields, dated=stands.dated, removals=stands.removals
+    )
     return done_with._replace(facts=(*done_with.facts, *(system.fact(one, delivery) for one in stands.facts)))
 
 

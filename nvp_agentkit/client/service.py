@@ -73,6 +73,7 @@ class InService(Connection):
 
         Raises:
             UnknownModel, InvalidInput: there is no such ensemble, it is of another domain, or not known to be better.
+            NotReady: another change of the domain is under way, no voter runs, or one cannot load it.
             DeadlineExceeded: a voter has not compiled it yet.
         """
         asked = said(ServiceChangeRequested, domain=domain, model=model, share=share, reason=reason, force=force)

@@ -34,7 +34,7 @@ class Completion(NamedTuple):
         once: a name such as ``decided:REQUEST_ID``: of all completions with this name the first one has its
             effects, the others only acknowledge. Remembered as long as replies are kept, counted from ``until``
             where that is later.
-        removals: (suffix of a sorted set, member) that is done with.
+        removals: (suffix of a sorted set or a hash, member or field) that is done with.
         fence: (work, its fence), as `fences.begin` gave it: once another attempt has begun that work, be it for another
             job, nothing happens at all. A job that names no work is its own: then this is the request's id.
     """

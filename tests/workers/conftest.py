@@ -41,6 +41,7 @@ from nvp_agentkit.messages import (
 )
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.streams import Completion, Delivery, emit, names, register
+from nvp_agentkit.streams.health import announce, keep_announcing
 from nvp_agentkit.workers import shadow
 from nvp_agentkit.workers.compute.front import ComputeChild
 from nvp_agentkit.workers.serving import registry
@@ -233,6 +234,19 @@ def raw_array() -> Callable[..., ArrayRef]:
         return ArrayRef(**{**facts, **lies})
 
     return made
+
+
+@asynccontextmanager
+async def alive(system: System, kind: str) -> AsyncIterator[asyncio.Event]:
+    """The heartbeat of a worker of that kind; ends, as whatever else listens to the event, with the block."""
+    stop, at = asyncio.Event(), (system.redis, system.name, system.settings.instance, kind)
+    await announce(*at, "ready")
+    beating = asyncio.create_task(keep_announcing(*at, lambda: ("ready", ""), stop))
+    try:
+        yield stop
+    finally:
+        stop.set()
+        await beating
 
 
 class Court:

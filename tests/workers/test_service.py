@@ -21,7 +21,7 @@ from nvp_agentkit.errors import (
     BudgetTooSmall,
     DeadlineExceeded,
     InvalidInput,
-    NvpError,
+    NotReady,
     StoreUnavailable,
     UnknownModel,
 )
@@ -36,14 +36,14 @@ from nvp_agentkit.messages import (
 from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.streams import Completion, Delivery, answer, names, publish
-from nvp_agentkit.streams.health import announce, workers
+from nvp_agentkit.streams.health import workers
 from nvp_agentkit.workers import inference, shadow, tally, training
 from nvp_agentkit.workers.compute import turns
 from nvp_agentkit.workers.compute.front import ComputeChild
 from nvp_agentkit.workers.serving import promoting, registry, switching
 from nvp_agentkit.workers.system import System
 
-from .conftest import DOMAIN, VOTERS, Bench, Court
+from .conftest import DOMAIN, VOTERS, Bench, Court, alive
 from .test_forecasts import spoil
 
 FINALS = [TYPE_OF[PredictionCompleted], TYPE_OF[PredictionCertified]]
@@ -61,6 +61,23 @@ def made(bench: Bench, weights) -> Callable[..., Coroutine[Any, Any, EnsembleRec
         return record
 
     return ensemble
+
+
+@pytest.fixture
+async def voter(bench: Bench, models) -> AsyncIterator[str]:
+    """The champion's worker as far as it keeps models ready; its name."""
+    system = models._duty._system = replace(bench.system, name="inference")
+    async with alive(system, "inference") as stop:
+        keeping = asyncio.create_task(models.keep_ready(stop))
+        yield f"inference@{system.settings.instance}"
+    await keeping
+
+
+@pytest.fixture
+async def slow(bench: Bench) -> AsyncIterator[str]:
+    """The name of a voter that runs and says nothing about any model."""
+    async with alive(replace(bench.system, name="shadow-2"), "shadow"):
+        yield f"shadow-2@{bench.system.settings.instance}"
 
 
 async def stands(bench: Bench, record: EnsembleRecord, place: str = "champion", share: float = 0.0) -> None:
@@ -266,7 +283,7 @@ async def test_who_no_longer_stands_is_loaded_at_its_askers_cost(bench, made, mo
                 await inference.answer(asked, models, bench.system)
 
 
-async def test_an_account_promotes_tries_and_goes_back_and_the_graph_knows_who_did(bench, made) -> None:
+async def test_an_account_promotes_tries_and_goes_back_and_the_graph_knows_who_did(bench, made, voter) -> None:
     old, new = await made(0), await made(10)
     tried = await changed(bench, new.champion.model_id, share=0.25)
     assert (tried.champion, tried.challenger, tried.share) == (old.digest, new.digest, 0.25)
@@ -292,7 +309,9 @@ async def test_an_account_promotes_tries_and_goes_back_and_the_graph_knows_who_d
         "asked for", f"asked for by force, {never}: sharper fronts", "asked for", "asked for"]  # fmt: skip
 
 
-async def test_what_errs_more_or_was_never_compared_serves_by_force_only_and_the_figures_are_told(bench, made) -> None:
+async def test_what_errs_more_or_was_never_compared_serves_by_force_only_and_the_figures_are_told(
+    bench, made, voter
+) -> None:
     old, new, other = await made(0), await made(10), await made(20)
     worse = {"ensemble": old.digest} | BETTER | {"ours": 0.08}
     placed = await promoting.place(asking(bench), new, worse, bench.system)
@@ -311,16 +330,106 @@ async def test_what_errs_more_or_was_never_compared_serves_by_force_only_and_the
     assert (await changed(bench, old.digest, force=False)).champion == old.digest, "it is known to be the better one"
 
 
-async def test_nothing_is_switched_to_while_it_is_not_known_who_has_it_compiled(bench, made, redis) -> None:
+async def under_way(bench: Bench) -> registry.Changing:
+    """The change of the domain for which voters are waited."""
+    async with asyncio.timeout(10):
+        while True:
+            found = await registry.under_way(bench.system.redis, bench.account, DOMAIN)
+            if found is not None and found.record is not None:
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def none_under_way(bench: Bench) -> bool:
+    return not await bench.system.redis.hexists(names.key(bench.account, "models"), registry.changing(DOMAIN))
+
+
+async def test_nothing_is_switched_to_while_it_is_not_known_who_has_it_compiled(bench, made, redis, slow) -> None:
     old, new = await made(0), await made(10)
-    await redis.set(names.key(bench.account, f"warm:{new.digest}"), "no hash", ex=60)
+
+    async def unheard(switching_to: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.create_task(switching_to)
+        token = (await under_way(bench)).token
+        await redis.set(names.key(bench.account, f"warm:{token}"), "no hash", ex=60)
+        return await task
+
     with pytest.raises(StoreUnavailable, match=rf"who has {new.digest} compiled is not known \(WRONGTYPE"):
-        await changed(bench, new.digest)
-    placed = await promoting.place(asking(bench), new, BETTER | {"ensemble": old.digest}, bench.system)
+        await unheard(changed(bench, new.digest))
+    placed = await unheard(promoting.place(asking(bench), new, BETTER | {"ensemble": old.digest}, bench.system))
     assert placed.summary["service"] == "challenger"
     assert "of resamples" in placed.summary["service_because"], "that it is better stands"
     assert "compiled is not known" in placed.summary["service_because"]
-    assert (await registry.listed(redis, bench.account))[1] == [], "an announcement was left behind"
+    assert await none_under_way(bench)
+
+
+async def test_where_no_voter_runs_nothing_is_switched_to_but_by_force_and_that_is_on_record(bench, made) -> None:
+    old, new = await made(0), await made(10)
+    placed = await promoting.place(asking(bench), new, BETTER | {"ensemble": old.digest}, bench.system)
+    assert placed.summary["service"] == "challenger"
+    assert "but no voter of it runs, so nothing is compiled" in placed.summary["service_because"]
+    await bench.complete(Completion(fields=placed.fields, dated=placed.dated))
+    with pytest.raises(NotReady, match=r"no voter of it runs, .*see `nvp status`, or use `force`"):
+        await changed(bench, force=False)
+    assert (await changed(bench)).champion == new.digest
+    (*_, last) = (await registry.service_of(bench.system.redis, bench.account, DOMAIN)).changes
+    assert last.why == "asked for by force, though no voter of it runs"
+
+
+async def test_what_a_voter_said_to_an_earlier_change_is_not_heard_by_a_later_one(bench, made, slow) -> None:
+    await made(0)
+    new, name = await made(10), slow.partition("@")[0]
+    voter = replace(bench.system, name=name)
+    first = asyncio.create_task(changed(bench, new.digest))
+    earlier = (await under_way(bench)).token
+    await switching.say(voter, bench.account, earlier, "no room")
+    with pytest.raises(NotReady, match=f"{slow} cannot load it: no room"):
+        await first
+    second = asyncio.create_task(changed(bench, new.digest))
+    later = (await under_way(bench)).token
+    await switching.say(voter, bench.account, earlier, "no room")  # late, too
+    await switching.say(voter, bench.account, later)
+    assert (await second).warm == (slow,)
+
+
+async def test_a_change_beside_another_of_the_domain_is_refused_and_the_first_one_is_not_hurt(
+    bench, made, slow
+) -> None:
+    old, new, other = await made(0), await made(10), await made(20)
+    asked = asking(bench, new.digest, force=True)
+    first = asyncio.create_task(promoting.change(asked, bench.system))
+    found = await under_way(bench)
+    with pytest.raises(NotReady, match=f"a change of {DOMAIN} by request {asked.request_id} is under way; ask again"):
+        await changed(bench, other.digest)
+    placed = await promoting.place(asking(bench), other, BETTER | {"ensemble": old.digest}, bench.system)
+    assert placed.summary["service"] == "challenger"
+    assert "is under way" in placed.summary["service_because"]
+    assert (await under_way(bench)).token == found.token
+    await switching.say(replace(bench.system, name="shadow-2"), bench.account, found.token)
+    completion = await first
+    with pytest.raises(NotReady, match="is under way"):  # until the completion, in whose moment it holds
+        await changed(bench, other.digest)
+    await bench.complete(completion)
+    assert bench.said(completion).warm == (slow,)
+    assert await none_under_way(bench)
+
+
+async def test_a_change_whose_worker_died_is_gone_on_with_by_its_next_attempt_and_ends_by_itself(
+    bench, made, slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(0)
+    new, other = await made(10), await made(20)
+    asked = asking(bench, new.digest)
+    async with switching.alone(bench.system, asked, DOMAIN) as dead:
+        dead.ending()  # it never comes to that
+    with pytest.raises(NotReady, match="is under way"):
+        await changed(bench, other.digest, share=0.0)
+    monkeypatch.setattr(switching, "KEPT_S", 0.2)
+    async with switching.alone(bench.system, replace(asked, attempt=2), DOMAIN) as again:
+        again.ending()
+    async with asyncio.timeout(10):
+        while await registry.under_way(bench.system.redis, bench.account, DOMAIN):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await changed(bench, other.digest, share=0.0)).share == 0.0
 
 
 async def test_what_cannot_serve_is_refused_in_words_and_nothing_changes(bench, made, redis) -> None:
@@ -343,43 +452,32 @@ async def test_what_cannot_serve_is_refused_in_words_and_nothing_changes(bench, 
     assert not await redis.hexists(names.key(bench.account, "models"), f"service:{DOMAIN}")
 
 
-async def test_an_ensemble_that_a_voter_cannot_load_does_not_come_into_service(bench, made, models) -> None:
+async def test_an_ensemble_that_a_voter_cannot_load_does_not_come_into_service(bench, made, voter) -> None:
     old, broken = await made(0), await made(10)
     spoil(bench.system.settings, broken.champion.weights.digest)
-    system = replace(bench.system, name="inference")
-    stop = asyncio.Event()
-    models._duty._system = system
-    keeping = asyncio.create_task(models.keep_ready(stop))
-    await announce(system.redis, "inference", system.settings.instance, "inference", "ready")
-    with pytest.raises(NvpError, match=r"inference@.* cannot load it: voter-0 cannot load"):
+    with pytest.raises(NotReady, match=r"inference@.* cannot load it: voter-0 cannot load"):
         await changed(bench, broken.digest)
     placed = await promoting.place(asking(bench), broken, BETTER | {"ensemble": old.digest}, bench.system)
     assert placed.summary["service"] == "challenger"
     assert "cannot load it" in placed.summary["service_because"]
-    stop.set()
-    await keeping
-    await system.redis.delete(names.worker("inference", system.settings.instance))
 
 
 async def test_voters_that_do_not_get_warm_are_waited_for_no_longer_than_that_and_hold_up_all_but_force(
-    bench, made, monkeypatch: pytest.MonkeyPatch
+    bench, made, slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switching, "WAIT_S", 0.2)
     old = await made(0)
     new = await made(10)
-    redis, instance = bench.system.redis, bench.system.settings.instance
-    await announce(redis, "shadow-2", instance, "shadow", "ready")
     better = BETTER | {"ensemble": old.digest}
     placed = await promoting.place(asking(bench), new, better, bench.system)
     assert placed.summary["service"] == "challenger"
     await bench.complete(Completion(fields=placed.fields, dated=placed.dated))
-    with pytest.raises(DeadlineExceeded, match=rf"shadow-2@{instance} had not compiled it after 0\.2 s; ask again"):
+    with pytest.raises(DeadlineExceeded, match=rf"{slow} had not compiled it after 0\.2 s; ask again"):
         await changed(bench, new.digest, force=False)
-    assert (await registry.service_of(redis, bench.account, DOMAIN)).at().champion == old.digest
+    assert (await registry.service_of(bench.system.redis, bench.account, DOMAIN)).at().champion == old.digest
     told = await changed(bench, new.digest)
-    assert (told.champion, told.warm, told.cold) == (new.digest, (), (f"shadow-2@{instance}",))
-    assert (await registry.listed(redis, bench.account))[1] == [], "an announcement was left behind"
-    await redis.delete(names.worker("shadow-2", instance))
+    assert (told.champion, told.warm, told.cold) == (new.digest, (), (slow,))
+    assert await none_under_way(bench)
 
 
 ANOTHER = "sha256:" + 64 * "0"
@@ -396,7 +494,7 @@ BETTER = {"why": "", "ours": 0.05, "theirs": 0.07, "trajectories": 2, "less": (0
         (None, "challenger", "another ensemble has come into service"),
     ],
 )
-async def test_what_was_trained_serves_if_it_errs_less_than_who_does(bench, made, weights, beside, to, said) -> None:
+async def test_what_was_trained_serves_if_it_errs_less_than_who_does(bench, made, voter, beside, to, said) -> None:
     old, new = await made(0), await made(10)
     beside = beside and {"ensemble": old.digest} | beside
     placed = await promoting.place(asking(bench), new, beside, bench.system)
@@ -405,7 +503,8 @@ async def test_what_was_trained_serves_if_it_errs_less_than_who_does(bench, made
     if beside and not beside["why"]:
         assert placed.summary["vrmse_champion"] == beside["ours"]
         assert placed.summary["vrmse_in_service"] == beside["theirs"]
-    await bench.complete(Completion(fields=placed.fields, dated=placed.dated))
+    await bench.complete(Completion(fields=placed.fields, dated=placed.dated, removals=placed.removals))
+    assert await none_under_way(bench)
     standing = (await registry.service_of(bench.system.redis, bench.account, DOMAIN)).at()
     assert getattr(standing, to) == new.digest
     assert {standing.champion, standing.challenger, standing.previous} == {old.digest, new.digest, None}

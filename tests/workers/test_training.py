@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -28,8 +30,11 @@ from nvp_agentkit.model import ModelBundle, NVPConfig, load_model, model_bytes
 from nvp_agentkit.model.state import initial_variables
 from nvp_agentkit.streams import Completion, Delivery, names
 from nvp_agentkit.workers import inference, refusals, training
-from nvp_agentkit.workers.serving import registry
+from nvp_agentkit.workers.rounds import every
+from nvp_agentkit.workers.serving import registry, switching
 from nvp_agentkit.workers.serving.forecasting import ModelHost
+
+from .conftest import alive
 
 DOMAIN = "waves"
 
@@ -121,8 +126,24 @@ async def test_the_starter_is_a_parent_of_every_account_and_the_child_knows_its_
     assert refused.code == "budget_too_small", "after the parent was read"
 
 
+@pytest.fixture
+async def warm_voter(bench) -> AsyncIterator[None]:
+    """A voter that says of whatever is about to serve that it has it compiled, and computes nothing for that."""
+    system = replace(bench.system, name="inference")
+
+    async def say(stop: asyncio.Event) -> None:
+        async for _ in every(0.1, stop):
+            if change := await registry.under_way(system.redis, bench.account, DOMAIN):
+                await switching.say(system, bench.account, change.token)
+
+    async with alive(system, "inference") as stop:
+        saying = asyncio.create_task(say(stop))
+        yield
+    await saying
+
+
 async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serves_what_it_learnt(
-    bench, dataset
+    bench, dataset, warm_voter
 ) -> None:
     record = await bench.serve({"voter-0": model_bytes(ModelBundle(NVPConfig(), initial_variables(NVPConfig(), 0)))})
     parent, incumbent = record.champion.model_id, record.model_copy(update={"domain": DOMAIN})
@@ -159,7 +180,7 @@ async def test_training_ends_within_its_joules_by_the_kernels_own_count_and_serv
     fact, placed = completion.facts
     assert isinstance(fact.payload, LineageRecorded)
     (stage,) = (node for node in placed.payload.nodes if node.label == "Assertion")
-    assert f"of who serves on one held-out trajectory; 0 workers had it compiled over {incumbent.digest}" in (
+    assert f"of who serves on one held-out trajectory; 1 workers had it compiled over {incumbent.digest}" in (
         stage.properties["reason"])  # fmt: skip
     assert {"Run", "ModelVersion", "DatasetVersion", "MetricSeries", "Config"} <= {n.label for n in fact.payload.nodes}
     assert {"WAS_DERIVED_FROM", "EVALUATES", "WAS_GENERATED_BY"} <= {edge.type for edge in fact.payload.edges}

@@ -28,13 +28,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class _Owed:
-    """What an account has in service or on trial; or a ``candidate`` that is about to be."""
+    """What an account has in service or on trial; or what is about to be, by the change with that ``token``."""
 
     account: str
     record: EnsembleRecord
     member: Member
     domain: str
-    candidate: bool
+    token: str | None
 
     @property
     def key(self) -> Key | None:
@@ -85,14 +85,16 @@ class Duty:
         found = _Round()
         for account in await known(self._system.redis):
             try:
-                domains, candidates = await registry.listed(self._system.redis, account)
+                domains, changing = await registry.listed(self._system.redis, account)
             except RedisError as error:
                 if isinstance(error, AWAY):
                     raise
                 found.broken.add(f"{account}: {error}")
                 continue
-            for digest in candidates:
-                await self._find_candidate(account, digest, found)
+            for domain in changing:
+                change = await registry.under_way(self._system.redis, account, domain)
+                if change is not None and change.record is not None:
+                    self._owe(account, domain, change.record, found, token=change.token)
             for domain in domains:
                 await self._find_service(account, domain, found)
         in_turn = list(filter(None, chain(*zip_longest(*found.owed.values()))))  # one of each account, then the next
@@ -117,25 +119,14 @@ class Duty:
                 raise
             found.broken.add(f"{account}/{domain}: {error}")
 
-    async def _find_candidate(self, account: str, digest: str, found: _Round) -> None:
-        try:
-            record = await registry.candidate(self._system.redis, account, digest)
-        except NvpError as error:
-            if error.retryable:
-                raise
-            await switching.say(self._system, account, digest, str(error))
-        else:
-            if record is not None:
-                self._owe(account, record.domain, record, found, candidate=True)
-
     def _owe(
-        self, account: str, domain: str, record: EnsembleRecord, found: _Round, *, candidate: bool = False
+        self, account: str, domain: str, record: EnsembleRecord, found: _Round, *, token: str | None = None
     ) -> None:
         if (member := self._who.mine(record)) is not None:
-            found.owed[account].append(_Owed(account, record, member, domain, candidate))
+            found.owed[account].append(_Owed(account, record, member, domain, token))
 
     async def _load(self, owed: _Owed, found: _Round) -> None:
-        account, member, digest = owed.account, owed.member, owed.record.digest
+        account, member, token = owed.account, owed.member, owed.token
         try:
             if owed.key is not None:
                 await self._warm.ready(member, owed.key[1], account=account, batches=BATCH_SIZES, standing=True)
@@ -145,10 +136,10 @@ class Duty:
         except NvpError as error:
             if error.retryable:
                 raise
-            if owed.candidate:
-                await switching.say(self._system, account, digest, str(error))
+            if token is not None:
+                await switching.say(self._system, account, token, str(error))
             else:
                 found.broken.add(f"{account}/{owed.domain}: {error}")
         else:
-            if owed.candidate:
-                await switching.say(self._system, account, digest)
+            if token is not None:
+                await switching.say(self._system, account, token)

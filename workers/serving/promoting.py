@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import structlog
 
 from nvp_agentkit.ensemble import EnsembleRecord
 from nvp_agentkit.ensemble.service import Change, Standing, alias_of
-from nvp_agentkit.errors import DeadlineExceeded, InvalidInput, NvpError, StoreUnavailable, UnknownModel
+from nvp_agentkit.errors import DeadlineExceeded, InvalidInput, NotReady, NvpError, StoreUnavailable, UnknownModel
 from nvp_agentkit.messages import LineageRecorded, ServiceChanged, ServiceChangeRefused, ServiceChangeRequested
 from nvp_agentkit.messages.predictions import names_ensemble
-from nvp_agentkit.streams import AWAY, Completion, Delivery, RedisError
+from nvp_agentkit.streams import Completion, Delivery, RedisError
 
 from .. import facts
-from ..jobs import keeping
 from ..requests import body
 from ..system import System
 from . import gating, registry, switching
 
 TO_SPARE_S = 2.0  # of a deadline, for the answer
+NOBODY = "no voter of it runs"
 log = structlog.get_logger()
 
 
@@ -34,6 +33,7 @@ class Placed:
     dated: registry.Fields = ()
     summary: dict[str, float | str] = field(default_factory=dict)
     facts: tuple[LineageRecorded, ...] = ()
+    removals: tuple[tuple[str, str], ...] = ()
 
 
 async def place(delivery: Delivery, record: EnsembleRecord, beside: Mapping[str, Any] | None, system: System) -> Placed:
@@ -54,11 +54,14 @@ async def place(delivery: Delivery, record: EnsembleRecord, beside: Mapping[str,
     better, why = _verdict(beside, judged, standing.champion)
     if better:
         try:
-            why = f"{why}; {await _warmed(delivery, record, system)}"
+            async with switching.alone(system, delivery, record.domain) as switch:
+                if (await _standing(system, delivery.account, record.domain)).champion != standing.champion:
+                    raise NotReady("another ensemble has come into service meanwhile")
+                told = f"{why}; {await _warmed(delivery, record, switch)}"
+                placed = _placed(delivery, record, standing, "champion", told, fields, figures)
+                return replace(placed, removals=switch.ending())
         except NvpError as error:
-            better, why = False, f"{why}, but {error}"
-    if better:
-        return _placed(delivery, record, standing, "champion", why, fields, figures)
+            why = f"{why}, but {error}"
     if standing.share:  # a trial goes on until somebody ends it
         why = f"{why}; {standing.challenger} stays on trial"
         return Placed(fields, summary={**figures, "service": "kept", "service_because": why})
@@ -101,10 +104,19 @@ async def change(delivery: Delivery, system: System) -> Completion:
 
     Raises:
         UnknownModel, InvalidInput: there is no such ensemble, it is not of that domain, or not known to be better.
-        NvpError: a voter cannot load it, or has not yet; StoreUnavailable: that is not known. Nothing has changed.
+        NotReady: another change is under way, no voter runs, or one cannot load it.
+        DeadlineExceeded, StoreUnavailable: a voter has not compiled it yet, or that is not known. Nothing has changed.
     """
-    asked, account = body(delivery, ServiceChangeRequested), delivery.account
-    standing = (await registry.service_of(system.redis, account, asked.domain)).at()
+    asked = body(delivery, ServiceChangeRequested)
+    async with switching.alone(system, delivery, asked.domain) as switch:
+        return await _change(delivery, asked, switch, system)
+
+
+async def _change(
+    delivery: Delivery, asked: ServiceChangeRequested, switch: switching.Switch, system: System
+) -> Completion:
+    account = delivery.account
+    standing = await _standing(system, account, asked.domain)
     if standing.champion is None:
         raise registry.no_model(account, asked.domain, await registry.domains(system.redis, account))
     record = await _meant(account, asked, standing, system)
@@ -115,7 +127,8 @@ async def change(delivery: Delivery, system: System) -> Completion:
         raise InvalidInput(f"{against}; {gating.REMEDY}")
     warmth = switching.Warmth()
     if asked.share != 0:
-        warmth = await _warmed(delivery, record, system, though_cold=asked.force)
+        warmth = await _warmed(delivery, record, switch, force=asked.force)
+        against = "; ".join(filter(None, [against, NOBODY if warmth.nobody else ""]))
     said = Change(
         place="champion" if asked.share is None else "challenger",
         ensemble=record.digest,
@@ -140,6 +153,7 @@ async def change(delivery: Delivery, system: System) -> Completion:
         replies=(system.event(reply, delivery, reply=True),),
         facts=(system.fact(facts.placed(account, record, said), delivery),),
         dated=registry.dated(asked.domain, said),
+        removals=switch.ending(),
     )
 
 
@@ -165,33 +179,30 @@ async def _meant(account: str, asked: ServiceChangeRequested, standing: Standing
 
 
 async def _standing(system: System, account: str, domain: str) -> Standing:
-    """Who serves now. What was trained is paid for: a server that is away for a moment does not have it done again."""
-    for wait_s in keeping.KEEP_WAITS_S:
-        try:
-            return (await registry.service_of(system.redis, account, domain)).at()
-        except AWAY as error:
-            log.warning("not known who serves yet", account=account, domain=domain, reason=str(error))
-            await asyncio.sleep(wait_s)
+    """Who serves now."""
     return (await registry.service_of(system.redis, account, domain)).at()
 
 
 async def _warmed(
-    delivery: Delivery, record: EnsembleRecord, system: System, *, though_cold: bool = False
+    delivery: Delivery, record: EnsembleRecord, switch: switching.Switch, *, force: bool = False
 ) -> switching.Warmth:
-    """Who has it compiled: every voter that runs, or with ``though_cold`` as many as did.
+    """Who has it compiled: every voter that runs, or with ``force`` as many as did, were it none.
 
     Raises:
-        NvpError: a voter cannot load it, or has not yet.
+        NotReady: no voter of it runs, or one cannot load it.
+        DeadlineExceeded: a voter has not yet.
         StoreUnavailable: that is not known.
     """
     limit_s = min(switching.WAIT_S, max(delivery.remaining_s - TO_SPARE_S, 0.0))
     try:
-        warmth = await switching.warmed(system, delivery.account, record, limit_s=limit_s)
+        warmth = await switching.warmed(switch, record, limit_s=limit_s)
     except RedisError as error:
         raise StoreUnavailable(f"who has {record.digest} compiled is not known ({error}); ask again") from error
     if warmth.broken:
-        raise NvpError("; ".join(f"{worker} cannot load it: {why}" for worker, why in warmth.broken.items()))
-    if warmth.cold and not though_cold:
+        raise NotReady("; ".join(f"{worker} cannot load it: {why}" for worker, why in warmth.broken.items()))
+    if warmth.nobody and not force:
+        raise NotReady(f"{NOBODY}, so nothing is compiled; see `nvp status`, or use `force`")
+    if warmth.cold and not force:
         raise DeadlineExceeded(
             f"{', '.join(warmth.cold)} had not compiled it after {limit_s:.3g} s; ask again, "
             "for what is compiled is kept, or use `force`"

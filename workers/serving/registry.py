@@ -14,10 +14,11 @@ from nvp_agentkit.ensemble import service
 from nvp_agentkit.ensemble.record import EnsembleRecord
 from nvp_agentkit.ensemble.service import Change, Service
 from nvp_agentkit.errors import UnknownModel
+from nvp_agentkit.messages import Payload
 from nvp_agentkit.streams import Delivery, names
 
 SUFFIX = service.HASH
-CANDIDATE = "candidate:"  # begins a field of that hash: whoever is about to serve, by digest
+_CHANGING = "changing:"  # begins a field of that hash: a domain's change that is under way
 Fields = tuple[tuple[str, str, str], ...]
 
 
@@ -126,13 +127,38 @@ async def domains(redis: Redis, account: str) -> list[str]:
 
 
 async def listed(redis: Redis, account: str) -> tuple[list[str], list[str]]:
-    """The domains an account has an ensemble for, and the digests of those that are about to serve."""
+    """The domains an account has an ensemble for, and those of them of which a change is under way."""
     raw: list[Any] = await redis.hkeys(names.key(account, SUFFIX))
     fields = [field.decode() for field in raw]
-    return service.domains(fields), [one.removeprefix(CANDIDATE) for one in fields if one.startswith(CANDIDATE)]
+    return service.domains(fields), [one.removeprefix(_CHANGING) for one in fields if one.startswith(_CHANGING)]
 
 
-async def candidate(redis: Redis, account: str, digest: str) -> EnsembleRecord | None:
-    """One that is about to serve; None where that is over."""
-    raw: Any = await redis.hget(names.key(account, SUFFIX), f"{CANDIDATE}{digest}")
-    return None if raw is None else _record(account, digest, raw)
+class Changing(Payload):
+    """A domain's change that is under way: by which request, and by which attempt at it (``token``).
+
+    ``record``: who is about to serve, as soon as its voters are waited for. ``until_ms``, by the server's clock: it is
+    over then, though nobody has ended it.
+    """
+
+    by: str
+    token: str
+    until_ms: int
+    record: EnsembleRecord | None = None
+
+
+def changing(domain: str) -> str:
+    """The field of the hash where a domain's change is while it is under way."""
+    return f"{_CHANGING}{domain}"
+
+
+async def under_way(redis: Redis, account: str, domain: str) -> Changing | None:
+    """The change of a domain that is under way; None where there is none, or whose worker died."""
+    pipe = redis.pipeline()
+    pipe.hget(names.key(account, SUFFIX), changing(domain))
+    pipe.time()
+    raw, (seconds, micros) = await pipe.execute()
+    try:
+        found = None if raw is None else Changing.model_validate_json(raw)
+    except ValidationError:
+        return None  # of another release, whose voters know it
+    return found if found is not None and found.until_ms > 1000 * seconds + micros // 1000 else None

@@ -97,7 +97,8 @@ function effects.dated()
 end
 
 function effects.remove()
-  redis.call('ZREM', key(), arg())
+  local target = key()
+  redis.call(redis.call('TYPE', target).ok == 'hash' and 'HDEL' or 'ZREM', target, arg())
   return true
 end
 
