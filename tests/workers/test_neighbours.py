@@ -6,17 +6,20 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nvp_agentkit.artifacts import inline_array
-from nvp_agentkit.errors import NvpError
-from nvp_agentkit.messages import PredictionCompleted
+from nvp_agentkit.errors import NoRoom
+from nvp_agentkit.messages import PredictionCompleted, PredictionRefused, PredictionRequested
+from nvp_agentkit.messages.envelope import TYPE_OF
 from nvp_agentkit.settings import Settings
-from nvp_agentkit.streams import names, register
-from nvp_agentkit.workers import inference
+from nvp_agentkit.streams import ReplyReader, dead_letters, names, publish, register
+from nvp_agentkit.workers import inference, refusals
+from nvp_agentkit.workers.process import Role, run_roles
 from nvp_agentkit.workers.serving import room
 from nvp_agentkit.workers.serving.forecasting import ModelHost
 
@@ -150,8 +153,28 @@ async def test_models_are_kept_by_the_megabytes_of_their_weights_and_what_serves
     assert {champion.model_id, mine.members[1].model_id} < set(kept), "one who has much took from one who has little"
     tight = ModelHost("voter-0", replace(bench.system, settings=settings_with(bench, 0.5 * mb)))
     models._warm, models._duty, models._batches = tight._warm, tight._duty, tight._batches
-    with pytest.raises(NvpError, match=r"weights are 0\.\d\d MB, those in service here 0\.00 MB, and NVP_MODELS_MB is"):
+    with pytest.raises(NoRoom, match=r"weights are 0\.\d\d MB, those in service here 0\.00 MB, and NVP_MODELS_MB is"):
         await ask(bench)
+
+
+async def test_a_request_for_which_there_is_no_room_is_refused_with_the_remedy_and_is_no_dead_letter(
+    bench, weights, request_of
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    system, stop = replace(bench.system, settings=settings_with(bench, 0.01)), asyncio.Event()
+    answering = partial(inference.answer, models=ModelHost("voter-0", system), system=system)
+    roles = [Role.each("predict", "inference", PredictionRequested, answering, refusals.prediction)]
+    running = asyncio.create_task(run_roles(system, stop, roles))
+    event = bench.delivery(request_of()).event
+    await publish(system.redis, bench.account, "predict", event)
+    async with ReplyReader(system.redis, bench.account) as replies:
+        refused = (await replies.wait(event.id, [TYPE_OF[PredictionRefused]], timeout_s=20)).payload
+    stop.set()
+    await running
+    assert (refused.code, refused.retry_after_s) == ("no_room", None)
+    assert refused.detail.endswith("NVP_MODELS_MB is 0.01; raise that, or serve fewer")
+    assert await dead_letters(system.redis, bench.account, "predict") == []
+    assert (await bench.balance()).spent_mj == 0
 
 
 def settings_with(bench: Bench, models_mb: float) -> Settings:

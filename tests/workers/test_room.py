@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nvp_agentkit.errors import NvpError
+from nvp_agentkit.errors import NoRoom
 from nvp_agentkit.workers.serving import room
 from nvp_agentkit.workers.serving.room import Price, Room
 
@@ -42,7 +42,7 @@ def test_what_serves_stays_whoever_asks_for_what() -> None:
     for n in range(5):
         load(there, f"a{n}")
     assert there.models == ["serves", "a3", "a4"]
-    with pytest.raises(NvpError, match=r"weights are 3\.00 MB, those in service here 1\.00 MB, and NVP_MODELS_MB is 3"):
+    with pytest.raises(NoRoom, match=r"weights are 3\.00 MB, those in service here 1\.00 MB, and NVP_MODELS_MB is 3"):
         load(there, "large", mb=3)
     there.stands({})
     load(there, "large", mb=3)
@@ -56,7 +56,7 @@ def test_where_what_serves_is_too_much_by_itself_who_has_more_gives_way_to_who_h
     load(there, "b0", "b", standing=True)
     assert there.models == ["a1", "a2", "b0"]
     for name, account in (("a0", "a"), ("b1", "b")):
-        with pytest.raises(NvpError, match="no room for"):
+        with pytest.raises(NoRoom, match="no room for"):
             load(there, name, account, standing=True)
     assert there.models == ["a1", "a2", "b0"]
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from nvp_agentkit.errors import NvpError
+from nvp_agentkit.errors import NoRoom
 
 Shape = tuple[int, ...]  # (K, H, W)
 Key = tuple[str, Shape]  # a model by its id, and what it is compiled for
@@ -84,7 +84,7 @@ class Room:
         """Make room for a model of ``size`` bytes of weights, and for one more shape of it; whether anything went.
 
         Raises:
-            NvpError: it does not fit beside what is in service.
+            NoRoom: it does not fit beside what is in service.
         """
         if standing:
             self._standing.setdefault(key, account)
@@ -140,8 +140,8 @@ class Room:
         first = _first_to_go(passing, new)
         return [] if first is None else [first.what]
 
-    def _no_room(self, new: _Held[str], serving: int) -> NvpError:
-        return NvpError(
+    def _no_room(self, new: _Held[str], serving: int) -> NoRoom:
+        return NoRoom(
             f"no room for {new.what}: its weights are {new.size / 1e6:.2f} MB, those in service here "
             f"{serving / 1e6:.2f} MB, and NVP_MODELS_MB is {self._limit_mb:g}; raise that, or serve fewer"
         )

@@ -93,7 +93,8 @@ class WarmModels:
 
         Raises:
             DeadlineExceeded: it is not ready until then.
-            NvpError: it cannot be loaded, or has no room.
+            NoRoom: it does not fit beside what is in service.
+            NvpError: it cannot be loaded.
         """
         await self._system.child.start()
         if known := self._known(member, shape, batches):
