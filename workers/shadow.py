@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from nvp_agentkit.ensemble import Signer, load_signer, make_vote, sign_vote
 from nvp_agentkit.errors import InvalidInput, NvpError, UnknownModel
@@ -54,50 +57,57 @@ async def _answer(
     units = units_of(request, served.record)
     frames = await field_of(request, system)
     async with joules.window(system, delivery, part=signer.name, parts=len(served.record.members)) as energy:
-        expected_mj = await models.cost_mj(served, frames, deadline=deadline_of(delivery))
+        with _its_own_trouble(served):
+            expected_mj = await models.cost_mj(served, frames, deadline=deadline_of(delivery))
         energy.afford(expected_mj, f"a vote of {signer.name}")
-        prediction = await models.predict(
-            served, frames, deadline=deadline_of(delivery), on_cost=energy.spent
-        )
-        reading = energy.charge(prediction.cost)
-        mean = await system.artifacts.put_array(prediction.mean, units)
-        log_var = await system.artifacts.put_array(prediction.log_var, log_variance_units(units))
-        said = make_vote(
-            served.record,
-            signer.name,
-            prediction.mean,
-            refs=(mean, log_var),
-            request_id=delivery.request_id,
-            request_digest=request.field.digest,
-            issued_at_ms=facts.now_ms(),
-            mask=await models.mask(served.record),
-        )
+        with _its_own_trouble(served):
+            prediction = await models.predict(
+                served, frames, deadline=deadline_of(delivery), on_cost=energy.spent
+            )
+            reading = energy.charge(prediction.cost)
+            said = make_vote(
+                served.record,
+                signer.name,
+                prediction.mean,
+                refs=(
+                    await system.artifacts.put_array(prediction.mean, units),
+                    await system.artifacts.put_array(prediction.log_var, log_variance_units(units)),
+                ),
+                request_id=delivery.request_id,
+                request_digest=request.field.digest,
+                issued_at_ms=facts.now_ms(),
+                mask=await models.mask(served.record),
+            )
         envelope = sign_vote(said, signer)
-    cast = VoteCast(
-        request_id=delivery.request_id,
-        request_digest=request.field.digest,
-        record=served.record.digest,
-        keep_s=request.keep_s,
-        voter=signer.name,
-        envelope=envelope.encode().decode(),
-        energy=reading,
-    )
-    fact = facts.cast_vote(delivery.account, said, envelope.signatures[0].sig, reading)
-    return system.event(cast, delivery), system.fact(fact, delivery)
+        cast = _cast(delivery, served, signer.name, envelope=envelope.encode().decode(), energy=reading)
+        fact = facts.cast_vote(delivery.account, said, envelope.signatures[0].sig, reading)
+        return system.event(cast, delivery), system.fact(fact, delivery)
+
+
+@contextmanager
+def _its_own_trouble(served: Served) -> Iterator[None]:
+    """What is wrong with one voter's model, or with what it says, is no fault of the request: others may answer it."""
+    try:
+        yield
+    except ABOUT_THE_REQUEST as error:
+        raise NvpError(f"{served.member.voter} cannot answer with {served.model_id}: {error}") from error
 
 
 def _failed(delivery: Delivery, served: Served, voter: str, system: System, error: NvpError) -> Completion:
+    cast = _cast(delivery, served, voter, failed=f"{error.code}: {error}", energy=refusals.used(error))
+    return Completion(forwards=(("votes", system.event(cast, delivery)),))
+
+
+def _cast(delivery: Delivery, served: Served, voter: str, **said: Any) -> VoteCast:
     request = body(delivery, PredictionRequested)
-    cast = VoteCast(
+    return VoteCast(
         request_id=delivery.request_id,
         request_digest=request.field.digest,
         record=served.record.digest,
         keep_s=request.keep_s,
         voter=voter,
-        failed=f"{error.code}: {error}",
-        energy=refusals.used(error),
+        **said,
     )
-    return Completion(forwards=(("votes", system.event(cast, delivery)),))
 
 
 def refuse(system: System, delivery: Delivery, error: NvpError) -> Completion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from nvp_agentkit.streams import Completion, names
 from nvp_agentkit.workers import shadow, tally
 from nvp_agentkit.workers.cases import Cases
 from nvp_agentkit.workers.serving import registry
+from nvp_agentkit.workers.serving.batching import Prediction
+from nvp_agentkit.workers.serving.forecasting import ModelHost
 
 VOTERS = ("voter-0", "voter-1", "voter-2")
 
@@ -262,6 +265,40 @@ async def test_a_voter_that_fails_says_what_was_paid_for_it_all_the_same(court, 
     assert cast.energy.mj == (await bench.balance()).spent_mj > 0
 
 
+class Unsound(ModelHost):
+    """Whose forecasts have a hole that nobody noticed."""
+
+    async def predict(self, *asked: Any, **how: Any) -> Prediction:
+        said = await super().predict(*asked, **how)
+        return replace(said, mean=np.where(np.eye(32, dtype=bool), np.float32(np.nan), said.mean))
+
+
+async def test_an_answer_of_which_no_vote_can_be_made_is_a_failed_vote_that_says_what_was_paid_for_it(
+    court, seated, bench, request_of
+) -> None:
+    await seated()
+    court.hosts["voter-1"] = Unsound("voter-1", bench.system)
+    asked = court.asked(request_of())
+    failed = court.cast(await court.vote(asked, "voter-1"))
+    assert "voter-1 cannot answer with model:sha256" in failed.payload.failed
+    assert "32 of 1024 valid cells not finite" in failed.payload.failed
+    assert failed.payload.energy.mj == (await bench.balance()).spent_mj > 0
+    others = [court.cast(one) for one in await court.votes(asked, ("voter-0", "voter-2"))]
+    assert bench.said(await court.count(failed, *others)).agreed == ("voter-0", "voter-2")
+
+
+async def test_a_model_that_does_not_take_the_request_is_one_failed_vote_and_refuses_it_for_nobody(
+    court, bench, weights, request_of
+) -> None:
+    seen = np.ones((32, 32), bool)
+    seen[:4] = False
+    await bench.serve({voter: weights(k, masked=voter != "voter-1") for k, voter in enumerate(VOTERS)}, mask=seen)
+    asked = court.asked(request_of())
+    voted = [court.cast(one) for one in await court.votes(asked, ("voter-1", "voter-0", "voter-2"))]
+    assert "this network learnt from fields that have all" in voted[0].payload.failed
+    assert bench.said(await court.count(*voted)).agreed == ("voter-0", "voter-2")
+
+
 @pytest.mark.parametrize(
     ("otherwise", "error", "code"),
     [
@@ -315,6 +352,7 @@ async def test_what_nobody_foresaw_in_a_voter_is_a_vote_that_failed_and_says_why
     assert (cast.voter, cast.envelope) == ("voter-0", None)
     assert "AttributeError" in cast.failed
     assert "this is a defect" in cast.failed
+    assert cast.energy.mj == (await bench.balance()).spent_mj > 0
 
 
 async def test_cells_nobody_ever_observed_count_neither_for_nor_against(court, bench, weights, request_of) -> None:
