@@ -41,11 +41,12 @@ def up(
     """Start the stack in the background: stores and workers.
 
     The stores are embedded ones, unless NVP_REDIS_URL and NVP_NEO4J_URI name servers elsewhere. Returns once every
-    worker is ready; a stack that is ready already is left as it is.
+    worker is ready; a stack that is ready already is left as it is, and one that is starting is waited for.
 
     [dim]Example:[/dim] nvp up && nvp account create ace-1 --limit-j 500
     """
     from nvp_agentkit.cli.screen import Board, console
+    from nvp_agentkit.errors import DataFolderInUse
 
     settings = deployment.settings_for(data_dir)
     extras.need_for_stack(settings)
@@ -53,8 +54,13 @@ def up(
     if foreground:
         asyncio.run(_serve(settings, None if as_json else board))
         return
-    there = _ready_already(settings)
-    pid = there or _in_background(settings.data_dir, board)
+    there, pid = _ready_already(settings), None
+    if there is None:
+        try:
+            pid = _in_background(settings.data_dir, board)
+        except DataFolderInUse:
+            there = _once_ready(settings)
+    pid = there or pid
     if as_json:
         say_json({"ready": True, "pid": pid, "data_dir": str(settings.data_dir)})
         return
@@ -73,6 +79,29 @@ def _ready_already(settings: Settings) -> int | None:
         return None
     seen, _ = asyncio.run(_look(stack.over(settings)))
     return None if deployment.unready(seen) else stack.pid
+
+
+def _once_ready(settings: Settings) -> int:
+    """The process that is starting the stack of the data folder, once every worker is ready.
+
+    Raises:
+        StackError: it ended, or is not ready in time.
+    """
+    from nvp_agentkit.embedded import lock
+    from nvp_agentkit.errors import StackError
+
+    folder, until = settings.data_dir, time.monotonic() + deployment.READY_S
+    typer.echo(f"Process {lock.holder(folder)} is starting the stack on {folder}; waiting until it is ready", err=True)
+    while (holder := lock.holder(folder)) is not None:
+        if (ready := _ready_already(settings)) is not None:
+            return ready
+        if time.monotonic() > until:
+            raise StackError(
+                f"process {holder} has data folder {folder}, and not all workers are ready after "
+                f"{deployment.READY_S:g} s; `nvp status` and `nvp logs` tell why, `nvp down` ends it"
+            )
+        time.sleep(FOLLOW_S)
+    raise StackError(f"the stack that was starting on {folder} has ended; see {folder / 'logs'}, then `nvp up` again")
 
 
 async def _serve(settings: Settings, board: Board | None) -> None:

@@ -21,10 +21,13 @@ from redis.asyncio import Redis
 
 from nvp_agentkit.cli import deployment, jobs
 from nvp_agentkit.embedded import lock
-from nvp_agentkit.embedded.stackfile import read_stack
+from nvp_agentkit.embedded.place import write_private
+from nvp_agentkit.embedded.stackfile import StackFile, read_stack
 from nvp_agentkit.energy.ledger import Ledger
 from nvp_agentkit.messages import JobProgressed, new_event
 from nvp_agentkit.settings import Settings
+from nvp_agentkit.streams import names
+from nvp_agentkit.streams.health import announce
 from nvp_agentkit.streams.progress import report
 
 NVP = [sys.executable, "-m", "nvp_agentkit.cli"]
@@ -134,6 +137,47 @@ def test_a_stack_that_cannot_come_up_says_why(nvp, data_dir: Path, monkeypatch: 
     assert "NVP_REDIS_URL" in refused.json["detail"]
     (line,) = (data_dir / "logs" / "stack.log").read_text().splitlines()
     assert json.loads(line) == refused.json
+
+
+async def up_beside(data_dir: Path) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*NVP, "up", "--data-dir", str(data_dir), stdout=pipe, stderr=pipe)
+
+
+async def until_it_waits(up: asyncio.subprocess.Process) -> None:
+    assert up.stderr is not None
+    async with asyncio.timeout(60):
+        said = (await up.stderr.readline()).decode()
+    assert said.startswith(f"Process {os.getpid()} is starting the stack on ")
+    assert said.endswith("; waiting until it is ready\n")
+
+
+async def test_an_up_beside_another_waits_until_that_ones_stack_is_ready(
+    redis: Redis, settings: Settings, data_dir: Path
+) -> None:
+    starting = lock.acquire(data_dir)
+    up = await up_beside(data_dir)
+    await until_it_waits(up)
+    at = {"redis_url": str(settings.redis_url), "neo4j_uri": "bolt://", "neo4j_user": "", "neo4j_database": ""}
+    file = StackFile(version="", pid=os.getpid(), started_ms=0, neo4j_password=None, artifacts_url="", **at)
+    write_private(data_dir / "stack.json", file.model_dump_json())
+    for name in deployment.WORKERS:
+        await announce(redis, name, "tests", name, "ready")
+    out, _ = await up.communicate()
+    assert (up.returncode, out.decode().splitlines()[0]) == (0, f"Running already on {data_dir}")
+    for name in deployment.WORKERS:
+        await redis.delete(names.worker(name, "tests"))
+    starting.release()
+
+
+async def test_an_up_beside_another_that_does_not_come_up_says_so(data_dir: Path) -> None:
+    starting = lock.acquire(data_dir)
+    up = await up_beside(data_dir)
+    await until_it_waits(up)
+    starting.release()
+    _, err = await up.communicate()
+    assert up.returncode == 1
+    assert "has ended; see " in err.decode()
 
 
 async def test_jobs_under_way_are_told_until_they_hold_no_joules_any_more(
