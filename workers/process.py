@@ -120,7 +120,7 @@ async def run_roles(
     beside: Sequence[Coroutine[Any, Any, None]] = (),
     readiness: Callable[[], tuple[str, str]] = lambda: ("ready", ""),
 ) -> None:
-    """Run ``roles`` until ``stop``, with ``beside`` (loops that end by themselves at ``stop``).
+    """Run ``roles`` until ``stop``, with ``beside``: loops that end at ``stop``, or are ended once nothing is in hand.
 
     The worker is ready when ``readiness`` and every consumer say so.
     """
@@ -143,5 +143,9 @@ async def run_roles(
     )
     sampling = [] if at.metrics_port is None else [system.metrics.keep_sampling(system.redis, stop)]
     async with asyncio.TaskGroup() as group:
-        for job in (heartbeat, *sampling, *(consumer.run(stop) for consumer in consumers), *beside):
+        for job in (heartbeat, *sampling):
             group.create_task(job)
+        others = [group.create_task(job) for job in beside]
+        await asyncio.wait([group.create_task(consumer.run(stop)) for consumer in consumers])
+        for other in others:
+            other.cancel()  # a model that it loads for later may take a minute

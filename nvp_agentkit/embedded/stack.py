@@ -25,7 +25,7 @@ from typing import Literal
 
 from nvp_agentkit import __version__
 from nvp_agentkit.embedded import arcadedb, generation, leftovers, lock, outside, place, room, valkey
-from nvp_agentkit.embedded.server import Server
+from nvp_agentkit.embedded.server import STOP_S, Server
 from nvp_agentkit.embedded.stackfile import StackFile
 from nvp_agentkit.errors import NvpError, StackError, StoreEnded
 from nvp_agentkit.settings import Settings
@@ -67,7 +67,7 @@ class Stack:
     """The stores that ``settings`` do not name elsewhere, as children of this process.
 
     ``prepare`` makes what else the folder needs, such as keys: called under its lock, before anything starts.
-    ``probes`` are for the file alone: where workers say how they are.
+    ``probes`` and ``ends_within_s`` are for the file alone: where workers say how they are, how long all take to end.
 
     `start` returns the settings that lead to all stores, embedded or not. After `start` failed or was
     cancelled nothing is left running; `stop` is safe to call twice.
@@ -78,6 +78,7 @@ class Stack:
     root_key: Path | None = None
     prepare: Callable[[], object] = lambda: None
     probes: dict[str, str] = field(default_factory=dict)
+    ends_within_s: float = STOP_S
     servers: dict[str, Server] = field(default_factory=dict)
     _held: lock.FolderLock | None = None
 
@@ -172,4 +173,5 @@ class Stack:
             artifacts_url=settings.artifacts_url or str(self.folder / "artifacts"),
             root_key=self.root_key,
             probes=self.probes,
+            ends_within_s=self.ends_within_s,
         )

@@ -27,10 +27,11 @@ class StackFile(BaseModel):
     artifacts_url: str
     root_key: Path | None = None
     probes: dict[str, str] = {}  # worker -> where it answers /live, /ready and /metrics
+    ends_within_s: float = 10.0  # once it is told to
 
     def over(self, settings: Settings) -> Settings:
         """``settings`` led to this stack."""
-        mine = self.model_dump(exclude={"version", "pid", "started_ms", "root_key", "probes"})
+        mine = self.model_dump(exclude={"version", "pid", "started_ms", "root_key", "probes", "ends_within_s"})
         return settings.model_copy(update=mine)
 
 

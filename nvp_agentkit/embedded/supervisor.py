@@ -23,13 +23,13 @@ from typing import Any, Self
 from redis.asyncio import Redis
 
 from nvp_agentkit.embedded import children, leftovers, room
-from nvp_agentkit.embedded.server import Server
+from nvp_agentkit.embedded.server import STOP_S, Server
 from nvp_agentkit.embedded.stack import Stack, StackEvent
 from nvp_agentkit.embedded.worker import KeptWorker, WorkerSpec
 from nvp_agentkit.errors import StackError
 from nvp_agentkit.settings import Settings, child_environment
 
-WORKERS_S = 4.5  # with `server.STOP_S` for the stores: all ended within 10 s
+LEAVING_S = 3.0  # what a worker takes for its end beyond its drain: to hand back what was cut off, to end its child
 IN_TURN_S = 0.3  # how long one worker may take before the next is asked to end as well
 STORE_POLL_S = 0.1
 STORE_BACK_OFF_S = (0.5, 1.0, 2.0, 5.0)
@@ -52,7 +52,9 @@ class Supervisor:
         self.settings = settings
         self._on_event, self._opened = on_event, opened
         probes = {spec.name: spec.probes for spec in workers if spec.probes}
-        self._stack = Stack(settings, self._tell, root_key, prepare, probes)
+        self._worker_s = settings.drain_timeout_s + LEAVING_S
+        ends_within_s = self._worker_s + IN_TURN_S * len(workers) + STOP_S
+        self._stack = Stack(settings, self._tell, root_key, prepare, probes, ends_within_s)
         self._specs = workers
         self._workers: list[KeptWorker] = []
         self._keepers: list[asyncio.Task[None]] = []
@@ -106,19 +108,22 @@ class Supervisor:
         keeper = next(task for task in self._keepers if task.get_name() == name)
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
-        await self._workers[place].end(grace_s=WORKERS_S)
+        await self._workers[place].end(grace_s=self._worker_s)
         self._keepers.remove(keeper)
         self._workers[place] = self._run(spec, self._redis)
 
     async def stop(self) -> None:
-        """End workers in reverse order, then the stores, within 10 s. Safe to call twice."""
+        """End workers in reverse order, then the stores. Safe to call twice.
+
+        A worker with nothing in hand ends at once, any other has its drain (``drain_timeout_s``) and `LEAVING_S`.
+        """
         for task in self._keepers:
             task.cancel()  # first, so that nothing is started again
         await asyncio.gather(*self._keepers, return_exceptions=True)
         self._keepers.clear()
         ending: list[asyncio.Task[None]] = []
         for worker in reversed(self._workers):
-            ending.append(asyncio.create_task(worker.end(grace_s=WORKERS_S - len(ending) * IN_TURN_S)))
+            ending.append(asyncio.create_task(worker.end(grace_s=self._worker_s)))
             await asyncio.wait(ending, timeout=IN_TURN_S)
         await asyncio.gather(*ending)
         self._workers.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -90,13 +91,14 @@ async def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_fin
 
 @pytest.mark.parametrize("stopped", ["supervisor", "valkey"])
 async def test_down_ends_a_stack_of_which_something_is_stopped(
-    run_stack, half_stack: Settings, data_dir: Path, stopped: str, monkeypatch
+    run_stack, half_stack: Settings, data_dir: Path, stopped: str
 ) -> None:
     process = run_stack(NVP_NEO4J_URI=half_stack.neo4j_uri, NVP_NEO4J_USER=half_stack.neo4j_user,
                         NVP_NEO4J_PASSWORD=half_stack.neo4j_password, NVP_NEO4J_DATABASE=half_stack.neo4j_database)
     if stopped == "supervisor":
         process.send_signal(signal.SIGSTOP)
-        monkeypatch.setattr(control, "PATIENCE_S", 1.0)
+        file = data_dir / "stack.json"
+        file.write_text(json.dumps(json.loads(file.read_bytes()) | {"ends_within_s": 0.5}))  # so long it is waited for
     else:
         async with Redis.from_url(read_stack(data_dir).redis_url) as redis:
             os.kill((await redis.info("server"))["process_id"], signal.SIGSTOP)
@@ -107,7 +109,8 @@ async def test_down_ends_a_stack_of_which_something_is_stopped(
 
 async def test_a_stack_that_does_not_end_is_not_said_to_have_ended(data_dir: Path, monkeypatch) -> None:
     held = lock.acquire(data_dir)
-    monkeypatch.setattr(control, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(control, "STARTING_S", 0.2)
+    monkeypatch.setattr(control, "PATIENCE_S", 0.0)
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
     with pytest.raises(StackError, match=f"process {os.getpid()}.*does not end"):
         await control.down(data_dir)
@@ -184,7 +187,7 @@ async def test_a_worker_ends_before_the_one_that_takes_its_place_begins(half_sta
 
 
 async def test_a_replacement_that_is_interrupted_leaves_nothing(half_stack: Settings) -> None:
-    async with Supervisor(half_stack, [spec("a", "stubborn")], on_event=lambda event: None) as stack:
+    async with Supervisor(soon(half_stack), [spec("a", "stubborn")], on_event=lambda event: None) as stack:
         await stack.ready(timeout_s=30)
         replacing = asyncio.create_task(stack.replace("a", spec("b")))
         await asyncio.wait({replacing}, timeout=0.3)
@@ -193,8 +196,21 @@ async def test_a_replacement_that_is_interrupted_leaves_nothing(half_stack: Sett
     assert lock.left_over(half_stack.data_dir) == []
 
 
+def soon(settings: Settings) -> Settings:
+    """With workers that drain for a moment."""
+    return settings.model_copy(update={"drain_timeout_s": 0.5})
+
+
+async def test_a_worker_has_its_drain_before_the_stack_ends_however_long_that_is(half_stack: Settings) -> None:
+    settings = half_stack.model_copy(update={"drain_timeout_s": 6.0})
+    async with Supervisor(settings, [spec("a", "drains"), spec("b")], on_event=lambda event: None) as stack:
+        await stack.ready(timeout_s=30)
+        assert read_stack(half_stack.data_dir).ends_within_s > 6.0
+    assert (half_stack.data_dir / "logs" / "a.log").read_text() == "drained\n"
+
+
 async def test_a_worker_that_will_not_end_is_ended(half_stack: Settings) -> None:
-    async with Supervisor(half_stack, [spec("a"), spec("b", "stubborn")], on_event=lambda event: None) as stack:
+    async with Supervisor(soon(half_stack), [spec("a"), spec("b", "stubborn")], on_event=lambda event: None) as stack:
         await stack.ready(timeout_s=30)
         began = time.monotonic()
     assert 3 < time.monotonic() - began < 10

@@ -1,4 +1,4 @@
-"""A worker for these tests: ``worker_program.py NAME [dies|stubborn|talks]``. It has a child, as real ones do."""
+"""A worker for these tests: ``worker_program.py NAME [dies|stubborn|talks|drains]``. As a real one it has a child."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if manner == "dies":
     sys.exit("no such model")
 if manner == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if manner == "drains":
+    drain_s = float(os.environ["NVP_DRAIN_TIMEOUT_S"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(time.sleep(drain_s) or "drained"))
 tethered = [sys.executable, tether.__file__, str(os.getpid())]
 child = subprocess.Popen([*tethered, sys.executable, "-c", "import time; time.sleep(600)"])
 with Redis.from_url(os.environ["NVP_REDIS_URL"]) as redis:

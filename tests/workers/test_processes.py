@@ -37,8 +37,8 @@ from nvp_agentkit.settings import Settings, child_environment
 from nvp_agentkit.streams import Completion, Delivery, ReplyReader, names, publish
 from nvp_agentkit.streams.health import WorkerState, workers
 from nvp_agentkit.streams.verdict import Rules
-from nvp_agentkit.workers import main, refusals
-from nvp_agentkit.workers.process import Role
+from nvp_agentkit.workers import inference, main, refusals
+from nvp_agentkit.workers.process import Role, run_roles
 from nvp_agentkit.workers.system import System
 
 WORKER = [sys.executable, "-m", "nvp_agentkit.workers"]
@@ -216,6 +216,18 @@ async def test_a_worker_told_to_end_goes_on_no_longer_than_its_setting_says(
     assert process.returncode == 0
     (entry,) = await redis.xpending_range(names.key(bench.account, "jobs"), "training", "-", "+", 10)
     assert (entry["times_delivered"], entry["time_since_delivered"] >= 2000) == (0, True)  # anybody's, at once
+
+
+async def test_a_worker_with_nothing_in_hand_does_not_wait_for_what_it_does_beside_its_messages(bench) -> None:
+    stop = asyncio.Event()
+    role = Role.each("predict", "inference", PredictionRequested, inference.answer, refusals.prediction)
+
+    async def load() -> None:
+        stop.set()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(PATIENCE_S):
+        await run_roles(bench.system, stop, [role], beside=[load()])
 
 
 async def test_a_second_signal_ends_a_worker_at_once_and_its_child_with_it(bench, redis, start) -> None:

@@ -33,6 +33,7 @@ from nvp_agentkit.streams.connect import connect
 ACCOUNT = payer.DEMO
 OWNER = "nvp demo"
 LEASE_S = 4.0  # a worker that was killed takes as long to come back; alone in its group it is robbed by nobody
+DRAIN_S = 1.0  # whoever interrupts it wants an end, not the rest of a training
 ROOM_J = 200.0  # beside the training: data, votes, and what the refusals are measured against
 
 
@@ -126,8 +127,9 @@ async def _stack(options: Options, console: Console, there: str) -> AsyncIterato
     acts.title(console, 1, "A stack of real stores and separate processes, on 127.0.0.1")
     board = Board(console)
     with board.shown():
-        lease_s = min(options.settings.lease_s, LEASE_S)
-        running = deployment.supervisor(options.settings.model_copy(update={"lease_s": lease_s}), board)
+        given = options.settings
+        brief = {"lease_s": min(given.lease_s, LEASE_S), "drain_timeout_s": min(given.drain_timeout_s, DRAIN_S)}
+        running = deployment.supervisor(given.model_copy(update=brief), board)
         try:
             settings = await running.start()
             await running.ready(timeout_s=deployment.READY_S)
