@@ -14,7 +14,7 @@ from nvp_agentkit.streams.completion import Completion
 from nvp_agentkit.streams.delivery import Delivery
 
 from . import facts, joules, refusals, shadow
-from .process import Role, run_roles
+from .process import HANDS, Role, run_roles
 from .requests import body, field_of, log_variance_units, units_of
 from .serving.forecasting import Answering, ModelHost
 from .serving.resolving import Served
@@ -84,8 +84,7 @@ async def _as_asked(request: PredictionRequested, reply: PredictionCompleted, sy
 
 async def serve(system: System, stop: asyncio.Event) -> None:
     models = ModelHost(VOTER, system)
-    single = Role.each(
-        "predict", "inference", PredictionRequested, partial(answer, models=models, system=system), refusals.prediction
-    )
+    reply = partial(answer, models=models, system=system)
+    single = Role.each("predict", "inference", PredictionRequested, reply, refusals.prediction, hands=HANDS)
     roles = [single, shadow.role(models, system)]
     await run_roles(system, stop, roles, beside=[models.keep_ready(stop)], readiness=models.readiness)

@@ -20,14 +20,16 @@ from nvp_agentkit.streams.health import keep_announcing
 
 from .system import System
 
-BATCH = 16  # messages in one worker's hands at a time
+BATCH = 16  # messages of a batch
+HANDS = 4  # batches of forecasts at a time: three may wait for shapes that are compiled, and the next ones go on
 
 
 @dataclass(frozen=True)
 class Role:
     """One place in one group: which streams, what is accepted, what is done, how it is refused.
 
-    Not ``unique`` are messages that may well be handled twice: see `Consumer`, for ``max_deliveries`` and ``before``.
+    Not ``unique`` are messages that may well be handled twice: see `Consumer`, for ``max_deliveries``, ``before`` and
+    ``hands`` too.
     """
 
     suffix: str
@@ -39,6 +41,7 @@ class Role:
     unique: bool = True
     max_deliveries: float = DELIVERIES
     before: str = ""
+    hands: int = 1
 
     @classmethod
     def each(
@@ -52,6 +55,7 @@ class Role:
         batch: int = BATCH,
         unique: bool = True,
         before: str = "",
+        hands: int = 1,
     ) -> Role:
         """A role whose messages are answered one by one, beside each other within a batch.
 
@@ -67,7 +71,7 @@ class Role:
             ):
                 return await answer(delivery)
 
-        return cls(suffix, group, accepts, one_by_one(named), refuse, batch, unique, before=before)
+        return cls(suffix, group, accepts, one_by_one(named), refuse, batch, unique, before=before, hands=hands)
 
 
 def _about(delivery: Delivery, group: str) -> dict[str, str | int]:
@@ -105,6 +109,7 @@ def _consumer(system: System, role: Role) -> Consumer:
         accepts=(role.accepts,),
         unique=role.unique,
         batch=role.batch,
+        hands=role.hands,
         max_deliveries=role.max_deliveries,
         lease_s=system.settings.lease_s,
         drain_timeout_s=system.settings.drain_timeout_s,

@@ -18,7 +18,7 @@ from nvp_agentkit.streams.delivery import Delivery
 from nvp_agentkit.streams.handling import defect
 
 from . import facts, joules, refusals
-from .process import Role, run_roles
+from .process import HANDS, Role, run_roles
 from .requests import body, field_of, log_variance_units, units_of
 from .serving.forecasting import ModelHost
 from .serving.resolving import Served, voter_of
@@ -124,6 +124,7 @@ def role(models: ModelHost, system: System) -> Role:
         PredictionRequested,
         partial(vote, models=models, signer=signer, system=system),
         refuse,
+        hands=HANDS,
     )
 
 

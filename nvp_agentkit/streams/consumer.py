@@ -23,14 +23,15 @@ from nvp_agentkit.streams.claims import claim
 from nvp_agentkit.streams.completion import Completion, Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
-from nvp_agentkit.streams.handling import Handle, outcomes_of
-from nvp_agentkit.streams.intake import BLOCK_S, SUSPECT, Intake
+from nvp_agentkit.streams.handling import Handle, ended, is_slow, outcomes_of
+from nvp_agentkit.streams.intake import BLOCK_S, Intake, are_suspect
 from nvp_agentkit.streams.leases import Leases
 from nvp_agentkit.streams.verdict import Again, Outcome, Refuse, Rules
 
 log = logging.getLogger(__name__)
 
 DELIVERIES = 5
+PROMPT_S = 1.0  # a batch that takes longer lets the next one begin, where there are hands for that
 FIRST_RETRY_S = 0.25  # then doubled each time, up to the lease
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0  # between two tries to reach Redis
 
@@ -50,6 +51,7 @@ class Consumer:
         unique: messages are requests: of several entries with one id the first is worked on, the others are only
             acknowledged. False where a handler does not mind a message twice.
         batch: most messages a call of ``handle``.
+        hands: most calls of it beside each other; the next begins once the one before has taken `PROMPT_S`.
         lease_s: how long a worker may be silent before others take its messages.
         max_deliveries: after so many attempts a message goes to the dead letters, and the client is told; infinite
             for what must not be lost however often its worker dies.
@@ -74,6 +76,7 @@ class Consumer:
         accepts: Collection[type[Payload]] = (),
         unique: bool = True,
         batch: int = 1,
+        hands: int = 1,
         lease_s: float = 15.0,
         max_deliveries: float = DELIVERIES,
         drain_timeout_s: float = 10.0,
@@ -82,7 +85,7 @@ class Consumer:
         self._redis, self._group = redis, group
         self.name = f"{name}.{secrets.token_hex(4)}"
         self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries, group)
-        self._unique, self._batch, self._most_waiting = unique, batch, most_waiting
+        self._unique, self._batch, self._hands, self._most_waiting = unique, batch, hands, most_waiting
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         kinds = (before, kind) if before else (kind,)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s)
@@ -91,6 +94,7 @@ class Consumer:
         )
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
+        self._slow: set[asyncio.Task[None]] = set()  # batches at work beside the next ones
         self._state, self._detail = "starting", ""
         self._unsettled = ""  # why what is done is not completed yet
         self._draining = False
@@ -130,6 +134,7 @@ class Consumer:
         finally:
             if self._settling is not None:
                 background.append(self._settling)
+            background += self._slow
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -149,6 +154,7 @@ class Consumer:
 
     async def _leave(self) -> None:
         try:
+            await asyncio.gather(*self._slow)
             await self._settled()
             await self._intake.leave()
         except RedisError as error:
@@ -158,8 +164,11 @@ class Consumer:
         """A batch, at most; what a read brought beyond it is handed back at once."""
         # The first read does not wait: being able to read is being ready.
         entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
-        if entries and entries[0].silent >= SUSPECT:
+        if are_suspect(entries):
             await self._settled()  # of a worker that this one kills nothing else may be left half done
+            if self._slow:
+                await self._leases.release(entries, wait_s=PROMPT_S, counted=False)
+                return []
         await self._leases.release(entries[self._batch :], wait_s=0, counted=False)
         return entries[: self._batch]
 
@@ -174,14 +183,37 @@ class Consumer:
         received += [self._rules.admit(one, full=one in beyond) for one in firsts]
         await self._settle([refused for refused in received if isinstance(refused, Settlement)])
         deliveries = [delivery for delivery in received if isinstance(delivery, Delivery)]
+        if not deliveries:
+            return
         with ExitStack() as held:
             held.enter_context(self._leases.holding(deliveries))
-            outcomes = await self._outcomes(deliveries)
+            handling = asyncio.create_task(outcomes_of(self._handle, deliveries))
+            beside = len(self._slow) + 1 < self._hands and not are_suspect(entries)
+            if beside and await is_slow(handling, PROMPT_S, self._patience):
+                slow = asyncio.create_task(self._finish(deliveries, handling, held.pop_all()))
+                self._slow.add(slow)
+                slow.add_done_callback(self._slow.discard)
+                return
+            outcomes = await ended(handling, self._patience)
             if outcomes is None:
                 await self._leases.release(deliveries, wait_s=0, counted=False)
                 return
             await self._settled()
             self._settling = asyncio.create_task(self._conclude(deliveries, outcomes, held.pop_all()))
+
+    async def _finish(
+        self, deliveries: list[Delivery], handling: asyncio.Task[Sequence[Outcome]], held: ExitStack
+    ) -> None:
+        """A batch that was slow, to its end."""
+        with held:
+            try:
+                outcomes = await ended(handling, self._patience)
+                if outcomes is None:
+                    await self._leases.release(deliveries, wait_s=0, counted=False)
+                else:
+                    await self._conclude(deliveries, outcomes, held.pop_all())
+            except RedisError as error:
+                log.warning("%s: what was slow is not concluded, and is delivered again: %s", self.name, error)
 
     async def _conclude(self, deliveries: list[Delivery], outcomes: Sequence[Outcome], held: ExitStack) -> None:
         with held:
@@ -216,19 +248,6 @@ class Consumer:
         ])  # fmt: skip
         others = {one for one, _ in repeated}
         return [one for one in deliveries if one not in others], beyond
-
-    async def _outcomes(self, deliveries: list[Delivery]) -> Sequence[Outcome] | None:
-        """What the handler says; None when it was still at it as the drain ended, and was cut off."""
-        if not deliveries:
-            return []
-        handling = asyncio.create_task(outcomes_of(self._handle, deliveries))
-        try:
-            await asyncio.wait({handling, self._patience}, return_when=asyncio.FIRST_COMPLETED)
-            return handling.result() if handling.done() else None
-        finally:
-            if not handling.done():
-                handling.cancel()
-                await asyncio.gather(handling, return_exceptions=True)
 
     async def _settle(self, settlements: list[Settlement]) -> None:
         """Complete, and where Redis is away try that again: the work is not run again."""

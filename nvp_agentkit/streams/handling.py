@@ -53,6 +53,28 @@ async def outcomes_of(handle: Handle, deliveries: list[Delivery]) -> Sequence[Ou
     return [(await outcomes_of(handle, [delivery]))[0] for delivery in deliveries]
 
 
+async def is_slow(handling: asyncio.Task[Sequence[Outcome]], prompt_s: float, patience: asyncio.Task[None]) -> bool:
+    """Whether it is still at work after ``prompt_s``, or as ``patience`` ends."""
+    try:
+        await asyncio.wait({handling, patience}, timeout=prompt_s, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        handling.cancel()
+        await asyncio.gather(handling, return_exceptions=True)
+        raise
+    return not handling.done()
+
+
+async def ended(handling: asyncio.Task[Sequence[Outcome]], patience: asyncio.Task[None]) -> Sequence[Outcome] | None:
+    """What it says; None when it was still at work as ``patience`` ended, and was cut off."""
+    try:
+        await asyncio.wait({handling, patience}, return_when=asyncio.FIRST_COMPLETED)
+        return handling.result() if handling.done() else None
+    finally:
+        if not handling.done():
+            handling.cancel()
+            await asyncio.gather(handling, return_exceptions=True)
+
+
 def defect(error: Exception, where: str) -> NvpError:
     """What is said of an error that nobody foresaw; its trace goes into the log."""
     log.error("failed on %s", where, exc_info=error)

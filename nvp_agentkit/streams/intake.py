@@ -184,6 +184,11 @@ class Intake:
         return Entry(self._streams[stream], stream, entry_id.decode(), fields, attempt, silent)
 
 
+def are_suspect(entries: Sequence[Entry]) -> bool:
+    """Whether they are one that may have killed its workers: such a one comes alone."""
+    return bool(entries) and entries[0].silent >= SUSPECT
+
+
 def _after(last: str | None, streams: list[str]) -> list[str]:
     """``streams`` in their order, beginning after ``last`` where that is one of them."""
     start = streams.index(last) + 1 if last in streams else 0
