@@ -138,6 +138,7 @@ class ModelBundle:
 
     Attributes:
         coherence: None: it cannot be sampled.
+        beside: the units of each map that ``config.beside`` names.
     """
 
     config: NVPConfig
@@ -149,6 +150,7 @@ class ModelBundle:
     metrics: Mapping[str, float] = field(default_factory=dict)
     novelty: Novelty | None = None
     coherence: Coherence | None = None
+    beside: tuple[Normalization, ...] = ()
 
     @property
     def parameters(self) -> int:

@@ -74,6 +74,8 @@ def _what(bundle: ModelBundle, model_id: str) -> str:
         facts.append("- the field cannot be negative: means are cut off at 0")
     if config.conservation in TOTALS:
         facts.append(f"- {TOTALS[config.conservation]} (`conservation` {config.conservation})")
+    if config.beside:
+        facts.append(f"- beside the frames it looks at maps of {', '.join(config.beside)}, at the newest frame")
     if config.masked:
         facts.append("- trained on frames with missing cells: give NaN there")
     return "\n".join(facts) + "\n"

@@ -22,6 +22,7 @@ LARGEST_LEVELS = 6
 LARGEST_FEATURES = 1024
 LARGEST_CONTEXT = 8
 LARGEST_STEM = 8
+LARGEST_BESIDE = 32
 LARGEST_DOCUMENT_SIDE = 1024
 
 
@@ -42,6 +43,8 @@ class NVPConfig:
         positive: the field cannot be negative; predictions are clipped at zero.
         conservation: what becomes of the field's total, which every forecast then obeys (`model.conservation`).
         masked: frames have cells without a value; one channel a frame says where values are.
+        beside: names of further maps that are shown with the newest frame: other fields, or numbers that hold all over
+            a map, such as the time between frames (`model.beside`).
         use_residual: blocks add their input to what they compute.
         norm: what blocks normalise by; ``batch`` keeps running averages, the collection ``batch_stats``, beside the
             weights. None measured best (`docs/decisions/023-no-norm-by-default.md`).
@@ -64,6 +67,7 @@ class NVPConfig:
     positive: bool = True
     conservation: Conservation = "open"
     masked: bool = False
+    beside: tuple[str, ...] = ()
     use_residual: bool = True
     norm: Norm = "none"
     pyramid: bool = False
@@ -71,7 +75,7 @@ class NVPConfig:
     document_grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("encoder_features", "decoder_features", "boundary", "document_grid"):
+        for name in ("encoder_features", "decoder_features", "boundary", "beside", "document_grid"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _several(name, value))
         levels = len(self.encoder_features)
@@ -90,6 +94,7 @@ class NVPConfig:
             raise InvalidInput(f"dropout_rate is {self.dropout_rate}; give a number in [0, 1)")
         if len(self.boundary) != 2 or any(side not in BOUNDARIES for side in self.boundary):
             raise InvalidInput(f"boundary is {self.boundary}; give (y, x) of {', '.join(BOUNDARIES)}")
+        self._check_beside()
         if self.norm not in NORMS:
             raise InvalidInput(f"norm is {self.norm!r}; give one of {', '.join(NORMS)}")
         if self.conservation not in get_args(Conservation):
@@ -100,6 +105,13 @@ class NVPConfig:
         if self.document_grid is not None:
             self._check_document(self.document_grid)
 
+    def _check_beside(self) -> None:
+        if len(self.beside) > LARGEST_BESIDE:
+            raise InvalidInput(f"{len(self.beside)} maps beside the field; give at most {LARGEST_BESIDE}")
+        for name in self.beside:
+            if not isinstance(name, str) or not name or self.beside.count(name) > 1:
+                raise InvalidInput(f"beside is {self.beside}; give names, each once")
+
     def _check_document(self, grid: tuple[int, int]) -> None:
         unit = 2 ** len(self.encoder_features)
         if len(grid) != 2 or any(side % unit or not unit <= side <= LARGEST_DOCUMENT_SIDE for side in grid):
@@ -107,9 +119,10 @@ class NVPConfig:
                 f"document_grid is {grid}; {len(self.encoder_features)} levels take multiples of {unit} "
                 f"up to {LARGEST_DOCUMENT_SIDE}"
             )
-        if self.context_frames != 1 or self.masked or self.pyramid or self.precision != "float32":
+        if self.context_frames != 1 or self.masked or self.beside or self.pyramid or self.precision != "float32":
             raise InvalidInput(
-                "the document's network sees one whole frame in float32: context_frames 1, not masked, no pyramid"
+                "the document's network sees one whole frame in float32: context_frames 1, not masked, nothing beside "
+                "it, no pyramid"
             )
         if self.conservation != "open":
             raise InvalidInput(f"conservation is {self.conservation!r}; the document's network keeps no total: 'open'")
@@ -132,9 +145,16 @@ class NVPConfig:
         }
         return cls(**written | changes)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values. Who is shown nothing beside the field is written as before that could be."""
+        plain = dataclasses.asdict(self)
+        if not self.beside:
+            del plain["beside"]
+        return plain
+
     def to_json(self) -> str:
         """Canonical: sorted keys, no blanks; equal configurations give equal text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:

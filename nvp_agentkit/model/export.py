@@ -135,6 +135,11 @@ def size_of(text: str) -> Grid:
 
 
 def _check(bundle: ModelBundle, size: Grid) -> None:
+    if bundle.config.beside:
+        raise InvalidInput(
+            f"this network looks at {', '.join(bundle.config.beside)} beside the field, and a program takes frames "
+            "alone: export it without sizes, and call predict_next"
+        )
     grid = bundle.config.document_grid
     if grid is not None and size != grid:
         raise InvalidInput(f"size {size[0]}x{size[1]}; this network is built for {grid[0]}x{grid[1]}")
@@ -148,7 +153,7 @@ def _about(bundle: ModelBundle, name: str, programs: dict[Grid, str]) -> dict[st
         "model_id": name,
         "domain": bundle.domain,
         "parameters": bundle.parameters,
-        "config": dataclasses.asdict(bundle.config),
+        "config": bundle.config.to_dict(),
         "normalization": dataclasses.asdict(bundle.normalization),
         "calibration": {str(lead): _plain(bundle.calibration.at(lead)) for lead in (1, *bundle.calibration.later)},
         "recipe": dict(bundle.recipe),

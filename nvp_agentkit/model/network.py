@@ -42,12 +42,13 @@ SMALLEST_SPREAD = 0.05  # of a neighbourhood, in units of the field's own: a fla
 
 
 class Shown(NamedTuple):
-    """What the trunk sees: frames (B, H, W, K), slopes (B, H, W, 2); `flow.origin` and where values are, if any."""
+    """What the trunk sees: frames (B, H, W, K), slopes (B, H, W, 2), and what there is of the rest, (B, H, W, ...)."""
 
     frames: jax.Array
     slopes: jax.Array
     origin: jax.Array | None
     seen: jax.Array | None
+    beside: jax.Array | None
 
 
 class Heads(NamedTuple):
@@ -114,6 +115,7 @@ class NVPModel(nn.Module):
         valid: jax.Array | None = None,
         origin: jax.Array | None = None,
         training: bool = False,
+        beside: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and log-variance of the next frame.
 
@@ -126,15 +128,16 @@ class NVPModel(nn.Module):
                 `MemberTrainer` finds it once a window, and it is compiled once for all networks.
             training: dropout on (needs an rng named "dropout" where dropout_rate > 0), and batch normalisation by the
                 batch: apply with ``mutable=["batch_stats"]`` then, as `training.Trainer` does.
+            beside: (B, H, W, N), the maps that ``config.beside`` names, normalised.
 
         Returns:
             Both (B, H, W, 1).
 
         Raises:
-            InvalidField: rank, sides or frames that the network cannot take.
+            InvalidField: rank, sides, frames or maps beside them that the network cannot take.
         """
         config = self.config
-        _check(energy_t, config)
+        _check(energy_t, beside, config)
         frames = _repeat_oldest(energy_t, config.context_frames)
         if grad_x is None or grad_y is None:
             grad_x, grad_y = gradients(frames[..., -1:], config.boundary)
@@ -148,7 +151,8 @@ class NVPModel(nn.Module):
         if config.masked:
             seen = _repeat_oldest(jnp.ones_like(energy_t) if valid is None else valid, config.context_frames)
         slopes = jnp.concatenate([grad_x, grad_y], -1)
-        heads = self._trunk(Shown(frames, slopes, None if config.context_frames == 1 else origin, seen), training)
+        shown = Shown(frames, slopes, None if config.context_frames == 1 else origin, seen, beside)
+        heads = self._trunk(shown, training)
         mean = _base(frames, origin, drift, share, heads, config)[..., 0] + heads.residual
         log_var = jnp.clip(heads.log_var, *LOG_VAR_RANGE)
         counted = None if seen is None else seen[..., -1]
@@ -229,6 +233,8 @@ class NVPModel(nn.Module):
             plain.append(shown.seen)
             known = jnp.ones((*shown.seen.shape[:3], len(levels) - 1), shown.seen.dtype)
             off = off * space_to_depth(jnp.concatenate([shown.seen, known], -1), stem)
+        if shown.beside is not None:
+            plain.append(shown.beside)
         parts = [off / spread, space_to_depth(jnp.concatenate(changes, -1), stem) / spread]
         parts += [space_to_depth(part, stem) for part in plain]
         return jnp.concatenate([*parts, jnp.log(spread)], -1), spread
@@ -240,6 +246,7 @@ def run(
     frames: jax.Array,
     valid: jax.Array | None = None,
     origin: jax.Array | None = None,
+    beside: jax.Array | None = None,
     dropout: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """`NVPModel.apply` for normalised frames (B, H, W, K): mean and log-variance, (B, H, W) each.
@@ -247,8 +254,9 @@ def run(
     A key for ``dropout`` means training.
     """
     rngs = None if dropout is None else {"dropout": dropout}
-    training = rngs is not None
-    both: Any = NVPModel(config).apply(variables, frames, valid=valid, origin=origin, training=training, rngs=rngs)
+    both: Any = NVPModel(config).apply(
+        variables, frames, valid=valid, origin=origin, training=rngs is not None, beside=beside, rngs=rngs
+    )
     return both[0][..., 0], both[1][..., 0]
 
 
@@ -278,11 +286,14 @@ def _repeat_oldest(frames: jax.Array, count: int) -> jax.Array:
     return jnp.concatenate([frames[..., :1]] * missing + [frames], -1) if missing else frames
 
 
-def _check(energy: jax.Array, config: NVPConfig) -> None:
+def _check(energy: jax.Array, beside: jax.Array | None, config: NVPConfig) -> None:
     if energy.ndim != 4:
         raise InvalidField(f"frames have shape {energy.shape}; give (B, H, W, C)")
     if not 1 <= energy.shape[-1] <= config.context_frames:
         raise InvalidField(f"{energy.shape[-1]} frames given; this network takes 1 to {config.context_frames}")
+    wanted = (*energy.shape[:3], len(config.beside)) if config.beside else None
+    if (shown := None if beside is None else beside.shape) != wanted:
+        raise InvalidField(f"maps {config.beside} beside the field: shape {shown} given, {wanted} wanted")
     if config.document_grid is not None and energy.shape[1:3] != config.document_grid:
         raise InvalidField(f"a field of {energy.shape[1:3]} cells; this network is built for {config.document_grid}")
     if min(energy.shape[1:3]) < SMALLEST_SIDE:

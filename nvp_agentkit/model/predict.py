@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.model.beside import Beside, normal_maps
 from nvp_agentkit.model.bundle import Floats, ModelBundle, Normalization
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.conservation import bounded
@@ -37,9 +38,10 @@ def forward(
     valid: Maps | None,
     origin: Maps,
     low: np.float32 = UNBOUNDED,
+    beside: Maps | None = None,
 ) -> jax.Array:
     """Normalised (B, H, W, K) -> (2, B, H, W): mean, nowhere below ``low``, and log-variance."""
-    told: jax.Array = forward_program(config, frames.shape)(variables, frames, valid, origin, low)
+    told: jax.Array = forward_program(config, frames.shape)(variables, frames, valid, origin, low, beside)
     return told
 
 
@@ -57,8 +59,9 @@ def _forward(
     valid: jax.Array | None,
     origin: jax.Array,
     low: np.float32,
+    beside: jax.Array | None = None,
 ) -> jax.Array:
-    mean, log_var = run(config, variables, frames, valid, origin)
+    mean, log_var = run(config, variables, frames, valid, origin, beside)
     counted = None if valid is None else valid[..., -1]
     return jnp.stack([bounded(config.conservation, mean, log_var, low, jnp.inf, counted), log_var])
 
@@ -98,7 +101,9 @@ def origins(config: NVPConfig, frames: Floats) -> Floats:
     return np.concatenate([np.asarray(_origins[key](window[None, ..., -2:])) for window in frames])
 
 
-def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None = None) -> tuple[Floats, Floats]:
+def predict_next(
+    bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None = None, beside: Beside | None = None
+) -> tuple[Floats, Floats]:
     """Forecast one frame ahead.
 
     Args:
@@ -106,20 +111,23 @@ def predict_next(bundle: ModelBundle, frames: npt.ArrayLike, mask: Mask | None =
         frames: (B, K, H, W), oldest first, in the field's unit. Fewer frames than the model's context:
             the oldest is repeated; more: the newest are used. NaN counts as masked, which a network must be made for.
         mask: (B, K, H, W), True where a cell has a value; None: wherever it is finite.
+        beside: what ``config.beside`` names, by name (`model.beside`).
 
     Returns:
         Mean (B, H, W) in the field's unit and log-variance (B, H, W) of that unit squared, calibrated.
         Cells that have no input value get a forecast all the same, drawn from their neighbours.
 
     Raises:
-        InvalidField: rank, sides, dtype, infinite values, no valid cell in a frame, or cells without a value where
-            all had one in training.
+        InvalidField: rank, sides, dtype, infinite values, no valid cell in a frame, cells without a value where
+            all had one in training, or maps beside the field that are not those the network looks at.
     """
     normal, seen = newest(bundle, frames, mask)
+    maps = normal_maps(bundle, beside, normal.shape[:3])
     parts = []
     size = batch_size(len(normal))
     for start in range(0, len(normal), size):
-        parts.append(_batch(bundle, normal[start : start + size], seen[start : start + size], size))
+        some = slice(start, start + size)
+        parts.append(_batch(bundle, normal[some], seen[some], None if maps is None else maps[some], size))
     mean, log_var = np.concatenate(parts, axis=1)
     claimed = log_var + 2 * np.float32(np.log(bundle.normalization.scale))
     return in_units(bundle, mean), bundle.calibration.log_var(claimed)
@@ -160,13 +168,17 @@ def normalise(values: Floats, valid: Mask, units: Normalization) -> tuple[Floats
     return np.ascontiguousarray(filled.transpose(0, 2, 3, 1)), valid.transpose(0, 2, 3, 1).astype(np.float32)
 
 
-def _batch(bundle: ModelBundle, frames: Floats, seen: Floats, size: int) -> Floats:
+def _batch(bundle: ModelBundle, frames: Floats, seen: Floats, beside: Floats | None, size: int) -> Floats:
     count = len(frames)
-    arrays = (frames, seen, origins(bundle.config, frames))
-    full, there, known = (np.pad(part, ((0, size - count), (0, 0), (0, 0), (0, 0)), mode="edge") for part in arrays)
-    valid = there if bundle.config.masked else None
-    both = forward(bundle.config, bundle.variables, full, valid, known, lowest(bundle))
+    full, there, known = (padded(part, size) for part in (frames, seen, origins(bundle.config, frames)))
+    valid, maps = there if bundle.config.masked else None, None if beside is None else padded(beside, size)
+    both = forward(bundle.config, bundle.variables, full, valid, known, lowest(bundle), maps)
     return np.asarray(both)[:, :count]
+
+
+def padded(part: Floats, size: int) -> Floats:
+    """(B, H, W, C) with its last window repeated up to ``size`` of them."""
+    return np.pad(part, ((0, size - len(part)), *[(0, 0)] * 3), mode="edge")
 
 
 def checked(frames: npt.ArrayLike, mask: Mask | None) -> tuple[Floats, Mask]:

@@ -18,23 +18,38 @@ import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField
+from nvp_agentkit.model.beside import Beside, normal_maps
 from nvp_agentkit.model.bundle import MARGIN, Calibration, Floats, ModelBundle
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.conservation import bounded
 from nvp_agentkit.model.flow import origin
 from nvp_agentkit.model.layers import warp
-from nvp_agentkit.model.predict import UNBOUNDED, Mask, batch_size, forward, in_units, lowest, newest, origins
+from nvp_agentkit.model.predict import (
+    UNBOUNDED,
+    Mask,
+    batch_size,
+    forward,
+    in_units,
+    lowest,
+    newest,
+    origins,
+    padded,
+)
 from nvp_agentkit.model.state import Variables
 
 STEPS_AT_ONCE = 4  # of the one program that is compiled for a shape, however many are asked for
 
 
 class Underway(NamedTuple):
-    """Between two steps, normalised: frames and where they have values (B, H, W, K), variance so far (B, H, W)."""
+    """Between two steps, normalised: frames and where they have values (B, H, W, K), variance so far (B, H, W).
+
+    ``beside``: (B, H, W, N), the maps beside the first frames, which stay as they were.
+    """
 
     frames: jax.Array
     seen: jax.Array
     variance: jax.Array
+    beside: jax.Array | None = None
 
 
 class Limits(NamedTuple):
@@ -47,13 +62,16 @@ class Limits(NamedTuple):
 Walk = Callable[[ModelBundle, Underway, Limits, int], list[Floats]]
 
 
-def rollout(bundle: ModelBundle, frames: npt.ArrayLike, steps: int, mask: Mask | None = None) -> tuple[Floats, Floats]:
+def rollout(
+    bundle: ModelBundle, frames: npt.ArrayLike, steps: int, mask: Mask | None = None, beside: Beside | None = None
+) -> tuple[Floats, Floats]:
     """Forecast ``steps`` frames ahead, by `lax.scan`; compiled once a shape.
 
     Args:
         bundle: the trained model.
         frames: (B, K, H, W), as `predict_next` takes them, and ``mask`` of that shape.
         steps: how many, at least 1.
+        beside: as `predict_next` takes it; what is not constant in time is held as it was, for nobody forecasts it.
 
     Returns:
         Means (B, steps, H, W) in the field's unit and log-variances (B, steps, H, W) of that unit squared, calibrated
@@ -63,33 +81,33 @@ def rollout(bundle: ModelBundle, frames: npt.ArrayLike, steps: int, mask: Mask |
     Raises:
         InvalidField: no step asked for, or frames that `predict_next` refuses.
     """
-    return _rolled(bundle, frames, steps, mask, _scanned)
+    return _rolled(bundle, frames, steps, mask, beside, _scanned)
 
 
 def rollout_by_steps(
-    bundle: ModelBundle, frames: npt.ArrayLike, steps: int, mask: Mask | None = None
+    bundle: ModelBundle, frames: npt.ArrayLike, steps: int, mask: Mask | None = None, beside: Beside | None = None
 ) -> tuple[Floats, Floats]:
     """`rollout` through what a forecast of one step has compiled already: dearer a step, and nothing to compile."""
-    return _rolled(bundle, frames, steps, mask, _stepped)
+    return _rolled(bundle, frames, steps, mask, beside, _stepped)
 
 
 def _rolled(
-    bundle: ModelBundle, frames: npt.ArrayLike, steps: int, mask: Mask | None, walk: Walk
+    bundle: ModelBundle, frames: npt.ArrayLike, steps: int, mask: Mask | None, beside: Beside | None, walk: Walk
 ) -> tuple[Floats, Floats]:
     if steps < 1:
         raise InvalidField(f"{steps} steps; give at least 1")
     shown, seen = newest(bundle, frames, mask)
+    maps = normal_maps(bundle, beside, shown.shape[:3])
     size = batch_size(len(shown))
     by_lead = [bundle.calibration.at(lead) for lead in range(1, steps + 1)]
     means, log_vars = [], []
     for start in range(0, len(shown), size):
         count = min(size, len(shown) - start)
-        full, there = (
-            np.pad(part[start : start + size], ((0, size - count), *[(0, 0)] * 3), mode="edge")
-            for part in (shown, seen)
+        full, there, *held = (
+            padded(part[start : start + size], size) for part in (shown, seen, maps) if part is not None
         )
         limits, nothing = _limits(bundle, full), np.zeros(full.shape[:3], np.float32)
-        begun = Underway(jnp.asarray(full), jnp.asarray(there), jnp.asarray(nothing))
+        begun = Underway(*(jnp.asarray(part) for part in (full, there, nothing, *held)))
         told = walk(bundle, begun, limits, steps)
         mean, variance = np.moveaxis(np.concatenate(told)[:steps, :, :count], 0, 2)
         counted = there[:count].max(-1) if bundle.config.masked else None
@@ -134,7 +152,7 @@ def _stepped(bundle: ModelBundle, state: Underway, limits: Limits, steps: int) -
     for _ in range(steps):
         known = origins(bundle.config, np.asarray(state.frames))
         where = _where(bundle.config, state)
-        both = forward(bundle.config, bundle.variables, state.frames, where, known, lowest(bundle))
+        both = forward(bundle.config, bundle.variables, state.frames, where, known, lowest(bundle), state.beside)
         state, one = _advanced(bundle.config, bundle.variables, state, limits, known, both)
         told.append(np.asarray(one)[None])
     return told
@@ -146,7 +164,7 @@ def _scan(config: NVPConfig, variables: Variables, state: Underway, limits: Limi
 
     def step(state: Underway, _: None) -> tuple[Underway, jax.Array]:
         known = origin(state.frames, config.boundary) if config.context_frames > 1 else state.frames[..., :0]
-        both = forward(config, variables, state.frames, _where(config, state), known, UNBOUNDED)
+        both = forward(config, variables, state.frames, _where(config, state), known, UNBOUNDED, state.beside)
         return _advance(config, variables, state, limits, known, both)
 
     return jax.lax.scan(step, state, length=STEPS_AT_ONCE)
@@ -172,7 +190,7 @@ def _advance(
         jnp.concatenate([old[..., 1:], new[..., None]], -1)
         for old, new in ((state.frames, there * mean), (state.seen, there))
     )
-    return Underway(frames, seen, variance), jnp.stack([mean, variance])
+    return state._replace(frames=frames, seen=seen, variance=variance), jnp.stack([mean, variance])
 
 
 _advanced = jax.jit(_advance, static_argnums=0)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from nvp_agentkit.errors import InvalidInput
 from nvp_agentkit.fields.metrics import SMALLEST_SIGMA
 from nvp_agentkit.fields.sequence import Conservation
+from nvp_agentkit.model.beside import Beside
 from nvp_agentkit.model.bundle import WAVENUMBERS, Coherence, Floats, ModelBundle
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.conservation import bounded, project
@@ -32,7 +33,14 @@ HALVINGS = 12  # of that range
 WINDOWS = 64  # that a fit looks at
 
 
-def sample_next(bundle: ModelBundle, frames: npt.ArrayLike, count: int, seed: int, mask: Mask | None = None) -> Floats:
+def sample_next(
+    bundle: ModelBundle,
+    frames: npt.ArrayLike,
+    count: int,
+    seed: int,
+    mask: Mask | None = None,
+    beside: Beside | None = None,
+) -> Floats:
     """Fields that may come next, as likely each as the model thinks.
 
     Args:
@@ -40,6 +48,7 @@ def sample_next(bundle: ModelBundle, frames: npt.ArrayLike, count: int, seed: in
         frames: (B, K, H, W), as `predict_next` takes them, and ``mask`` of that shape.
         count: how many samples of each window.
         seed: equal seeds give equal samples; the first do not depend on how many follow, or on later windows.
+        beside: as `predict_next` takes it.
 
     Returns:
         (count, B, H, W) float32 in the field's unit, around the mean of `predict_next`. Unless the domain is open
@@ -50,7 +59,7 @@ def sample_next(bundle: ModelBundle, frames: npt.ArrayLike, count: int, seed: in
         InvalidInput: a count or seed out of range, or a model that does not know how its errors hang together.
     """
     coherence = _checked(bundle, count, seed)
-    mean, log_var = predict_next(bundle, frames, mask)
+    mean, log_var = predict_next(bundle, frames, mask, beside)
     weight = newest(bundle, frames, mask)[1][..., -1] if bundle.config.masked else None
     scale = bundle.normalization.scale
     doubt = np.exp(log_var / 2) / scale

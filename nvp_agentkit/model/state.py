@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -33,8 +33,10 @@ CLIPPED_NORM, WEIGHT_DECAY = 1.0, 1e-4  # of adamw
 @cache
 def shapes(config: NVPConfig) -> Mapping[str, tuple[int, ...]]:
     """The shape of each weight by its path: what weights of this network must look like."""
-    frames = np.zeros((1, *(config.document_grid or ANY_GRID), config.context_frames), np.float32)
-    tree: Variables = jax.eval_shape(NVPModel(config).init, np.zeros(2, np.uint32), frames)
+    grid = config.document_grid or ANY_GRID
+    frames, maps = (np.zeros((1, *grid, count), np.float32) for count in (config.context_frames, len(config.beside)))
+    init: Any = partial(NVPModel(config).init, beside=jnp.asarray(maps) if config.beside else None)
+    tree: Variables = jax.eval_shape(init, np.zeros(2, np.uint32), frames)
     return MappingProxyType({path: tuple(leaf.shape) for path, leaf in flatten(tree).items()})
 
 

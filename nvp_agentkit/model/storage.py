@@ -51,6 +51,8 @@ def model_bytes(bundle: ModelBundle) -> bytes:
         "recipe": dict(bundle.recipe),
         "metrics": dict(bundle.metrics),
     }
+    if bundle.beside:
+        about["beside"] = [[one.offset, one.scale] for one in bundle.beside]
     flat = flatten(bundle.variables)
     tensors = {name: np.asarray(leaf, np.float32, order="C") for name, leaf in flat.items()}
     text = json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -101,12 +103,16 @@ def load_model(source: bytes | str | Path) -> ModelBundle:
             domain=str(about["domain"]),
             recipe=dict(about["recipe"]),
             metrics={str(name): float(value) for name, value in about["metrics"].items()},
+            beside=tuple(Normalization(_finite(offset), _finite(scale)) for offset, scale in about.get("beside", [])),
         )
     except (KeyError, TypeError, AttributeError, InvalidInput, ValueError) as error:
         raise error if isinstance(error, InvalidFile) else InvalidFile(f"not a usable model file: {error}") from error
     calibrations = (bundle.calibration, *bundle.calibration.later.values())
-    if bundle.normalization.scale <= 0 or any(one.scale <= 0 for one in calibrations):
+    scales = [one.scale for one in (bundle.normalization, *bundle.beside)] + [one.scale for one in calibrations]
+    if any(scale <= 0 for scale in scales):
         raise InvalidFile("not a usable model file: a scale that is not positive")
+    if len(bundle.beside) != len(config.beside):
+        raise InvalidFile(f"not a usable model file: {len(bundle.beside)} units of {len(config.beside)} maps beside")
     return bundle
 
 

@@ -81,6 +81,11 @@ class TrainingConfig:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; give 0 or more")
         if self.optimiser not in get_args(Optimiser):
             raise InvalidInput(f"optimiser is {self.optimiser!r}; give one of {', '.join(get_args(Optimiser))}")
+        if self.model_config.beside:
+            raise InvalidInput(
+                f"this trainer shows the field alone, not {', '.join(self.model_config.beside)} beside it; train with "
+                "MemberTrainer"
+            )
         if not 0 <= self.validation_split < 1:
             raise InvalidInput(f"validation_split is {self.validation_split}; give a number in [0, 1)")
 
@@ -98,7 +103,7 @@ class TrainingConfig:
         """Plain JSON values: all that changes the numbers, so not where files go."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         del plain["checkpoint_dir"]
-        return plain
+        return plain | {"model_config": json.loads(self.model_config.to_json())}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from nvp_agentkit.model.calibration import calibrate, interval_coverage, interva
 from nvp_agentkit.model.predict import LARGEST_BATCH, Mask, predict_next
 from nvp_agentkit.model.rollout import damped, rollout_by_steps
 from nvp_agentkit.model.samples import fit_coherence
-from nvp_agentkit.training.examples import all_windows, windows
+from nvp_agentkit.training.examples import all_windows, beside_frames, newest_places, windows
 
 LEADS = (2, 3, 4, 6, 8, 12)  # beside one step: where calibrations are fitted, in small fields
 LARGEST_LEAD = 8  # in others: dearer than a validation beyond
@@ -61,7 +61,8 @@ class Forecasts(NamedTuple):
     def of(cls, bundle: ModelBundle, data: SequenceSet) -> Self:
         """What ``bundle`` says of ``data``."""
         frames, seen, came, there = all_windows(data, bundle.config.context_frames)
-        mean, log_var = predict_next(bundle, frames, seen)
+        beside = beside_frames(data, bundle.config.beside, newest_places(data, bundle.config.context_frames))
+        mean, log_var = predict_next(bundle, frames, seen, beside)
         kind, known = bundle.config.conservation, None if seen is None else seen[:, -1]
         own = None if kind == "open" else budget_violation(mean, frames[:, -1], kind, known)
         return cls(mean, log_var, came, there, own)
@@ -158,7 +159,9 @@ def ahead(bundle: ModelBundle, data: SequenceSet, *, count: int | None = None) -
     spans = [(one // starts, slice(one % starts, one % starts + context + steps)) for one in chosen]
     values = np.stack([data.values[span] for span in spans])
     mask = None if data.mask is None else np.stack([data.mask[span] for span in spans])
-    means, log_vars = rollout_by_steps(bundle, values[:, :context], steps, None if mask is None else mask[:, :context])
+    seen = None if mask is None else mask[:, :context]
+    beside = beside_frames(data, bundle.config.beside, [(number, span.start + context - 1) for number, span in spans])
+    means, log_vars = rollout_by_steps(bundle, values[:, :context], steps, seen, beside)
     found = {}
     for lead in leads:
         there = None if mask is None else mask[:, context + lead - 1]

@@ -6,15 +6,17 @@ Everything is a function of (seed, step), nothing is remembered, so a resumed ru
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from nvp_agentkit.errors import InvalidField
 from nvp_agentkit.fields.sequence import SequenceSet
+from nvp_agentkit.model.beside import normalised
 from nvp_agentkit.model.bundle import Floats, Normalization
 from nvp_agentkit.model.config import NVPConfig
 from nvp_agentkit.model.novelty import COUNTED, Novelty, Numbers, descriptors
@@ -32,7 +34,7 @@ class Batch(NamedTuple):
 
     ``frames``, ``valid``: (B, h, w, K); ``origin``: (B, h, w, 6), see `flow.origin`; ``target``, ``weight``:
     (B, h, w). ``later``, ``later_weight``: (B, h, w, n - 1), the same of the frames after ``target`` where the loss
-    looks n steps ahead.
+    looks n steps ahead. ``beside``: (B, h, w, N), the maps that the network is shown beside the frames, if any.
     """
 
     frames: Floats
@@ -42,6 +44,7 @@ class Batch(NamedTuple):
     weight: Floats
     later: Floats | None = None
     later_weight: Floats | None = None
+    beside: Floats | None = None
 
     def ahead(self, steps: int) -> Batch:
         """With targets for so many steps."""
@@ -86,6 +89,11 @@ class Examples:
             [descriptors(*(part[None, ..., : self.context] for part in self._normalised(int(i)))) for i in chosen]
         )
 
+    @cached_property
+    def beside_units(self) -> tuple[Normalization, ...]:
+        """Of each map that the network is shown beside the frames."""
+        return tuple(Normalization.fit(_channel(self.data, name), self.data.mask) for name in self._config.beside)
+
     @property
     def network(self) -> NVPConfig:
         """The network as these windows can train it: of a crop no total is known, for things pass its edges."""
@@ -95,17 +103,30 @@ class Examples:
     def batch(self, seed: int, step: int, size: int) -> Batch:
         """The ``step``-th batch; a set smaller than ``size`` repeats."""
         cut = [self._window(seed, step * size + place) for place in range(size)]
-        return Batch(*(np.stack(part) for part in zip(*cut, strict=True)))
+        stacked: Any = [None if part[0] is None else np.stack(part) for part in zip(*cut, strict=True)]
+        return Batch(*stacked)
 
-    def _window(self, seed: int, place: int) -> tuple[Floats, ...]:
+    def _window(self, seed: int, place: int) -> Batch:
+        """One, without the axis of a batch."""
         index = self._number(seed, place)
         rng = np.random.default_rng([seed, 2, place])
         shown, valid = self._normalised(index)
-        (shown, valid, origin), weight = self._place([shown, valid, self._origin(index, shown)], rng)
+        arrays = [shown, valid, self._origin(index, shown), *self._beside(index)]
+        (shown, valid, origin, *beside), weight = self._place(arrays, rng)
         self._shorten([shown, valid], rng)
         past, target, later = slice(self.context), self.context, slice(self.context + 1, None)
-        one_step = shown[..., past], valid[..., past], origin, shown[..., target], valid[..., target] * weight
-        return one_step if self.ahead == 1 else (*one_step, shown[..., later], valid[..., later] * weight[..., None])
+        window = Batch(shown[..., past], valid[..., past], origin, shown[..., target], valid[..., target] * weight)
+        if beside:
+            window = window._replace(beside=beside[0])
+        if self.ahead == 1:
+            return window
+        return window._replace(later=shown[..., later], later_weight=valid[..., later] * weight[..., None])
+
+    def _beside(self, index: int) -> list[Floats]:
+        """The maps beside the newest frame of a window, (H, W, N), where the network is shown any."""
+        trajectory, start = self._place_of(index)
+        maps = beside_frames(self.data, self._config.beside, [(trajectory, start + self.context - 1)])
+        return [normalised([values[0] for values in maps.values()], self.beside_units)] if maps else []
 
     def _shorten(self, arrays: list[Floats], rng: np.random.Generator) -> None:
         """Now and then as if fewer frames were known (two at least: of one no flow is): the oldest of them repeated."""
@@ -121,12 +142,16 @@ class Examples:
         return int(epoch_order(self.count, seed, epoch)[position])
 
     def _normalised(self, index: int) -> tuple[Floats, Floats]:
-        trajectory, start = divmod(index, self.data.frames - self.context - self.ahead + 1)
+        trajectory, start = self._place_of(index)
         span = (trajectory, slice(start, start + self.context + self.ahead))
         values = np.asarray(self.data.values[span])[None]
         mask = np.isfinite(values) if self.data.mask is None else np.asarray(self.data.mask[span], bool)[None]
         shown, valid = normalise(values, mask, self.units)
         return shown[0], valid[0]
+
+    def _place_of(self, index: int) -> tuple[int, int]:
+        """Its trajectory and first frame."""
+        return divmod(index, self.data.frames - self.context - self.ahead + 1)
 
     def _origin(self, index: int, shown: Floats) -> Floats:
         """Where the values of a window came from, found once and kept while there is room."""
@@ -173,14 +198,34 @@ def windows(data: SequenceSet, context: int, ahead: int = 1) -> int:
     return data.trajectories * (data.frames - least + 1)
 
 
+def beside_frames(data: SequenceSet, names: Sequence[str], places: Sequence[tuple[int, int]]) -> dict[str, Floats]:
+    """By name the channel's map at each (trajectory, frame), (N, H, W), NaN where nothing was observed."""
+    found = {name: np.stack([_channel(data, name)[place] for place in places]) for name in names}
+    if data.mask is not None and found:
+        seen = np.stack([data.mask[place] for place in places])
+        found = {name: np.where(seen, values, np.float32(np.nan)) for name, values in found.items()}
+    return found
+
+
+def _channel(data: SequenceSet, name: str) -> Floats:
+    if name not in data.channels:
+        there = ", ".join(sorted(data.channels)) or "none"
+        raise InvalidField(f"the network looks at {name} beside the field; the data have these channels: {there}")
+    return data.channels[name]
+
+
+def newest_places(data: SequenceSet, context: int) -> list[tuple[int, int]]:
+    """(trajectory, newest frame shown) of every window in order."""
+    return [(n, t + context - 1) for n in range(data.trajectories) for t in range(data.frames - context)]
+
+
 def all_windows(data: SequenceSet, context: int) -> tuple[Floats, Mask | None, Floats, Mask | None]:
     """Every window in order, as `predict_next` takes them: frames (N, K, H, W), mask, target (N, H, W), mask."""
     windows(data, context)
-    starts = [(n, t) for n in range(data.trajectories) for t in range(data.frames - context)]
-
-    frames = np.stack([data.values[n, t : t + context] for n, t in starts])
-    target = np.stack([data.values[n, t + context] for n, t in starts])
+    places = newest_places(data, context)
+    frames = np.stack([data.values[n, t - context + 1 : t + 1] for n, t in places])
+    target = np.stack([data.values[n, t + 1] for n, t in places])
     if data.mask is None:
         return frames, None, target, None
-    seen = np.stack([data.mask[n, t : t + context] for n, t in starts])
-    return frames, seen, target, np.stack([data.mask[n, t + context] for n, t in starts])
+    seen = np.stack([data.mask[n, t - context + 1 : t + 1] for n, t in places])
+    return frames, seen, target, np.stack([data.mask[n, t + 1] for n, t in places])

@@ -89,4 +89,4 @@ class MemberConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the model's recipe and the lineage."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
+        return plain | {"model_config": json.loads(self.model_config.to_json())}

@@ -163,8 +163,9 @@ class _Run:
         self.step = int(begun.state.step)
         self.history: list[Progress] = []
         self.bundle = ModelBundle(
-            config.model_config, _averaged(config, self.good), examples.units, domain=data.meta.domain, recipe=recipe
-        )
+            config.model_config, _averaged(config, self.good), examples.units, domain=data.meta.domain, recipe=recipe,
+            beside=examples.beside_units,
+        )  # fmt: skip
         self.best = self._validated(self.good)
 
     def result(self, saving: Saver | None) -> TrainedModel:

@@ -27,7 +27,8 @@ def fitted_start(config: NVPConfig, variables: Variables, batch: Batch) -> Varia
     for drift in (0.0, 1.0):
         with_none, with_all = (_set(variables, drift, share) for share in (0.0, 1.0))
         mean, full = (
-            np.asarray(forward(config, one, batch.frames, valid, batch.origin))[0] for one in (with_none, with_all)
+            np.asarray(forward(config, one, batch.frames, valid, batch.origin, beside=batch.beside))[0]
+            for one in (with_none, with_all)
         )
         gain, error = full - mean, batch.target - mean
         share = float(np.sum(batch.weight * gain * error) / max(np.sum(batch.weight * gain**2), 1e-12))

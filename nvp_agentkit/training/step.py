@@ -60,7 +60,8 @@ def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: Scale
     network, variables = config.model_config, unpack(config.model_config, weights)
     frames, valid, origin = (jnp.asarray(part) for part in (batch.frames, batch.valid, batch.origin))
     seen = valid if network.masked else None
-    mean, log_var = run(network, variables, frames, seen, origin, dropout=key)
+    beside = None if batch.beside is None else jnp.asarray(batch.beside)
+    mean, log_var = run(network, variables, frames, seen, origin, beside, dropout=key)
     loss: jax.Array = _misfit(config, mean, log_var, batch.target, batch.weight, scale)
     if batch.later is None or batch.later_weight is None:
         return loss
@@ -68,7 +69,7 @@ def loss_of(config: MemberConfig, weights: jax.Array, batch: Batch, scale: Scale
     for place in range(ahead):  # a forecast has a value in every cell
         frames = jnp.concatenate([frames[..., 1:], mean[..., None]], -1)
         seen = None if seen is None else jnp.concatenate([seen[..., 1:], jnp.ones_like(seen[..., :1])], -1)
-        mean, log_var = run(network, variables, frames, seen, dropout=jax.random.fold_in(key, place))
+        mean, log_var = run(network, variables, frames, seen, None, beside, jax.random.fold_in(key, place))
         # Errors that add up step by step grow with the square of their number.
         target, weight = batch.later[..., place], batch.later_weight[..., place]
         loss += _misfit(config, mean, log_var, target, weight, scale) / (place + 2) ** 2
