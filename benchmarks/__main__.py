@@ -28,6 +28,7 @@ BENCHMARKS = (
     "atlas_reference",
     "atlas_search",
     "baselines",
+    "beside",
     "break_even",
     "calibration",
     "chaos",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from benchmarks.one_core import pin
 from nvp_agentkit.domains import DOMAINS
 from nvp_agentkit.fields.sequence import Floats, SequenceSet
 from nvp_agentkit.model import ModelBundle, save_model
+from nvp_agentkit.model.bundle import Normalization
 from nvp_agentkit.model.state import unpack
 from nvp_agentkit.training import MemberConfig
 from nvp_agentkit.training.examples import Batch, Examples
@@ -44,20 +45,36 @@ def main() -> None:
     print(save_model(trained(asked.steps), asked.file), f"{time.process_time():.0f} CPU-s in all")
 
 
-def trained(steps: int) -> ModelBundle:
-    """The weights after so many steps, averaged over the last of them; its units and calibration are nobody's."""
-    shown = {name: _examples(name) for name in DOMAINS}
+def trained(steps: int, beside: Sequence[str] = ()) -> ModelBundle:
+    """The weights after so many steps, averaged over the last of them; its units and calibration are nobody's.
+
+    ``beside``: of `facts` those that the network is told of each window; the starter none.
+    """
+    config = replace(CONFIG, model_config=replace(CONFIG.model_config, beside=tuple(beside)))
+    shown = examples()
     print(f"data: {time.process_time():.0f} CPU-s", flush=True)
-    state = first_state(CONFIG, fitted_start(CONFIG.model_config, CONFIG.first_variables(), _batch(shown, 0)[0]))
+    first, _ = _batch(shown, 0, beside)
+    state = first_state(config, fitted_start(config.model_config, config.first_variables(), first))
     for step in range(steps):
-        batch, scale = _batch(shown, step)
-        warm, cooled = min(1.0, (step + 1) / CONFIG.warmup_steps), 0.5 * (1 + math.cos(math.pi * step / steps))
-        state, loss = train_step(CONFIG, state, batch, CONFIG.learning_rate * warm * cooled, scale)
+        batch, scale = _batch(shown, step, beside)
+        warm, cooled = min(1.0, (step + 1) / config.warmup_steps), 0.5 * (1 + math.cos(math.pi * step / steps))
+        state, loss = train_step(config, state, batch, config.learning_rate * warm * cooled, scale)
         if (step + 1) % TOLD_EVERY == 0:
             print(f"step {step + 1}: loss {float(loss):.4f}, {time.process_time():.0f} CPU-s", flush=True)
     recipe = {"domains": list(DOMAINS), "seed": SEED, "steps": steps, "strides": list(STRIDES), "side": SIDE}
-    variables = unpack(CONFIG.model_config, np.asarray(state.average))
-    return ModelBundle(CONFIG.model_config, variables, domain="starter", recipe=recipe)
+    variables = unpack(config.model_config, np.asarray(state.average))
+    units = tuple(Normalization() for _ in beside)
+    return ModelBundle(config.model_config, variables, domain="starter", recipe=recipe, beside=units)
+
+
+def facts(name: str, stride: int) -> dict[str, float]:
+    """Of windows of that domain, with frames so far apart, what a network could be told."""
+    return {"spacing": float(stride)} | {domain: float(domain == name) for domain in DOMAINS}
+
+
+def examples() -> dict[str, tuple[Examples, ...]]:
+    """By domain, then by stride."""
+    return {name: _examples(name) for name in DOMAINS}
 
 
 def _examples(name: str) -> tuple[Examples, ...]:
@@ -69,7 +86,9 @@ def _examples(name: str) -> tuple[Examples, ...]:
     return tuple(Examples.of(SequenceSet(data.values[:, ::stride], None, data.meta), own) for stride in STRIDES)
 
 
-def _batch(shown: Mapping[str, tuple[Examples, ...]], step: int) -> tuple[Batch, Floats]:
+def _batch(
+    shown: Mapping[str, tuple[Examples, ...]], step: int, beside: Sequence[str] = ()
+) -> tuple[Batch, Floats]:
     """One window of each domain, and persistence's squared error in each, (B, 1, 1)."""
     turn, place = step % len(STRIDES), step // len(STRIDES)
     chosen = [of_strides[turn] for of_strides in shown.values()]
@@ -78,7 +97,12 @@ def _batch(shown: Mapping[str, tuple[Examples, ...]], step: int) -> tuple[Batch,
         np.concatenate([np.asarray(part) for part in same]) for same in zip(*(one[:5] for one in batches), strict=True)
     ]
     scale = np.array([one.step_variance for one in chosen], np.float32)
-    return Batch(*parts), scale[:, None, None]
+    batch = Batch(*parts)
+    if beside:
+        told = [[facts(name, STRIDES[turn])[fact] for fact in beside] for name in shown]
+        maps = np.broadcast_to(np.array(told, np.float32)[:, None, None], (*batch.target.shape, len(beside)))
+        batch = batch._replace(beside=np.array(maps))
+    return batch, scale[:, None, None]
 
 
 if __name__ == "__main__":
