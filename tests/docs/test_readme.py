@@ -131,6 +131,15 @@ def test_the_page_on_the_atlas_runs_as_it_stands(stack: Path, monkeypatch: pytes
     assert alike.splitlines()[1].split()[1] in ("plasma_physics", "rain")
 
 
+@pytest.mark.slow
+def test_the_page_on_training_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names, _ = run((ROOT / "docs" / "training.md").read_text(), tmp_path)
+    assert names["trained"].bundle.config.beside == ("dt",)
+    assert names["means"].shape == (4, 4, 32, 32)
+    assert (names["soon"] != names["later"]).any()
+
+
 def test_the_page_on_files_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run((ROOT / "docs" / "files.md").read_text(), tmp_path)
