@@ -246,7 +246,7 @@ async def _keep_ensemble(
         **told,
     )
     done_with = keeping.completed(
-        delivery, reply, run, system, fields=stands.fields, dated=stands.dated, removals=stands.removals
+        delivery, reply, run, system, fields=stands.fields, dated=stands.dated, unset=stands.unset
     )
     return done_with._replace(facts=(*done_with.facts, *(system.fact(one, delivery) for one in stands.facts)))
 

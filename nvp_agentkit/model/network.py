@@ -147,15 +147,13 @@ class NVPModel(nn.Module):
         drift, share = (self.param(name, nn.initializers.zeros, ()) for name in ("drift", "share"))
         if config.context_frames > 1 and origin is None:
             origin = find_origin(frames, config.boundary)
-        seen = None
-        if config.masked:
-            seen = _repeat_oldest(jnp.ones_like(energy_t) if valid is None else valid, config.context_frames)
+        known = jnp.ones_like(energy_t) if valid is None else valid
+        seen = _repeat_oldest(known, config.context_frames) if config.masked else None
         slopes = jnp.concatenate([grad_x, grad_y], -1)
         shown = Shown(frames, slopes, None if config.context_frames == 1 else origin, seen, beside)
         heads = self._trunk(shown, training)
         mean = _base(frames, origin, drift, share, heads, config)[..., 0] + heads.residual
-        log_var = jnp.clip(heads.log_var, *LOG_VAR_RANGE)
-        counted = None if seen is None else seen[..., -1]
+        counted, log_var = None if seen is None else seen[..., -1], jnp.clip(heads.log_var, *LOG_VAR_RANGE)
         mean, log_var = conserve(config.conservation, mean, log_var, frames[..., -1], counted)
         return mean[..., None], log_var[..., None]
 

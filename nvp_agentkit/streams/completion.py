@@ -34,7 +34,8 @@ class Completion(NamedTuple):
         once: a name such as ``decided:REQUEST_ID``: of all completions with this name the first one has its
             effects, the others only acknowledge. Remembered as long as replies are kept, counted from ``until``
             where that is later.
-        removals: (suffix of a sorted set or a hash, member or field) that is done with.
+        removals: (suffix of a sorted set, member) that is done with.
+        unset: (hash suffix, field) that is done with.
         fence: (work, its fence), as `fences.begin` gave it: once another attempt has begun that work, be it for another
             job, nothing happens at all. A job that names no work is its own: then this is the request's id.
     """
@@ -47,6 +48,7 @@ class Completion(NamedTuple):
     once: str = ""
     until: datetime | None = None
     removals: tuple[tuple[str, str], ...] = ()
+    unset: tuple[tuple[str, str], ...] = ()
     fence: tuple[str, int] | None = None
 
 
@@ -155,4 +157,7 @@ def _effects(done: Settlement, ttl_s: int) -> tuple[list[str], list[str | bytes 
     for suffix, member in completion.removals:
         keys.append(names.key(account, suffix))
         args += ["remove", member]
+    for suffix, field in completion.unset:
+        keys.append(names.key(account, suffix))
+        args += ["unset", field]
     return keys, args

@@ -102,7 +102,7 @@ def late_repeats_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_suspect_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was before a history found it: a batch was still being settled as what kills workers was begun."""
-    monkeypatch.setattr(consumer, "SUSPECT", 9)
+    monkeypatch.setattr(consumer, "are_suspect", lambda entries: False)
 
 
 def plans(

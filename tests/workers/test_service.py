@@ -503,7 +503,7 @@ async def test_what_was_trained_serves_if_it_errs_less_than_who_does(bench, made
     if beside and not beside["why"]:
         assert placed.summary["vrmse_champion"] == beside["ours"]
         assert placed.summary["vrmse_in_service"] == beside["theirs"]
-    await bench.complete(Completion(fields=placed.fields, dated=placed.dated, removals=placed.removals))
+    await bench.complete(Completion(fields=placed.fields, dated=placed.dated, unset=placed.unset))
     assert await none_under_way(bench)
     standing = (await registry.service_of(bench.system.redis, bench.account, DOMAIN)).at()
     assert getattr(standing, to) == new.digest

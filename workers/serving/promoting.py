@@ -33,7 +33,7 @@ class Placed:
     dated: registry.Fields = ()
     summary: dict[str, float | str] = field(default_factory=dict)
     facts: tuple[LineageRecorded, ...] = ()
-    removals: tuple[tuple[str, str], ...] = ()
+    unset: tuple[tuple[str, str], ...] = ()
 
 
 async def place(delivery: Delivery, record: EnsembleRecord, beside: Mapping[str, Any] | None, system: System) -> Placed:
@@ -59,7 +59,7 @@ async def place(delivery: Delivery, record: EnsembleRecord, beside: Mapping[str,
                     raise NotReady("another ensemble has come into service meanwhile")
                 told = f"{why}; {await _warmed(delivery, record, switch)}"
                 placed = _placed(delivery, record, standing, "champion", told, fields, figures)
-                return replace(placed, removals=switch.ending())
+                return replace(placed, unset=switch.ending())
         except NvpError as error:
             why = f"{why}, but {error}"
     if standing.share:  # a trial goes on until somebody ends it
@@ -153,7 +153,7 @@ async def _change(
         replies=(system.event(reply, delivery, reply=True),),
         facts=(system.fact(facts.placed(account, record, said), delivery),),
         dated=registry.dated(asked.domain, said),
-        removals=switch.ending(),
+        unset=switch.ending(),
     )
 
 

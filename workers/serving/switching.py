@@ -59,7 +59,7 @@ class Switch:
     _ends_with_completion: bool = False
 
     def ending(self) -> tuple[tuple[str, str], ...]:
-        """For `Completion.removals`: it ends in the moment from which on it holds, and not before."""
+        """For `Completion.unset`: it ends in the moment from which on it holds, and not before."""
         self._ends_with_completion = True
         return ((registry.SUFFIX, registry.changing(self.domain)),)
 

@@ -13,6 +13,7 @@
 --       'set'    keep field value     key of a hash
 --       'dated'  field object         key of a hash: the object joins the list there, stamped with when it holds
 --       'remove' member               key of a sorted set
+--       'unset'  field                key of a hash
 local REPLIES_KEPT = 1000   -- readers look into the answers as well, so this bounds memory, not correctness
 local DEAD_KEPT, DEAD_BYTES = 1000, 8 * 2^20   -- of a stream; where either is passed the oldest go
 local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it: these letters stay
@@ -97,8 +98,12 @@ function effects.dated()
 end
 
 function effects.remove()
-  local target = key()
-  redis.call(redis.call('TYPE', target).ok == 'hash' and 'HDEL' or 'ZREM', target, arg())
+  redis.call('ZREM', key(), arg())
+  return true
+end
+
+function effects.unset()
+  redis.call('HDEL', key(), arg())
   return true
 end
 
