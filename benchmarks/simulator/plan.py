@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from nvp_agentkit.workers.process import HANDS
+
 Kind = Literal["predict", "job", "quorum"]
 Fate = Literal["done", "refused", "defect", "flaky", "deadly", "garbled", "strange"]
 FATES: tuple[Fate, ...] = ("done",) * 12 + ("refused", "defect", "flaky", "flaky", "deadly", "garbled", "strange")
@@ -64,6 +66,7 @@ class Plan:
     messages: tuple[Message, ...]
     faults: tuple[Fault, ...]
     fresh: bool = True  # the store has to be told of every function
+    hands: int = 1  # batches of forecasts or votes at a time
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -90,6 +93,7 @@ class Plan:
             messages=messages,
             faults=faults,
             fresh=fresh,
+            hands=chance.choice((1, HANDS)),
         )
 
     @property

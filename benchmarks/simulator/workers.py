@@ -15,6 +15,8 @@ from nvp_agentkit.workers import refusals, shadow, tally
 from nvp_agentkit.workers.jobs import cancelling
 from nvp_agentkit.workers.system import System
 
+PROMPT_S = 0.02  # most work takes longer
+
 
 async def serve(plan: Plan, place: int, system: System, work: Work, stop: asyncio.Event, teller: tally.Tally) -> None:
     """Until ``stop``: of a quorum the first places are voters, the others tallies."""
@@ -37,7 +39,10 @@ async def serve(plan: Plan, place: int, system: System, work: Work, stop: asynci
     beside = []
     match plan.kind:
         case "predict":
-            roles = [consumer("predict", "inference", PredictionRequested, work.predict, refusals.prediction)]
+            several = {"hands": plan.hands, "prompt_s": PROMPT_S}
+            roles = [
+                consumer("predict", "inference", PredictionRequested, work.predict, refusals.prediction, **several)
+            ]
         case "job":
             roles = [consumer("jobs", "training", JobRequested, work.job, refusals.job, before="urgent")]
             if any(message.cancel_s is not None for message in plan.messages):
@@ -45,7 +50,8 @@ async def serve(plan: Plan, place: int, system: System, work: Work, stop: asynci
                 roles.append(consumer("cancel", "training", JobCancelRequested, back, cancelling.not_taken))
         case "quorum" if place < len(VOTERS):
             vote = partial(work.vote, voter=VOTERS[place])
-            roles = [consumer("ensemble", VOTERS[place], PredictionRequested, vote, shadow.refuse)]
+            several = {"hands": plan.hands, "prompt_s": PROMPT_S}
+            roles = [consumer("ensemble", VOTERS[place], PredictionRequested, vote, shadow.refuse, **several)]
         case "quorum":
             roles = [
                 consumer("ensemble", "tally", PredictionRequested, teller.open, tally.refuse),

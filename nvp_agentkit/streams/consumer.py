@@ -51,7 +51,7 @@ class Consumer:
         unique: messages are requests: of several entries with one id the first is worked on, the others are only
             acknowledged. False where a handler does not mind a message twice.
         batch: most messages a call of ``handle``.
-        hands: most calls of it beside each other; the next begins once the one before has taken `PROMPT_S`.
+        hands: most calls of it beside each other; the next begins once the one before has taken ``prompt_s``.
         lease_s: how long a worker may be silent before others take its messages.
         max_deliveries: after so many attempts a message goes to the dead letters, and the client is told; infinite
             for what must not be lost however often its worker dies.
@@ -77,6 +77,7 @@ class Consumer:
         unique: bool = True,
         batch: int = 1,
         hands: int = 1,
+        prompt_s: float = PROMPT_S,
         lease_s: float = 15.0,
         max_deliveries: float = DELIVERIES,
         drain_timeout_s: float = 10.0,
@@ -85,7 +86,8 @@ class Consumer:
         self._redis, self._group = redis, group
         self.name = f"{name}.{secrets.token_hex(4)}"
         self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries, group)
-        self._unique, self._batch, self._hands, self._most_waiting = unique, batch, hands, most_waiting
+        self._unique, self._batch, self._most_waiting = unique, batch, most_waiting
+        self._hands, self._prompt_s = hands, prompt_s
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         kinds = (before, kind) if before else (kind,)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s)
@@ -167,7 +169,7 @@ class Consumer:
         if are_suspect(entries):
             await self._settled()  # of a worker that this one kills nothing else may be left half done
             if self._slow:
-                await self._leases.release(entries, wait_s=PROMPT_S, counted=False)
+                await self._leases.release(entries, wait_s=self._prompt_s, counted=False)
                 return []
         await self._leases.release(entries[self._batch :], wait_s=0, counted=False)
         return entries[: self._batch]
@@ -189,7 +191,7 @@ class Consumer:
             held.enter_context(self._leases.holding(deliveries))
             handling = asyncio.create_task(outcomes_of(self._handle, deliveries))
             beside = len(self._slow) + 1 < self._hands and not are_suspect(entries)
-            if beside and await is_slow(handling, PROMPT_S, self._patience):
+            if beside and await is_slow(handling, self._prompt_s, self._patience):
                 slow = asyncio.create_task(self._finish(deliveries, handling, held.pop_all()))
                 self._slow.add(slow)
                 slow.add_done_callback(self._slow.discard)

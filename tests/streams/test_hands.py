@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-import pytest
-
 from nvp_agentkit.errors import StoreUnavailable
-from nvp_agentkit.streams import consumer
 from nvp_agentkit.streams.intake import BLOCK_S, SUSPECT
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer, "PROMPT_S", 0.05)
+IMPATIENT_S = 0.05
 
 
 class Held:
@@ -40,7 +35,7 @@ class Held:
 async def test_what_comes_after_a_slow_batch_is_answered_and_the_slow_one_when_it_is_done(bench, make_request) -> None:
     slow, other = make_request(), make_request()
     held = Held(bench, slow)
-    bench.each(held, hands=2)
+    bench.each(held, hands=2, prompt_s=IMPATIENT_S)
     await bench.ask(slow)
     await held.has(slow)
     await bench.ask(other)
@@ -55,7 +50,7 @@ async def test_what_comes_after_a_slow_batch_is_answered_and_the_slow_one_when_i
 async def test_no_more_batches_begin_than_there_are_hands(bench, make_request) -> None:
     slow, slower, other = make_request(), make_request(), make_request()
     held = Held(bench, slow, slower)
-    here = bench.each(held, hands=2)
+    here = bench.each(held, hands=2, prompt_s=IMPATIENT_S)
     for event in (slow, slower):
         await bench.ask(event)
         await held.has(event)
@@ -72,7 +67,7 @@ async def test_a_slow_batch_is_finished_in_the_drain_or_handed_back_uncounted(be
     for lets_go in (True, False):
         slow, other = make_request(), make_request()
         held = Held(bench, slow)
-        bench.each(held, hands=2, drain_timeout_s=10.0 if lets_go else 0.2, lease_s=15.0)
+        bench.each(held, hands=2, prompt_s=IMPATIENT_S, drain_timeout_s=10.0 if lets_go else 0.2, lease_s=15.0)
         stop, running = bench.stops[-1]
         await bench.ask(slow)
         await held.has(slow)
@@ -102,7 +97,7 @@ async def test_a_slow_batch_that_fails_is_tried_again(bench, make_request) -> No
                 raise StoreUnavailable("for a moment")
         return bench.answered(delivery)
 
-    bench.each(handle, hands=2, lease_s=15.0)
+    bench.each(handle, hands=2, prompt_s=IMPATIENT_S, lease_s=15.0)
     await bench.ask(slow)
     await bench.eventually(lambda: asyncio.sleep(0, attempts))
     await bench.ask(other)
@@ -129,7 +124,7 @@ async def test_what_may_kill_its_worker_is_not_begun_beside_a_slow_batch(bench, 
     await bench.consumer()._intake.take(1, 0)  # so that there is a group
     await bench.ask(suspect)
     await bench.redis.xreadgroup("inference", "dead", {bench.stream: ">"})
-    bench.each(handle, hands=2, lease_s=15.0)
+    bench.each(handle, hands=2, prompt_s=IMPATIENT_S, lease_s=15.0)
     await bench.ask(slow)
     await held.has(slow)
     entry_id, _ = await holder()
