@@ -8,7 +8,6 @@ from collections import Counter
 from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.streams.intake import BLOCK_S, SUSPECT
 
-
 IMPATIENT_S = 0.05
 
 
