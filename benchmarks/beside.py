@@ -1,9 +1,9 @@
-"""What a network gains by maps beside the field (`NVPConfig.beside`), at equal CPU time.
+"""What a network gains by maps beside the field (`NVPConfig.beside`).
 
 ``plasma``: E of plasma turbulence on 64x64 cells, one network that is shown E and one that is shown the density as
-well, on the same trajectories; errors one step ahead on others. ``domains``: the starter's recipe, one set of weights
-on seven simulators at two spacings of frames, that is told neither (as the starter is) or both, in equal steps; errors
-of other trajectories, their geometric mean.
+well, on the same trajectories for the same CPU time; errors one step ahead on others. ``domains``: the starter's
+recipe, one set of weights on seven simulators at two spacings of frames, that is told neither (as the starter is) or
+both, in equal steps; errors of other trajectories, their geometric mean.
 """
 
 from __future__ import annotations

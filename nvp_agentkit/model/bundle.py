@@ -139,6 +139,9 @@ class ModelBundle:
     Attributes:
         coherence: None: it cannot be sampled.
         beside: the units of each map that ``config.beside`` names.
+
+    Raises:
+        InvalidInput: more or fewer of them.
     """
 
     config: NVPConfig
@@ -151,6 +154,11 @@ class ModelBundle:
     novelty: Novelty | None = None
     coherence: Coherence | None = None
     beside: tuple[Normalization, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.beside) != len(self.config.beside):
+            wanted = len(self.config.beside)
+            raise InvalidInput(f"units of {len(self.beside)} maps beside the field, and a network that looks at {wanted}")
 
     @property
     def parameters(self) -> int:

@@ -33,7 +33,7 @@ def card(bundle: ModelBundle, model_id: str, programs: dict[tuple[int, int], str
         (rows, columns), file = next(iter(programs.items()))
         code = SNIPPET.format(file=file, context=bundle.config.context_frames, rows=rows, columns=columns)
         parts.append(f"## Run it\n\nWith `pip install jax flatbuffers`, in this folder:\n\n```python\n{code}```\n")
-    parts += [_again(), _known(bundle), _made(bundle)]
+    parts += [_again(bundle), _known(bundle), _made(bundle)]
     return "\n".join(parts)
 
 
@@ -81,11 +81,11 @@ def _what(bundle: ModelBundle, model_id: str) -> str:
     return "\n".join(facts) + "\n"
 
 
-def _again() -> str:
+def _again(bundle: ModelBundle) -> str:
+    judged = "" if bundle.config.beside else "; `nvp evaluate FOLDER --data FILE` judges it on data of yours"
     return (
         "## Use it in NVP AgentKit\n\n"
-        "`nvp_agentkit.model.export.import_model(folder)` gives the model back under the same id; "
-        "`nvp evaluate FOLDER --data FILE` judges it on data of yours.\n"
+        f"`nvp_agentkit.model.export.import_model(folder)` gives the model back under the same id{judged}.\n"
     )
 
 

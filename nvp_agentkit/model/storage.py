@@ -111,8 +111,6 @@ def load_model(source: bytes | str | Path) -> ModelBundle:
     scales = [one.scale for one in (bundle.normalization, *bundle.beside)] + [one.scale for one in calibrations]
     if any(scale <= 0 for scale in scales):
         raise InvalidFile("not a usable model file: a scale that is not positive")
-    if len(bundle.beside) != len(config.beside):
-        raise InvalidFile(f"not a usable model file: {len(bundle.beside)} units of {len(config.beside)} maps beside")
     return bundle
 
 

@@ -23,7 +23,7 @@ from nvp_agentkit.streams.claims import claim
 from nvp_agentkit.streams.completion import Completion, Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
-from nvp_agentkit.streams.handling import Handle, ended, is_slow, outcomes_of
+from nvp_agentkit.streams.handling import Handle, Slow, ended, is_slow, outcomes_of
 from nvp_agentkit.streams.intake import BLOCK_S, Intake, are_suspect
 from nvp_agentkit.streams.leases import Leases
 from nvp_agentkit.streams.verdict import Again, Outcome, Refuse, Rules
@@ -96,7 +96,7 @@ class Consumer:
         )
         self._patience: asyncio.Task[None]  # ends when a drain has lasted long enough
         self._settling: asyncio.Task[None] | None = None
-        self._slow: set[asyncio.Task[None]] = set()  # batches at work beside the next ones
+        self._slow = Slow()
         self._state, self._detail = "starting", ""
         self._unsettled = ""  # why what is done is not completed yet
         self._draining = False
@@ -136,7 +136,7 @@ class Consumer:
         finally:
             if self._settling is not None:
                 background.append(self._settling)
-            background += self._slow
+            background += self._slow.tasks
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -156,7 +156,7 @@ class Consumer:
 
     async def _leave(self) -> None:
         try:
-            await asyncio.gather(*self._slow)
+            await asyncio.gather(*self._slow.tasks)
             await self._settled()
             await self._intake.leave()
         except RedisError as error:
@@ -164,12 +164,14 @@ class Consumer:
 
     async def _take(self) -> list[Entry]:
         """A batch, at most; what a read brought beyond it is handed back at once."""
+        await self._slow.at_most(self._hands - 1, self._patience)
         # The first read does not wait: being able to read is being ready.
         entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
         if are_suspect(entries):
             await self._settled()  # of a worker that this one kills nothing else may be left half done
-            if self._slow:
+            if self._slow.tasks and entries[0].fields is not None:
                 await self._leases.release(entries, wait_s=self._prompt_s, counted=False)
+                await self._slow.at_most(0, self._patience)
                 return []
         await self._leases.release(entries[self._batch :], wait_s=0, counted=False)
         return entries[: self._batch]
@@ -190,11 +192,9 @@ class Consumer:
         with ExitStack() as held:
             held.enter_context(self._leases.holding(deliveries))
             handling = asyncio.create_task(outcomes_of(self._handle, deliveries))
-            beside = len(self._slow) + 1 < self._hands and not are_suspect(entries)
+            beside = self._hands > 1 and not are_suspect(entries)
             if beside and await is_slow(handling, self._prompt_s, self._patience):
-                slow = asyncio.create_task(self._finish(deliveries, handling, held.pop_all()))
-                self._slow.add(slow)
-                slow.add_done_callback(self._slow.discard)
+                self._slow.begin(self._finish(deliveries, handling, held.pop_all()))
                 return
             outcomes = await ended(handling, self._patience)
             if outcomes is None:
@@ -208,14 +208,11 @@ class Consumer:
     ) -> None:
         """A batch that was slow, to its end."""
         with held:
-            try:
-                outcomes = await ended(handling, self._patience)
-                if outcomes is None:
-                    await self._leases.release(deliveries, wait_s=0, counted=False)
-                else:
-                    await self._conclude(deliveries, outcomes, held.pop_all())
-            except RedisError as error:
-                log.warning("%s: what was slow is not concluded, and is delivered again: %s", self.name, error)
+            outcomes = await ended(handling, self._patience)
+            if outcomes is None:
+                await self._leases.release(deliveries, wait_s=0, counted=False)
+            else:
+                await self._conclude(deliveries, outcomes, held.pop_all())
 
     async def _conclude(self, deliveries: list[Delivery], outcomes: Sequence[Outcome], held: ExitStack) -> None:
         with held:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from nvp_agentkit.errors import NvpError, StoreUnavailable
 from nvp_agentkit.observability.about import about
@@ -79,3 +80,23 @@ def defect(error: Exception, where: str) -> NvpError:
     """What is said of an error that nobody foresaw; its trace goes into the log."""
     log.error("failed on %s", where, exc_info=error)
     return NvpError(f"{type(error).__name__}: {error}; this is a defect, the worker's log has its trace")
+
+
+class Slow:
+    """Batches that take long, at work beside the next ones."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, batch: Coroutine[Any, Any, None]) -> None:
+        self.tasks.add(asyncio.create_task(batch))
+
+    async def at_most(self, count: int, patience: asyncio.Task[None]) -> None:
+        """Wait until no more than that are left, or ``patience`` ends. What one failed by is raised."""
+        while True:
+            for done in [one for one in self.tasks if one.done()]:
+                self.tasks.remove(done)
+                done.result()
+            if len(self.tasks) <= count or patience.done():
+                return
+            await asyncio.wait({*self.tasks, patience}, return_when=asyncio.FIRST_COMPLETED)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from nvp_agentkit.errors import StoreUnavailable
 from nvp_agentkit.streams.intake import BLOCK_S, SUSPECT
 
@@ -136,3 +138,46 @@ async def test_what_may_kill_its_worker_is_not_begun_beside_a_slow_batch(bench, 
     held.go.set()
     await bench.reply(suspect)
     assert alone == [True]
+
+
+async def test_the_last_hand_is_free_as_soon_as_any_is(bench, make_request) -> None:
+    slow, slowest, other = make_request(), make_request(), make_request()
+    let_go: dict[str, asyncio.Event] = {slow.id: asyncio.Event(), slowest.id: asyncio.Event()}
+    began: list[str] = []
+
+    async def handle(delivery):
+        began.append(delivery.request_id)
+        if delivery.request_id in let_go:
+            await let_go[delivery.request_id].wait()
+        return bench.answered(delivery)
+
+    bench.each(handle, hands=2, prompt_s=IMPATIENT_S, lease_s=15.0)
+    for event in (slow, slowest):
+        await bench.ask(event)
+        await bench.eventually(lambda event=event: asyncio.sleep(0, event.id in began))
+    let_go[slow.id].set()
+    await bench.ask(other)
+    await asyncio.wait_for(bench.reply(other), 5)
+    assert await bench.replies(slowest) == []
+    let_go[slowest.id].set()
+    await bench.reply(slowest)
+
+
+async def test_what_a_slow_batch_fails_by_ends_its_worker_as_what_a_quick_one_does(bench, make_request) -> None:
+    slow, other = make_request(), make_request()
+    held = Held(bench, slow)
+
+    async def handle(delivery):
+        done = await held(delivery)
+        unfit = [reply.model_copy(update={"replyto": None}) for reply in done.replies]
+        return done._replace(replies=tuple(unfit)) if delivery.request_id == slow.id else done
+
+    bench.each(handle, hands=2, prompt_s=IMPATIENT_S, lease_s=15.0)
+    _, running = bench.stops.pop()
+    await bench.ask(slow)
+    await held.has(slow)
+    await bench.ask(other)
+    await bench.reply(other)
+    held.go.set()
+    with pytest.raises(ValueError, match="does not say what it answers"):
+        await asyncio.wait_for(running, 5)

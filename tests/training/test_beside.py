@@ -123,8 +123,12 @@ def test_it_is_stored_with_the_units_of_its_maps(trained):
     assert model_bytes(again) == data
     frames, beside = heated(1, 6).values[:, :2], {"heating": 280.0, "dt": 0.5}
     np.testing.assert_array_equal(*(predict_next(one, frames, beside=beside)[0] for one in (trained.bundle, again)))
-    with pytest.raises(InvalidFile, match="1 units of 2 maps"):
-        load_model(model_bytes(replace(trained.bundle, beside=trained.bundle.beside[:1])))
+    units = b'\\"beside\\":[['
+    assert data.count(units) == 1
+    with pytest.raises(InvalidFile, match="not a usable model file"):
+        load_model(data.replace(units, b'\\"besidf\\":[['))
+    with pytest.raises(InvalidInput, match="units of 1 maps beside the field, and a network that looks at 2"):
+        replace(trained.bundle, beside=trained.bundle.beside[:1])
 
 
 def test_who_is_shown_nothing_more_is_written_as_ever():
@@ -182,7 +186,9 @@ def test_who_cannot_carry_the_maps_says_so(trained, tmp_path):
     with pytest.raises(InvalidInput, match="nothing beside it"):
         NVPConfig.documented(beside=("dt",))
     export_model(trained.bundle, tmp_path / "without")
-    assert "maps of heating, dt" in (tmp_path / "without" / "README.md").read_text()
+    card = (tmp_path / "without" / "README.md").read_text()
+    assert "maps of heating, dt" in card
+    assert "nvp evaluate" not in card
 
 
 def test_a_parent_of_other_maps_is_another_network(trained):
