@@ -158,7 +158,7 @@ class ModelBundle:
     def __post_init__(self) -> None:
         if len(self.beside) != len(self.config.beside):
             wanted = len(self.config.beside)
-            raise InvalidInput(f"units of {len(self.beside)} maps beside the field, and a network that looks at {wanted}")
+            raise InvalidInput(f"units of {len(self.beside)} maps beside the field, a network that looks at {wanted}")
 
     @property
     def parameters(self) -> int:

@@ -127,7 +127,7 @@ def test_it_is_stored_with_the_units_of_its_maps(trained):
     assert data.count(units) == 1
     with pytest.raises(InvalidFile, match="not a usable model file"):
         load_model(data.replace(units, b'\\"besidf\\":[['))
-    with pytest.raises(InvalidInput, match="units of 1 maps beside the field, and a network that looks at 2"):
+    with pytest.raises(InvalidInput, match="units of 1 maps beside the field, a network that looks at 2"):
         replace(trained.bundle, beside=trained.bundle.beside[:1])
 
 
