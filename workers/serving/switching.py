@@ -98,8 +98,8 @@ class Switch:
     async def _name(self, record: EnsembleRecord, pipe: Pipeline) -> None:
         if not await self._is_mine():
             raise NotReady(
-                f"this attempt at a change of {self.domain} began over {KEPT_S:g} s ago, or another one goes on with it; "
-                "nothing was changed, ask again"
+                f"this attempt at a change of {self.domain} began over {KEPT_S:g} s ago, or another one goes on with "
+                "it; nothing was changed, ask again"
             )
         said = await self._said(record)
         pipe.multi()  # type: ignore[no-untyped-call]
