@@ -15,8 +15,8 @@
     |  |- BudgetTooSmall                the budget buys no useful result
     |  `- BudgetExhausted               spent while working
     |- AccountFull                      as much of the account waits as may; nothing was done, ask again later
-    |- NoRoom                         no memory is left for a model beside what serves
-    |- NotReady                       nothing was changed, for who would have to answer cannot yet; ask again later
+    |- NoRoom                           no memory is left for a model beside what serves
+    |- NotReady                         nothing was changed, for who would have to answer cannot yet; ask again later
     |- DeadlineExceeded (TimeoutError)
     |- Cancelled                        whoever asked for it wants it no more, or another worker has it
     |- QuorumAbstained                  the voters did not agree; there is no answer to believe

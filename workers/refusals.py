@@ -55,8 +55,10 @@ def prediction(system: System, delivery: Delivery, error: NvpError) -> Completio
         retry_after_s=error.retry_after_s,
     )
     reason, told = f"{error.code}: {error}", system.event(reply, delivery, reply=True)
-    fact = facts.refused(delivery, domain=_domain(delivery), reason=reason, energy=used(error))
-    recorded = (system.fact(fact, delivery),) if _on_record(error) else ()
+    recorded: tuple[Event, ...] = ()
+    if _on_record(error):
+        fact = facts.refused(delivery, domain=_domain(delivery), reason=reason, energy=used(error))
+        recorded = (system.fact(fact, delivery),)
     return final(delivery.request_id, delivery.deadline, told, *recorded)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nvp_agentkit.cli import deployment, extras
+from nvp_agentkit.cli import beside, deployment, extras
 from nvp_agentkit.cli.options import INTERRUPTED, AsJson, DataDir, say_json
 
 if TYPE_CHECKING:
@@ -54,54 +54,18 @@ def up(
     if foreground:
         asyncio.run(_serve(settings, None if as_json else board))
         return
-    there, pid = _ready_already(settings), None
+    there, pid = beside.ready_already(settings), None
     if there is None:
         try:
             pid = _in_background(settings.data_dir, board)
         except DataFolderInUse:
-            there = _once_ready(settings)
+            there = beside.once_ready(settings)
     pid = there or pid
     if as_json:
         say_json({"ready": True, "pid": pid, "data_dir": str(settings.data_dir)})
         return
     typer.echo(f"Running {'already' if there else 'in the background'} on {settings.data_dir}")
     typer.echo("Next: nvp account create ace-1, nvp status, nvp logs, nvp down")
-
-
-def _ready_already(settings: Settings) -> int | None:
-    """The process that keeps the stack of the data folder, where one runs of which every worker is ready."""
-    from nvp_agentkit.embedded.stackfile import read_stack
-    from nvp_agentkit.errors import StackNotRunning
-
-    try:
-        stack = read_stack(settings.data_dir)
-    except StackNotRunning:
-        return None
-    seen, _ = asyncio.run(_look(stack.over(settings)))
-    return None if deployment.unready(seen) else stack.pid
-
-
-def _once_ready(settings: Settings) -> int:
-    """The process that is starting the stack of the data folder, once every worker is ready.
-
-    Raises:
-        StackError: it ended, or is not ready in time.
-    """
-    from nvp_agentkit.embedded import lock
-    from nvp_agentkit.errors import StackError
-
-    folder, until = settings.data_dir, time.monotonic() + deployment.READY_S
-    typer.echo(f"Process {lock.holder(folder)} is starting the stack on {folder}; waiting until it is ready", err=True)
-    while (holder := lock.holder(folder)) is not None:
-        if (ready := _ready_already(settings)) is not None:
-            return ready
-        if time.monotonic() > until:
-            raise StackError(
-                f"process {holder} has data folder {folder}, and not all workers are ready after "
-                f"{deployment.READY_S:g} s; `nvp status` and `nvp logs` tell why, `nvp down` ends it"
-            )
-        time.sleep(FOLLOW_S)
-    raise StackError(f"the stack that was starting on {folder} has ended; see {folder / 'logs'}, then `nvp up` again")
 
 
 async def _serve(settings: Settings, board: Board | None) -> None:

@@ -23,7 +23,7 @@ from nvp_agentkit.errors import InvalidInput, StackNotRunning, StoreUnavailable
 from nvp_agentkit.settings import Settings
 
 
-class NoRoomError(exceptions.TryAgainError):
+class StoreFullError(exceptions.TryAgainError):
     """The server cannot write what it would have to promise: its disk is full (``MISCONF``)."""
 
 
@@ -51,7 +51,7 @@ class _Errors(dict[str, Any]):
 
 
 # redis-py has no class for it, and a plain `ResponseError` means that the question was wrong.
-BaseParser.EXCEPTION_CLASSES["MISCONF"] = NoRoomError
+BaseParser.EXCEPTION_CLASSES["MISCONF"] = StoreFullError
 BaseParser.EXCEPTION_CLASSES["ERR"] = _Errors(BaseParser.EXCEPTION_CLASSES["ERR"])  # type: ignore[call-overload]
 BaseParser.EXCEPTION_CLASSES["@user_script:"] = _met  # Redis 6.2, of an error that the script returns
 

@@ -148,8 +148,14 @@ async def until_it_waits(up: asyncio.subprocess.Process) -> None:
     assert up.stderr is not None
     async with asyncio.timeout(60):
         said = (await up.stderr.readline()).decode()
-    assert said.startswith(f"Process {os.getpid()} is starting the stack on ")
-    assert said.endswith("; waiting until it is ready\n")
+    assert said.startswith("Data folder ")
+    assert said.endswith(f" is in use by process {os.getpid()}; waiting until it is ready\n")
+
+
+def write_stack(data_dir: Path, settings: Settings, *, started_ms: int) -> None:
+    at = {"redis_url": str(settings.redis_url), "neo4j_uri": "bolt://", "neo4j_user": "", "neo4j_database": ""}
+    file = StackFile(version="", pid=os.getpid(), started_ms=started_ms, neo4j_password=None, artifacts_url="", **at)
+    write_private(data_dir / "stack.json", file.model_dump_json())
 
 
 async def test_an_up_beside_another_waits_until_that_ones_stack_is_ready(
@@ -158,9 +164,7 @@ async def test_an_up_beside_another_waits_until_that_ones_stack_is_ready(
     starting = lock.acquire(data_dir)
     up = await up_beside(data_dir)
     await until_it_waits(up)
-    at = {"redis_url": str(settings.redis_url), "neo4j_uri": "bolt://", "neo4j_user": "", "neo4j_database": ""}
-    file = StackFile(version="", pid=os.getpid(), started_ms=0, neo4j_password=None, artifacts_url="", **at)
-    write_private(data_dir / "stack.json", file.model_dump_json())
+    write_stack(data_dir, settings, started_ms=int(1000 * time.time()))
     for name in deployment.WORKERS:
         await announce(redis, name, "tests", name, "ready")
     out, _ = await up.communicate()
@@ -168,6 +172,25 @@ async def test_an_up_beside_another_waits_until_that_ones_stack_is_ready(
     for name in deployment.WORKERS:
         await redis.delete(names.worker(name, "tests"))
     starting.release()
+
+
+async def test_an_up_beside_a_stack_that_had_the_time_to_be_ready_is_refused_at_once_with_what_is_not(
+    redis: Redis, settings: Settings, data_dir: Path
+) -> None:
+    running = lock.acquire(data_dir)
+    long_ago = time.time() - 2 * deployment.READY_S
+    write_stack(data_dir, settings, started_ms=int(1000 * long_ago))
+    for name in deployment.WORKERS:
+        await announce(redis, name, "tests", name, "starting" if name == "tally" else "ready")
+    up = await up_beside(data_dir)
+    async with asyncio.timeout(60):  # half of what a stack that starts is waited for
+        _, err = await up.communicate()
+    assert up.returncode == 1
+    assert f"is in use by process {os.getpid()}, and not ready there: tally; " in err.decode()
+    assert "waiting" not in err.decode()
+    for name in deployment.WORKERS:
+        await redis.delete(names.worker(name, "tests"))
+    running.release()
 
 
 async def test_an_up_beside_another_that_does_not_come_up_says_so(data_dir: Path) -> None:

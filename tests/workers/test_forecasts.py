@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,10 +25,9 @@ from nvp_agentkit.errors import (
     UnknownName,
 )
 from nvp_agentkit.messages import ArrayRef, LineageRecorded, PredictionCompleted, PredictionRefused, Reading
-from nvp_agentkit.settings import Settings, compute_environment
+from nvp_agentkit.settings import Settings
 from nvp_agentkit.streams import Completion, names, register
 from nvp_agentkit.workers import inference, refusals
-from nvp_agentkit.workers.compute.front import Answer, ComputeChild
 from nvp_agentkit.workers.serving import registry
 from nvp_agentkit.workers.serving.forecasting import ModelHost
 
@@ -325,36 +322,3 @@ async def test_models_are_ready_before_they_are_asked_and_a_broken_ensemble_is_i
     await redis.hdel(names.ACCOUNTS, other, third)
     for account in (other, third):
         await redis.delete(*[key async for key in redis.scan_iter(match=f"nvp:{{{account}}}:*")])
-
-
-class Mortal(ComputeChild):
-    """A compute child that dies of one model."""
-
-    def __init__(self, settings: Settings, deadly: str) -> None:
-        super().__init__(compute_environment(settings))
-        self._deadly = deadly
-
-    async def call(self, op: str, params: Mapping[str, Any], *args: Any, **options: Any) -> Answer:
-        if op == "load" and params["model_id"] == self._deadly:
-            os.kill(self.pid or 0, signal.SIGKILL)
-        return await super().call(op, params, *args, **options)
-
-
-async def test_a_model_that_the_child_dies_of_keeps_no_other_accounts_from_being_loaded(
-    bench, own_child, settings, weights, redis
-) -> None:
-    other = f"{bench.account}-other"  # comes after it
-    await register(redis, other, owner="tests")
-    deadly = await bench.serve({"voter-0": weights(0)})
-    await type(bench)(bench.system, other).serve({"voter-0": weights(1)})
-    child = Mortal(settings, deadly.champion.model_id)
-    models, stop = ModelHost("voter-0", replace(bench.system, child=child)), asyncio.Event()
-    keeping = asyncio.create_task(models.keep_ready(stop))
-    async with asyncio.timeout(60):
-        while models.readiness() != ("ready", "1 models, 1 broken"):
-            await asyncio.wait({keeping}, timeout=0.02)
-    stop.set()
-    await keeping
-    await child.close()
-    await redis.hdel(names.ACCOUNTS, other)
-    await redis.delete(*[key async for key in redis.scan_iter(match=f"nvp:{{{other}}}:*")])

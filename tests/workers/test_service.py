@@ -432,6 +432,24 @@ async def test_a_change_whose_worker_died_is_gone_on_with_by_its_next_attempt_an
     assert (await changed(bench, other.digest, share=0.0)).share == 0.0
 
 
+async def test_an_attempt_that_was_frozen_neither_overwrites_nor_ends_what_another_attempt_goes_on_with(
+    bench, made
+) -> None:
+    new, redis = await made(0), bench.system.redis
+    frozen, later = (switching.Switch(redis, bench.account, DOMAIN, "request-1") for _ in range(2))
+    await frozen.begin()
+    await later.begin()
+    with pytest.raises(NotReady, match=f"change of {DOMAIN} began over 60 s ago, or another one goes on with it"):
+        await frozen.announce(new)
+    await frozen.end()
+    found = await registry.under_way(redis, bench.account, DOMAIN)
+    assert (found.token, found.record) == (later.token, None)
+    await later.announce(new)
+    later.ending()
+    await later.end()  # its completion does
+    assert (await registry.under_way(redis, bench.account, DOMAIN)).record == new
+
+
 async def test_what_cannot_serve_is_refused_in_words_and_nothing_changes(bench, made, redis) -> None:
     with pytest.raises(UnknownModel, match="no model for 'plasma_physics'; train one"):
         await changed(bench)

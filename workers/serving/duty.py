@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
@@ -16,11 +17,13 @@ from nvp_agentkit.streams import AWAY, RedisError, known
 from ..rounds import every
 from ..system import System
 from . import registry, switching
+from .deadly import Deadly, Deaths
 from .resolving import Resolver, Served, Starter
 from .room import Key, Shape
 from .warm import WarmModels
 
 BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
+TELLING = 2  # deaths of the child after which a candidate is said to be what it died of; one may be chance
 ALONE = (1,)  # where it is nobody's duty to be ready
 LOOK_EVERY_S = 1.0  # for ensembles that came into service since, or are about to
 log = structlog.get_logger()
@@ -55,6 +58,7 @@ class Duty:
 
     def __init__(self, who: Resolver, warm: WarmModels, system: System) -> None:
         self._who, self._warm, self._system = who, warm, system
+        self._deadly = Deadly()
         self._told: set[str] = set()  # what cannot be loaded, said once
         self.state, self.detail = "starting", ""
 
@@ -79,8 +83,8 @@ class Duty:
     async def _look(self) -> str:
         """Make ready what is in service, as far as there is room; what came of it, in words.
 
-        An ensemble that cannot be loaded is its account's trouble, also where the child died of it: the others are
-        served, and the next look tries it again.
+        An ensemble that cannot be loaded is its account's trouble, and the next look tries it again. One that the child
+        died of is tried after all others, and after a pause.
         """
         found = _Round()
         for account in await known(self._system.redis):
@@ -99,7 +103,7 @@ class Duty:
                 await self._find_service(account, domain, found)
         in_turn = list(filter(None, chain(*zip_longest(*found.owed.values()))))  # one of each account, then the next
         self._warm.stands({one.key: one.account for one in in_turn if one.key is not None})
-        for one in in_turn:
+        for one in sorted(in_turn, key=lambda one: self._deadly.of(one.account, one.key) is not None):
             await self._load(one, found)
         for reason in found.broken - self._told:
             log.error("an ensemble cannot be loaded", reason=reason)
@@ -126,13 +130,19 @@ class Duty:
             found.owed[account].append(_Owed(account, record, member, domain, token))
 
     async def _load(self, owed: _Owed, found: _Round) -> None:
-        account, member, token = owed.account, owed.member, owed.token
+        account, key, token = owed.account, owed.key, owed.token
+        deaths = self._deadly.of(account, key)
+        if deaths is not None and time.monotonic() < deaths.until:
+            await self._died(owed, deaths, found)
+            return
         try:
-            if owed.key is not None:
-                await self._warm.ready(member, owed.key[1], account=account, batches=BATCH_SIZES, standing=True)
-                found.loaded.add(member.model_id)
-        except ComputeFailed as error:  # a candidate has then said nothing yet
-            found.broken.add(f"{account}/{owed.domain}: {error}")
+            if key is not None:
+                await self._warm.ready(owed.member, key[1], account=account, batches=BATCH_SIZES, standing=True)
+                self._deadly.loaded(account, key)
+                found.loaded.add(owed.member.model_id)
+        except ComputeFailed as error:
+            if key is not None:
+                await self._died(owed, self._deadly.died(account, key, str(error), time.monotonic()), found)
         except NvpError as error:
             if error.retryable:
                 raise
@@ -143,3 +153,9 @@ class Duty:
         else:
             if token is not None:
                 await switching.say(self._system, account, token)
+
+    async def _died(self, owed: _Owed, deaths: Deaths, found: _Round) -> None:
+        found.broken.add(f"{owed.account}/{owed.domain}: {deaths.reason}")
+        if owed.token is not None and deaths.times >= TELLING:
+            why = f"the compute child ended {deaths.times} times in a row while loading it: {deaths.reason}"
+            await switching.say(self._system, owed.account, owed.token, why)

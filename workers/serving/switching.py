@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -71,14 +72,17 @@ class Switch:
         await self.redis.transaction(self._take, self._key)
 
     async def announce(self, record: EnsembleRecord) -> None:
-        """Have voters load ``record``, until the change ends."""
-        await self.redis.hset(self._key, registry.changing(self.domain), (await self._said(record)).model_dump_json())
+        """Have voters load ``record``, until the change ends.
+
+        Raises:
+            NotReady: another attempt has it by now, or it took too long.
+        """
+        await self.redis.transaction(partial(self._name, record), self._key)
 
     async def end(self) -> None:
         """Unless its completion does, or another attempt has it by now."""
-        found = await registry.under_way(self.redis, self.account, self.domain)
-        if not self._ends_with_completion and found is not None and found.token == self.token:
-            await self.redis.hdel(self._key, registry.changing(self.domain))
+        if not self._ends_with_completion:
+            await self.redis.transaction(self._let_go, self._key)
 
     async def _take(self, pipe: Pipeline) -> None:
         found = await registry.under_way(self.redis, self.account, self.domain)
@@ -90,6 +94,26 @@ class Switch:
         said = await self._said()
         pipe.multi()  # type: ignore[no-untyped-call]
         pipe.hset(self._key, registry.changing(self.domain), said.model_dump_json())
+
+    async def _name(self, record: EnsembleRecord, pipe: Pipeline) -> None:
+        if not await self._is_mine():
+            raise NotReady(
+                f"this attempt at a change of {self.domain} began over {KEPT_S:g} s ago, or another one goes on with "
+                "it; nothing was changed, ask again"
+            )
+        said = await self._said(record)
+        pipe.multi()  # type: ignore[no-untyped-call]
+        pipe.hset(self._key, registry.changing(self.domain), said.model_dump_json())
+
+    async def _let_go(self, pipe: Pipeline) -> None:
+        mine = await self._is_mine()
+        pipe.multi()  # type: ignore[no-untyped-call]
+        if mine:
+            pipe.hdel(self._key, registry.changing(self.domain))
+
+    async def _is_mine(self) -> bool:
+        found = await registry.under_way(self.redis, self.account, self.domain)
+        return found is not None and found.token == self.token
 
     async def _said(self, record: EnsembleRecord | None = None) -> Changing:
         seconds, micros = await self.redis.time()
