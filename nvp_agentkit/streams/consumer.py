@@ -167,6 +167,8 @@ class Consumer:
         await self._slow.at_most(self._hands - 1, self._patience)
         # The first read does not wait: being able to read is being ready.
         entries = await self._intake.take(self._batch, BLOCK_S if self._state == "ready" else 0)
+        held = set(self._leases.held)  # a server that lost its last writes delivers what is in hand as new
+        entries = [one for one in entries if (one.stream, one.entry_id) not in held] if held else entries
         if are_suspect(entries):
             await self._settled()  # of a worker that this one kills nothing else may be left half done
             if self._slow.tasks and entries[0].fields is not None:
