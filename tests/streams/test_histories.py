@@ -22,7 +22,7 @@ from nvp_agentkit.workers.serving.same_question import Compute, Questions
 
 COUNT = 60
 # In the model: who waited for a call on its way waited for ever, a transaction came in parts, a call arrived after the
-# last reaping.
+# last reaping. In the consumer: what was in hand was taken once more.
 ONCE_WRONG = (344, 32706, 42075, 68271)
 Broken = Callable[[pytest.MonkeyPatch], None]
 
