@@ -186,7 +186,8 @@ async def test_an_up_beside_a_stack_that_had_the_time_to_be_ready_is_refused_at_
     async with asyncio.timeout(60):  # half of what a stack that starts is waited for
         _, err = await up.communicate()
     assert up.returncode == 1
-    assert f"is in use by process {os.getpid()}, and not ready there: tally; " in err.decode()
+    assert f"is in use by process {os.getpid()}, and not ready there: " in err.decode()
+    assert "tally" in err.decode()  # beside it, on a busy machine, those of which nothing was heard for too long
     assert "waiting" not in err.decode()
     for name in deployment.WORKERS:
         await redis.delete(names.worker(name, "tests"))
