@@ -116,6 +116,12 @@ def test_a_rollout_and_samples_hold_what_is_beside_as_it_was(trained):
     assert np.abs(drawn.mean(0) - first).mean() < np.abs(drawn - first).mean()
 
 
+def test_a_loss_over_several_steps_holds_it_too(known):
+    trained = MemberTrainer(replace(TOLD, rollout_steps=2)).fit(*known, StepPacer(4))
+    assert trained.stopped_by == "pacer"
+    assert [line.note for line in trained.history if line.note] == []
+
+
 def test_it_is_stored_with_the_units_of_its_maps(trained):
     data = model_bytes(trained.bundle)
     again = load_model(data)

@@ -23,6 +23,11 @@ from nvp_agentkit.workers.system import System
 KEY = "model", (2, 32, 32)
 
 
+@pytest.fixture(autouse=True)
+def looks_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duty, "LOOK_EVERY_S", 0.01)
+
+
 class Mortal(ComputeChild):
     """A compute child that dies of one model."""
 
@@ -46,7 +51,7 @@ class Mortal(ComputeChild):
 
 @asynccontextmanager
 async def kept_ready(system: System) -> AsyncIterator[ModelHost]:
-    """A voter that looks all the time."""
+    """A voter at work."""
     models, stop = ModelHost("voter-0", system), asyncio.Event()
     keeping = asyncio.create_task(models.keep_ready(stop))
     try:
@@ -67,7 +72,6 @@ async def until_readiness(models: ModelHost, detail: str) -> None:
 async def test_a_model_that_the_child_dies_of_keeps_no_other_accounts_from_being_loaded_and_is_left_alone_then(
     bench, settings, weights, redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duty, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(deadly, "FIRST_S", 600.0)
     monkeypatch.setattr(deadly, "LONGEST_S", 600.0)
     other = f"{bench.account}-other"  # comes after it
@@ -90,7 +94,6 @@ async def test_a_model_that_the_child_dies_of_keeps_no_other_accounts_from_being
 async def test_a_candidate_that_the_child_dies_of_again_is_said_to_be_what_it_died_of(
     bench, settings, weights, redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duty, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(deadly, "FIRST_S", 0.0)
     record = await bench.serve({"voter-0": weights(0)})
     await redis.delete(names.key(bench.account, "models"))  # about to serve, and nothing does yet
