@@ -28,8 +28,8 @@ HANDS = 4  # batches of forecasts at a time: three may wait for shapes that are 
 class Role:
     """One place in one group: which streams, what is accepted, what is done, how it is refused.
 
-    Not ``unique`` are messages that may well be handled twice: see `Consumer`, for ``max_deliveries``, ``before`` and
-    ``hands`` too.
+    Not ``unique`` are messages that may well be handled twice: see `Consumer`, for ``max_deliveries``, ``before``,
+    ``hands`` and ``apart`` too.
     """
 
     suffix: str
@@ -42,6 +42,7 @@ class Role:
     max_deliveries: float = DELIVERIES
     before: str = ""
     hands: int = 1
+    apart: bool = False
 
     @classmethod
     def each(
@@ -71,7 +72,9 @@ class Role:
             ):
                 return await answer(delivery)
 
-        return cls(suffix, group, accepts, one_by_one(named), refuse, batch, unique, before=before, hands=hands)
+        return cls(
+            suffix, group, accepts, one_by_one(named), refuse, batch, unique, before=before, hands=hands, apart=True
+        )
 
 
 def _about(delivery: Delivery, group: str) -> dict[str, str | int]:
@@ -110,6 +113,7 @@ def _consumer(system: System, role: Role) -> Consumer:
         unique=role.unique,
         batch=role.batch,
         hands=role.hands,
+        apart=role.apart,
         max_deliveries=role.max_deliveries,
         lease_s=system.settings.lease_s,
         drain_timeout_s=system.settings.drain_timeout_s,

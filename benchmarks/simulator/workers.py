@@ -31,6 +31,7 @@ async def serve(plan: Plan, place: int, system: System, work: Work, stop: asynci
             refuse=partial(refuse, system),
             accepts=(accepts,),
             batch=plan.batch,
+            apart=True,
             lease_s=plan.lease_s,
             drain_timeout_s=plan.lease_s,
             **more,

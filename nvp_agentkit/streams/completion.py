@@ -35,7 +35,7 @@ class Completion(NamedTuple):
             effects, the others only acknowledge. Remembered as long as replies are kept, counted from ``until``
             where that is later.
         removals: (suffix of a sorted set, member) that is done with.
-        unset: (hash suffix, field) that is done with.
+        unset: (hash suffix, field, value) that is done with, unless the field holds another value by now.
         fence: (work, its fence), as `fences.begin` gave it: once another attempt has begun that work, be it for another
             job, nothing happens at all. A job that names no work is its own: then this is the request's id.
     """
@@ -48,7 +48,7 @@ class Completion(NamedTuple):
     once: str = ""
     until: datetime | None = None
     removals: tuple[tuple[str, str], ...] = ()
-    unset: tuple[tuple[str, str], ...] = ()
+    unset: tuple[tuple[str, str, str], ...] = ()
     fence: tuple[str, int] | None = None
 
 
@@ -157,7 +157,7 @@ def _effects(done: Settlement, ttl_s: int) -> tuple[list[str], list[str | bytes 
     for suffix, member in completion.removals:
         keys.append(names.key(account, suffix))
         args += ["remove", member]
-    for suffix, field in completion.unset:
+    for suffix, field, value in completion.unset:
         keys.append(names.key(account, suffix))
-        args += ["unset", field]
+        args += ["unset", field, value]
     return keys, args

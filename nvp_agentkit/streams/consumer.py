@@ -11,8 +11,8 @@ import logging
 import math
 import secrets
 from collections import Counter
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection
+from contextlib import AsyncExitStack
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -23,10 +23,10 @@ from nvp_agentkit.streams.claims import claim
 from nvp_agentkit.streams.completion import Completion, Settlement, settle
 from nvp_agentkit.streams.connect import AWAY
 from nvp_agentkit.streams.delivery import Delivery, Entry
-from nvp_agentkit.streams.handling import Handle, Slow, ended, is_slow, outcomes_of
+from nvp_agentkit.streams.handling import Batch, Done, Handle, Slow
 from nvp_agentkit.streams.intake import BLOCK_S, Intake, are_suspect
 from nvp_agentkit.streams.leases import Leases
-from nvp_agentkit.streams.verdict import Again, Outcome, Refuse, Rules
+from nvp_agentkit.streams.verdict import Again, Refuse, Rules
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,10 @@ class Consumer:
         accepts: payload classes of this stream; anything else is dead-lettered. Empty: all.
         unique: messages are requests: of several entries with one id the first is worked on, the others are only
             acknowledged. False where a handler does not mind a message twice.
-        batch: most messages a call of ``handle``.
-        hands: most calls of it beside each other; the next begins once the one before has taken ``prompt_s``.
+        batch: most messages that are read, and handled, together.
+        apart: each message of a batch is a call of ``handle`` of its own, and settled when it is done, whatever the
+            others take.
+        hands: most batches beside each other; the next begins once the one before has taken ``prompt_s``.
         lease_s: how long a worker may be silent before others take its messages.
         max_deliveries: after so many attempts a message goes to the dead letters, and the client is told; infinite
             for what must not be lost however often its worker dies.
@@ -76,6 +78,7 @@ class Consumer:
         accepts: Collection[type[Payload]] = (),
         unique: bool = True,
         batch: int = 1,
+        apart: bool = False,
         hands: int = 1,
         prompt_s: float = PROMPT_S,
         lease_s: float = 15.0,
@@ -87,7 +90,7 @@ class Consumer:
         self.name = f"{name}.{secrets.token_hex(4)}"
         self._handle, self._rules = handle, Rules(refuse, accepts, max_deliveries, group)
         self._unique, self._batch, self._most_waiting = unique, batch, most_waiting
-        self._hands, self._prompt_s = hands, prompt_s
+        self._apart, self._hands, self._prompt_s = apart, hands, prompt_s
         self._lease_s, self._drain_timeout_s = lease_s, drain_timeout_s
         kinds = (before, kind) if before else (kind,)
         self._leases = Leases(redis, group=group, consumer=self.name, lease_s=lease_s)
@@ -191,35 +194,32 @@ class Consumer:
         deliveries = [delivery for delivery in received if isinstance(delivery, Delivery)]
         if not deliveries:
             return
-        with ExitStack() as held:
-            held.enter_context(self._leases.holding(deliveries))
-            handling = asyncio.create_task(outcomes_of(self._handle, deliveries))
+        batch = Batch(self._handle, deliveries, self._leases.holding, apart=self._apart)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(batch)
             beside = self._hands > 1 and not are_suspect(entries)
-            if beside and await is_slow(handling, self._prompt_s, self._patience):
-                self._slow.begin(self._finish(deliveries, handling, held.pop_all()))
-                return
-            outcomes = await ended(handling, self._patience)
-            if outcomes is None:
-                await self._leases.release(deliveries, wait_s=0, counted=False)
-                return
-            await self._settled()
-            self._settling = asyncio.create_task(self._conclude(deliveries, outcomes, held.pop_all()))
-
-    async def _finish(
-        self, deliveries: list[Delivery], handling: asyncio.Task[Sequence[Outcome]], held: ExitStack
-    ) -> None:
-        """A batch that was slow, to its end."""
-        with held:
-            outcomes = await ended(handling, self._patience)
-            if outcomes is None:
-                await self._leases.release(deliveries, wait_s=0, counted=False)
+            until = asyncio.get_running_loop().time() + self._prompt_s if beside else math.inf
+            while batch.at_work:
+                await self._settled()
+                if (done := await batch.done(self._patience, until)) is None:
+                    break
+                self._settling = asyncio.create_task(self._conclude(done))
+            if batch.at_work and not self._patience.done():
+                self._slow.begin(self._finish(batch, stack.pop_all()))
             else:
-                await self._conclude(deliveries, outcomes, held.pop_all())
+                await self._leases.release(await batch.cut_off(), wait_s=0, counted=False)
 
-    async def _conclude(self, deliveries: list[Delivery], outcomes: Sequence[Outcome], held: ExitStack) -> None:
-        with held:
-            concluded = [self._rules.conclude(*pair) for pair in zip(deliveries, outcomes, strict=True)]
-            await self._settle([done for done in concluded if isinstance(done, Settlement)])
+    async def _finish(self, batch: Batch, stack: AsyncExitStack) -> None:
+        """A batch that was slow, to its end."""
+        async with stack:
+            while done := await batch.done(self._patience):
+                await self._conclude(done)
+            await self._leases.release(await batch.cut_off(), wait_s=0, counted=False)
+
+    async def _conclude(self, done: Done) -> None:
+        with done.held:
+            concluded = [self._rules.conclude(*pair) for pair in done.pairs]
+            await self._settle([one for one in concluded if isinstance(one, Settlement)])
             await self._retry([again for again in concluded if isinstance(again, Again)])
 
     async def _settled(self) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
 
 from nvp_agentkit.errors import NvpError, StoreUnavailable
 from nvp_agentkit.observability.about import about
@@ -14,6 +17,8 @@ from nvp_agentkit.streams.delivery import Delivery
 from nvp_agentkit.streams.verdict import Outcome
 
 log = logging.getLogger(__name__)
+
+TOGETHER_S = 0.02  # what is done so soon after the first of a batch is settled with it
 
 Handle = Callable[[list[Delivery]], Awaitable[Sequence[Outcome]]]
 
@@ -54,32 +59,82 @@ async def outcomes_of(handle: Handle, deliveries: list[Delivery]) -> Sequence[Ou
     return [(await outcomes_of(handle, [delivery]))[0] for delivery in deliveries]
 
 
-async def is_slow(handling: asyncio.Task[Sequence[Outcome]], prompt_s: float, patience: asyncio.Task[None]) -> bool:
-    """Whether it is still at work after ``prompt_s``, or as ``patience`` ends."""
-    try:
-        await asyncio.wait({handling, patience}, timeout=prompt_s, return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        handling.cancel()
-        await asyncio.gather(handling, return_exceptions=True)
-        raise
-    return not handling.done()
-
-
-async def ended(handling: asyncio.Task[Sequence[Outcome]], patience: asyncio.Task[None]) -> Sequence[Outcome] | None:
-    """What it says; None when it was still at work as ``patience`` ended, and was cut off."""
-    try:
-        await asyncio.wait({handling, patience}, return_when=asyncio.FIRST_COMPLETED)
-        return handling.result() if handling.done() else None
-    finally:
-        if not handling.done():
-            handling.cancel()
-            await asyncio.gather(handling, return_exceptions=True)
-
-
 def defect(error: Exception, where: str) -> NvpError:
     """What is said of an error that nobody foresaw; its trace goes into the log."""
     log.error("failed on %s", where, exc_info=error)
     return NvpError(f"{type(error).__name__}: {error}; this is a defect, the worker's log has its trace")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the handler said to some of a batch, whose leases are ``held`` until it is settled."""
+
+    pairs: list[tuple[Delivery, Outcome]]
+    held: ExitStack
+
+
+class Batch:
+    """Deliveries at work: in one call of their handler or, ``apart``, each in a call of its own.
+
+    An asynchronous context: what is at work as it ends is cut off. ``holding`` keeps the leases of some.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        deliveries: list[Delivery],
+        holding: Callable[[list[Delivery]], AbstractContextManager[None]],
+        *,
+        apart: bool,
+    ) -> None:
+        self._at_work: dict[asyncio.Task[Sequence[Outcome]], tuple[list[Delivery], ExitStack]] = {}
+        for some in [[one] for one in deliveries] if apart else [deliveries]:
+            held = ExitStack()
+            held.enter_context(holding(some))
+            self._at_work[asyncio.create_task(outcomes_of(handle, some))] = some, held
+
+    async def done(self, patience: asyncio.Task[None], until: float = math.inf) -> Done | None:
+        """What is done next, and what else is soon after.
+
+        None where nothing is at work, or nothing was done by ``until``, of the loop's clock, or as ``patience`` ended.
+        """
+        if not self._at_work:
+            return None
+        left_s = max(until - asyncio.get_running_loop().time(), 0.0)
+        timeout = left_s if left_s < math.inf else None
+        await asyncio.wait({*self._at_work, patience}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if any(task.done() for task in self._at_work):
+            await asyncio.wait(self._at_work, timeout=TOGETHER_S)
+        done = [task for task in self._at_work if task.done()]
+        if not done:
+            return None
+        pairs: list[tuple[Delivery, Outcome]] = []
+        leases = ExitStack()
+        for task in done:
+            deliveries, held = self._at_work.pop(task)
+            leases.push(held)
+            pairs += zip(deliveries, task.result(), strict=True)
+        return Done(pairs, leases)
+
+    @property
+    def at_work(self) -> bool:
+        return bool(self._at_work)
+
+    async def cut_off(self) -> list[Delivery]:
+        """End what is at work; whose leases are held until the context ends."""
+        for task in self._at_work:
+            task.cancel()
+        await asyncio.gather(*self._at_work, return_exceptions=True)
+        return [one for some, _ in self._at_work.values() for one in some]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut_off()
+        for _some, held in self._at_work.values():
+            held.close()
+        self._at_work.clear()
 
 
 class Slow:

@@ -1,4 +1,7 @@
-"""A batch that takes long lets the next ones begin, as many as there are hands, and is finished as any other."""
+"""A batch that takes long lets the next ones begin, as many as there are hands, and is finished as any other.
+
+What is done ``apart`` does not wait for the others of its batch.
+"""
 
 from __future__ import annotations
 
@@ -181,3 +184,60 @@ async def test_what_a_slow_batch_fails_by_ends_its_worker_as_what_a_quick_one_do
     held.go.set()
     with pytest.raises(ValueError, match="does not say what it answers"):
         await asyncio.wait_for(running, 5)
+
+
+async def test_what_is_done_apart_is_answered_while_another_of_its_batch_is_at_work(bench, make_request) -> None:
+    slow, other = make_request(), make_request()
+    held = Held(bench, slow)
+    for event in (slow, other):
+        await bench.ask(event)
+    here = bench.each(held, batch=2, apart=True, lease_s=15.0)
+    await bench.reply(other)
+    await bench.eventually(lambda: asyncio.sleep(0, len(here.in_flight_s) == 1))
+    assert await bench.pending() == 1
+    assert await bench.replies(slow) == []
+    held.go.set()
+    await bench.reply(slow)
+    await bench.eventually(bench.idle)
+    assert held.began == {slow.id: 1, other.id: 1}
+
+
+async def test_what_is_done_apart_is_kept_where_the_rest_of_its_batch_is_handed_back(bench, make_request) -> None:
+    for hands in (1, 2):
+        slow, other = make_request(), make_request()
+        held = Held(bench, slow)
+        for event in (slow, other):
+            await bench.ask(event)
+        given = {"batch": 2, "apart": True, "hands": hands, "prompt_s": IMPATIENT_S}
+        bench.each(held, **given, lease_s=15.0, drain_timeout_s=0.2)
+        stop, running = bench.stops[-1]
+        await bench.reply(other)
+        stop.set()
+        await asyncio.wait_for(running, 5)
+        assert await bench.pending() == 1
+        again = Held(bench)
+        bench.each(again, lease_s=15.0)
+        await asyncio.wait_for(bench.reply(slow), 5)
+        assert again.attempts == [1]
+        bench.stops[-1][0].set()
+        await bench.stops[-1][1]
+
+
+async def test_what_fails_apart_is_tried_again_while_another_of_its_batch_is_at_work(bench, make_request) -> None:
+    slow, other = make_request(), make_request()
+    held = Held(bench, slow)
+
+    async def handle(delivery):
+        if delivery.request_id == other.id and held.began[other.id] < 1:
+            held.began[other.id] += 1
+            raise StoreUnavailable("for a moment")
+        return await held(delivery)
+
+    for event in (slow, other):
+        await bench.ask(event)
+    bench.each(handle, batch=2, apart=True, hands=2, prompt_s=IMPATIENT_S, lease_s=15.0)
+    await bench.reply(other)
+    assert await bench.replies(slow) == []
+    assert (held.began[slow.id], held.began[other.id]) == (1, 2)
+    held.go.set()
+    await bench.reply(slow)

@@ -172,7 +172,7 @@ def _functions(one: int, stream: str, group: str, consumer: str, number: int, fl
         fields=(("models", "a", str(number)),),
         once=f"decided:{number % 5}" if number % 2 else "",
         removals=(("z:1", "f0"),),
-        unset=(("models", "a"),) if number % 3 == 0 else (),
+        unset=(("models", "a", str(number if number % 2 else 0)),) if number % 3 == 0 else (),
     )
 
     def settled(side: Side) -> Awaitable[Any]:

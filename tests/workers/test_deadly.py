@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from nvp_agentkit.errors import ComputeFailed, NotReady
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.streams import names, register
+from nvp_agentkit.workers import inference
 from nvp_agentkit.workers.compute.front import Answer, ComputeChild
 from nvp_agentkit.workers.serving import deadly, duty, switching
 from nvp_agentkit.workers.serving.deadly import Deadly
@@ -106,6 +108,27 @@ async def test_a_candidate_that_the_child_dies_of_again_is_said_to_be_what_it_di
             await asyncio.sleep(0.02)
     ((_, why),) = said.items()
     assert why.decode().startswith("the compute child ended 2 times in a row while loading it: ")
+
+
+@pytest.mark.usefixtures("own_child")
+async def test_a_request_for_what_the_child_dies_of_is_refused_and_does_not_kill_it_again(
+    bench, settings, weights, request_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadly, "FIRST_S", 600.0)
+    monkeypatch.setattr(deadly, "LONGEST_S", 600.0)
+    dies = (await bench.serve({"voter-0": weights(0)})).champion.model_id
+    child = Mortal(settings, dies)
+    system = replace(bench.system, child=child)
+    models = ModelHost("voter-0", system)
+    try:
+        for _ in range(deadly.TELLING):  # the first may be chance
+            with pytest.raises(ComputeFailed):
+                await inference.answer(bench.delivery(request_of(), budget_mj=60_000), models, system)
+        with pytest.raises(NotReady, match=f"{dies} is left alone for .* s: the compute child ended 2 times in a row"):
+            await inference.answer(bench.delivery(request_of(), budget_mj=60_000), models, system)
+        assert child.loads == [dies, dies]
+    finally:
+        await child.close()
 
 
 def test_each_death_in_a_row_doubles_how_long_a_model_is_left_alone_up_to_five_minutes() -> None:

@@ -137,23 +137,27 @@ async def test_accounts_take_turns_where_shapes_have_to_be_compiled(
     assert ended.index(bench.account) <= 1, "behind all that the other one had asked for"
 
 
-async def test_who_asks_later_is_answered_while_another_shape_is_compiled(
-    own_child, bench, models, weights, ask, request_of
+@pytest.mark.parametrize("when", ["later", "in the same batch"])
+async def test_who_asks_for_what_is_ready_is_answered_while_another_shape_is_compiled(
+    own_child, bench, models, weights, ask, request_of, when
 ) -> None:
     await bench.serve({"voter-0": weights(0)})
     await ask(bench)
     system, stop, loading = bench.system, asyncio.Event(), models._warm._loading
     answering = partial(inference.answer, models=models, system=system)
     role = Role.each("predict", "inference", PredictionRequested, answering, refusals.prediction, hands=2)
-    running = asyncio.create_task(run_roles(system, stop, [role]))
     new = inline_array(np.ones((2, 32, 40), np.float32), "J")
     compiled = bench.delivery(request_of(field=new), budget_mj=40_000).event
     ready = bench.delivery(request_of()).event
     async with ReplyReader(system.redis, bench.account) as replies:
         async with loading.turn("a shape that takes long"):
             await publish(system.redis, bench.account, "predict", compiled)
+            if when == "in the same batch":
+                await publish(system.redis, bench.account, "predict", ready)
+            running = asyncio.create_task(run_roles(system, stop, [role]))
             await so_many(loading, 1)
-            await publish(system.redis, bench.account, "predict", ready)
+            if when == "later":
+                await publish(system.redis, bench.account, "predict", ready)
             await replies.wait(ready.id, [TYPE_OF[PredictionCompleted]], timeout_s=20)
         await replies.wait(compiled.id, [TYPE_OF[PredictionCompleted]], timeout_s=20)
     stop.set()

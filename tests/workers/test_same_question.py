@@ -37,6 +37,19 @@ async def test_what_is_asked_at_the_same_time_is_computed_and_charged_once(
     assert (await bench.balance()).spent_mj == one.energy.mj + differs.energy.mj
 
 
+async def test_two_entries_of_one_request_have_its_answer_and_neither_is_another_requests(
+    bench, models, weights, request_of
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    first = bench.delivery(request_of())
+    again = bench.delivery(request_of(), event=first.event)
+    both = await asyncio.gather(*(inference.answer(one, models, bench.system) for one in (first, again)))
+    one, other = map(bench.said, both)
+    assert one == other
+    assert one.cached is None
+    assert (await bench.balance()).spent_mj == one.energy.mj > 0
+
+
 async def test_what_was_answered_is_answered_again_by_any_worker_and_on_record_as_that(
     bench, models, weights, request_of, redis
 ) -> None:

@@ -445,9 +445,13 @@ async def test_an_attempt_that_was_frozen_neither_overwrites_nor_ends_what_anoth
     found = await registry.under_way(redis, bench.account, DOMAIN)
     assert (found.token, found.record) == (later.token, None)
     await later.announce(new)
-    later.ending()
+    ending = later.ending()
     await later.end()  # its completion does
-    assert (await registry.under_way(redis, bench.account, DOMAIN)).record == new
+    for late in (frozen.ending(), ()):
+        await bench.complete(Completion(unset=late))
+        assert (await registry.under_way(redis, bench.account, DOMAIN)).record == new
+    await bench.complete(Completion(unset=ending))
+    assert await registry.under_way(redis, bench.account, DOMAIN) is None
 
 
 async def test_what_cannot_serve_is_refused_in_words_and_nothing_changes(bench, made, redis) -> None:

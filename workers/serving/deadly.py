@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+
+from nvp_agentkit.errors import NotReady
 
 from .room import Key
 
+TELLING = 2  # deaths in a row after which a model is said to be what the child died of; one may be chance
 FIRST_S = 2.0  # a child that died of something else is tried again soon
 LONGEST_S = 300.0
 
@@ -17,6 +21,13 @@ class Deaths:
     times: int
     reason: str
     until: float
+
+    @property
+    def told(self) -> str:
+        """What the child dies of, in words; empty where that may be chance."""
+        if self.times < TELLING:
+            return ""
+        return f"the compute child ended {self.times} times in a row while loading it: {self.reason}"
 
 
 class Deadly:
@@ -36,6 +47,15 @@ class Deadly:
 
     def of(self, account: str, key: Key | None) -> Deaths | None:
         return None if key is None else self._found.get((account, key))
+
+    def refuse(self, account: str, key: Key) -> None:
+        """
+        Raises:
+            NotReady: the child dies of it, and it is left alone.
+        """
+        had = self.of(account, key)
+        if had is not None and had.told and (left_s := had.until - time.monotonic()) > 0:
+            raise NotReady(f"{key[0]} is left alone for {left_s:.0f} s: {had.told}; train it anew, or wait")
 
     def loaded(self, account: str, key: Key) -> None:
         self._found.pop((account, key), None)

@@ -17,13 +17,12 @@ from nvp_agentkit.streams import AWAY, RedisError, known
 from ..rounds import every
 from ..system import System
 from . import registry, switching
-from .deadly import Deadly, Deaths
+from .deadly import Deaths
 from .resolving import Resolver, Served, Starter
 from .room import Key, Shape
 from .warm import WarmModels
 
 BATCH_SIZES = (1, 4)  # a batch is padded up to one of these; both are compiled before a model counts as ready
-TELLING = 2  # deaths of the child after which a candidate is said to be what it died of; one may be chance
 ALONE = (1,)  # where it is nobody's duty to be ready
 LOOK_EVERY_S = 1.0  # for ensembles that came into service since, or are about to
 log = structlog.get_logger()
@@ -58,7 +57,6 @@ class Duty:
 
     def __init__(self, who: Resolver, warm: WarmModels, system: System) -> None:
         self._who, self._warm, self._system = who, warm, system
-        self._deadly = Deadly()
         self._told: set[str] = set()  # what cannot be loaded, said once
         self.state, self.detail = "starting", ""
 
@@ -103,7 +101,7 @@ class Duty:
                 await self._find_service(account, domain, found)
         in_turn = list(filter(None, chain(*zip_longest(*found.owed.values()))))  # one of each account, then the next
         self._warm.stands({one.key: one.account for one in in_turn if one.key is not None})
-        for one in sorted(in_turn, key=lambda one: self._deadly.of(one.account, one.key) is not None):
+        for one in sorted(in_turn, key=lambda one: self._warm.deadly.of(one.account, one.key) is not None):
             await self._load(one, found)
         for reason in found.broken - self._told:
             log.error("an ensemble cannot be loaded", reason=reason)
@@ -131,18 +129,18 @@ class Duty:
 
     async def _load(self, owed: _Owed, found: _Round) -> None:
         account, key, token = owed.account, owed.key, owed.token
-        deaths = self._deadly.of(account, key)
+        deaths = self._warm.deadly.of(account, key)
         if deaths is not None and time.monotonic() < deaths.until:
             await self._died(owed, deaths, found)
             return
         try:
             if key is not None:
                 await self._warm.ready(owed.member, key[1], account=account, batches=BATCH_SIZES, standing=True)
-                self._deadly.loaded(account, key)
                 found.loaded.add(owed.member.model_id)
-        except ComputeFailed as error:
-            if key is not None:
-                await self._died(owed, self._deadly.died(account, key, str(error), time.monotonic()), found)
+        except ComputeFailed:
+            if (died := self._warm.deadly.of(account, key)) is None:
+                raise  # no child comes up at all
+            await self._died(owed, died, found)
         except NvpError as error:
             if error.retryable:
                 raise
@@ -156,6 +154,5 @@ class Duty:
 
     async def _died(self, owed: _Owed, deaths: Deaths, found: _Round) -> None:
         found.broken.add(f"{owed.account}/{owed.domain}: {deaths.reason}")
-        if owed.token is not None and deaths.times >= TELLING:
-            why = f"the compute child ended {deaths.times} times in a row while loading it: {deaths.reason}"
-            await switching.say(self._system, owed.account, owed.token, why)
+        if owed.token is not None and deaths.told:
+            await switching.say(self._system, owed.account, owed.token, deaths.told)

@@ -33,7 +33,7 @@ class Placed:
     dated: registry.Fields = ()
     summary: dict[str, float | str] = field(default_factory=dict)
     facts: tuple[LineageRecorded, ...] = ()
-    unset: tuple[tuple[str, str], ...] = ()
+    unset: tuple[tuple[str, str, str], ...] = ()
 
 
 async def place(delivery: Delivery, record: EnsembleRecord, beside: Mapping[str, Any] | None, system: System) -> Placed:

@@ -84,6 +84,8 @@ def _suffix(asked: str) -> str:
 
 
 def _again(told: PredictionCompleted, request_id: str) -> PredictionCompleted:
+    if told.request_id == request_id:
+        return told  # of another entry of that request: a server that lost its last writes delivers it as new
     nothing = told.energy.model_copy(update={"mj": 0, "lo_mj": 0, "hi_mj": 0, "cpu_ms": 0})
     origin = told.cached or told.request_id
     return told.model_copy(update={"request_id": request_id, "cached": origin, "energy": nothing})

@@ -57,12 +57,13 @@ class Switch:
     domain: str
     by: str
     token: str = field(default_factory=lambda: secrets.token_hex(8))
+    _written: str = ""
     _ends_with_completion: bool = False
 
-    def ending(self) -> tuple[tuple[str, str], ...]:
+    def ending(self) -> tuple[tuple[str, str, str], ...]:
         """For `Completion.unset`: it ends in the moment from which on it holds, and not before."""
         self._ends_with_completion = True
-        return ((registry.SUFFIX, registry.changing(self.domain)),)
+        return ((registry.SUFFIX, registry.changing(self.domain), self._written),)
 
     async def begin(self) -> None:
         """
@@ -91,9 +92,7 @@ class Switch:
                 f"a change of {self.domain} by request {found.by} is under way; ask again when that is answered, "
                 f"or in {KEPT_S:g} s"
             )
-        said = await self._said()
-        pipe.multi()  # type: ignore[no-untyped-call]
-        pipe.hset(self._key, registry.changing(self.domain), said.model_dump_json())
+        await self._write(pipe)
 
     async def _name(self, record: EnsembleRecord, pipe: Pipeline) -> None:
         if not await self._is_mine():
@@ -101,9 +100,7 @@ class Switch:
                 f"this attempt at a change of {self.domain} began over {KEPT_S:g} s ago, or another one goes on with "
                 "it; nothing was changed, ask again"
             )
-        said = await self._said(record)
-        pipe.multi()  # type: ignore[no-untyped-call]
-        pipe.hset(self._key, registry.changing(self.domain), said.model_dump_json())
+        await self._write(pipe, record)
 
     async def _let_go(self, pipe: Pipeline) -> None:
         mine = await self._is_mine()
@@ -115,10 +112,13 @@ class Switch:
         found = await registry.under_way(self.redis, self.account, self.domain)
         return found is not None and found.token == self.token
 
-    async def _said(self, record: EnsembleRecord | None = None) -> Changing:
+    async def _write(self, pipe: Pipeline, record: EnsembleRecord | None = None) -> None:
         seconds, micros = await self.redis.time()
         until_ms = 1000 * seconds + micros // 1000 + round(1000 * KEPT_S)
-        return Changing(by=self.by, token=self.token, until_ms=until_ms, record=record)
+        said = Changing(by=self.by, token=self.token, until_ms=until_ms, record=record)
+        self._written = said.model_dump_json()
+        pipe.multi()  # type: ignore[no-untyped-call]
+        pipe.hset(self._key, registry.changing(self.domain), self._written)
 
     @property
     def _key(self) -> str:

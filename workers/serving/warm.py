@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import structlog
 
 from nvp_agentkit.ensemble import Member
-from nvp_agentkit.errors import DigestMismatch, InvalidFile, NvpError, UnknownName
+from nvp_agentkit.errors import ComputeFailed, DigestMismatch, InvalidFile, NvpError, UnknownName
 from nvp_agentkit.fields.sequence import Boundary
 from nvp_agentkit.messages import STARTER
 
 from ..compute.cost import Cost, dearer
 from ..compute.turns import Turns
 from ..system import System
+from .deadly import Deadly
 from .room import Key, Price, Room, Shape
 
 LOAD_LIMIT_S = 120.0
@@ -57,6 +58,7 @@ class WarmModels:
         self._untidy = False  # the child has more than is to stay
         self._generation = 0
         self._loading = Turns()
+        self.deadly = Deadly()
 
     def price(self, member: Model, shape: Shape) -> Price:
         """What a forecast of this shape takes, as it has been seen or, before anything is loaded, as it is expected."""
@@ -94,6 +96,8 @@ class WarmModels:
         Raises:
             DeadlineExceeded: it is not ready until then.
             NoRoom: it does not fit beside what is in service.
+            NotReady: the child died of it again and again, and it is left alone for a while.
+            ComputeFailed: the child died of it.
             NvpError: it cannot be loaded.
         """
         await self._system.child.start()
@@ -103,17 +107,24 @@ class WarmModels:
             if known := self._known(member, shape, batches):
                 return known
             key = member.model_id, shape
+            self.deadly.refuse(account, key)
             self._untidy |= self._room.admit(key, _bytes_of(member), account, standing=standing)
             try:
                 said = await self._load(member, shape, batches, deadline, on_cost)
-            except BaseException:
-                self._room.failed(member.model_id)
-                self._untidy = True  # the child may hold what the room forgot
+            except BaseException as error:
+                self._failed(key, account, error)
                 raise
+            self.deadly.loaded(account, key)
             price = Price(said["cpu_s"], said["wall_s"])
             self._room.compiled(key, account, batches, price)
             log.info("model ready", account=account, model=member.model_id, shape=shape)
             return price
+
+    def _failed(self, key: Key, account: str, error: BaseException) -> None:
+        self._room.failed(key[0])
+        self._untidy = True  # the child may hold what the room forgot
+        if isinstance(error, ComputeFailed):
+            self.deadly.died(account, key, str(error), time.monotonic())
 
     def stands(self, standing: Mapping[Key, str]) -> None:
         """What is in service, and whose: it stays, whatever else is asked for."""

@@ -13,7 +13,7 @@
 --       'set'    keep field value     key of a hash
 --       'dated'  field object         key of a hash: the object joins the list there, stamped with when it holds
 --       'remove' member               key of a sorted set
---       'unset'  field                key of a hash
+--       'unset'  field value          key of a hash: done with, unless it holds another value by now
 local REPLIES_KEPT = 1000   -- readers look into the answers as well, so this bounds memory, not correctness
 local DEAD_KEPT, DEAD_BYTES = 1000, 8 * 2^20   -- of a stream; where either is passed the oldest go
 local RAW_FIELDS, RAW_BYTES = 64, 65536   -- evidence of a hostile entry, not all of it: these letters stay
@@ -103,7 +103,8 @@ function effects.remove()
 end
 
 function effects.unset()
-  redis.call('HDEL', key(), arg())
+  local target, field, value = key(), arg(), arg()
+  if redis.call('HGET', target, field) == value then redis.call('HDEL', target, field) end
   return true
 end
 
