@@ -3,10 +3,10 @@
 64 points, batches of 8, 300 steps each, one seed; mean nRMSE over the ten steps after a first state nobody has seen.
 Each is shown one state, which in these scenarios is all there is to know. Theirs are trained by APEBench, ours by its
 own trainer; neither sees anything but the training trajectories. Where a state has two fields, ours is a network for
-each that sees the other one in the place of the frame before. As many trajectories are made as the steps have use for,
-48 and 30 at 300 steps. ``--steps`` makes it smaller; ``--cells`` makes no more than so many of what earlier runs have
-not kept, the cheapest first, and tells what there is: the figures say both. CPU-seconds are of one core, without what
-is compiled.
+each that is shown both beside its own (`NVPConfig.beside`), as high as they are. As many trajectories are made as the
+steps have use for, 48 and 30 at 300 steps. ``--steps`` makes it smaller; ``--cells`` makes no more than so many of what
+earlier runs have not kept, the cheapest first, and tells what there is: the figures say both. CPU-seconds are of one
+core, without what is compiled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from nvp_agentkit.energy.sensors import WATTS_PER_CORE
 from nvp_agentkit.fields.sequence import FieldMeta, Floats, SequenceSet
 from nvp_agentkit.model import ModelBundle, NVPConfig, predict_next
 from nvp_agentkit.training import MemberConfig, MemberTrainer, Progress, StepPacer
-from nvp_agentkit.training.examples import Examples
 
 SCENARIOS = ("phy_decay_turb", "phy_gs_type", "phy_kolm_flow")
 PRESETS = {"fno": "FNO;12;18;4;gelu", "u_net": "UNet;12;2;relu", "conv": "Conv;26;10;relu", "res": "Res;26;8;relu"}
@@ -151,7 +150,10 @@ def _ours(scenario: str, plan: Plan, folder: Path) -> Numbers:
     for step in range(test.shape[1]):
         if step == 1:  # the first one compiled
             began, now = time.process_time(), first
-        now = np.stack([predict_next(one, _shown(now, place))[0] for place, one in enumerate(bundles)], 1)
+        maps = _maps(now)
+        now = np.stack(
+            [predict_next(one, now[:, place, None], beside=maps)[0] for place, one in enumerate(bundles)], 1
+        )
         rolled.append(now)
     forecast_s = (time.process_time() - began) / (len(rolled) - 1) / len(test)
     np.save(folder / "forecast.npy", np.stack(rolled[1:], 1) * scale + offset)
@@ -164,27 +166,25 @@ def _ours(scenario: str, plan: Plan, folder: Path) -> Numbers:
     }
 
 
-def _shown(state: Floats, place: int) -> Floats:
-    """Of states (N, C, H, W) the frames that the network of one field sees: the other fields, then its own."""
-    return np.concatenate([np.delete(state, place, 1), state[:, place, None]], 1)
+def _maps(state: Floats) -> dict[str, Floats]:
+    """Of states (..., C, H, W) the fields by name, where there are several."""
+    count = state.shape[-3]
+    return {f"field_{place}": state[..., place, :, :] for place in range(count)} if count > 1 else {}
 
 
 def _trained(place: int, train: Floats, steps: int) -> tuple[ModelBundle, int, float]:
     """The network of one field of ``train`` (N, T, C, H, W), its weights' number, and what training it took."""
-    before, after = (part.reshape(-1, *train.shape[2:]) for part in (train[:, :-1], train[:, 1:]))
+    pairs = np.stack([train[:, :-1], train[:, 1:]], 2).reshape(-1, 2, *train.shape[2:])
     meta = FieldMeta("apebench", boundary=("periodic", "periodic"))
-    pairs = SequenceSet(np.concatenate([_shown(before, place), after[:, place, None]], 1), None, meta)
-    network = NVPConfig(context_frames=pairs.frames - 1, boundary=meta.boundary, positive=False)
+    data = SequenceSet(pairs[:, :, place], None, meta, channels=_maps(pairs))
+    network = NVPConfig(context_frames=1, boundary=meta.boundary, positive=False, beside=tuple(data.channels))
     config = MemberConfig(network, batch_size=BATCH)
-    examples = Examples.of(pairs, config)
-    # The loss is in units of persistence's, and the frame before may be another field.
-    examples.step_variance = float(np.mean((after - before)[:, place] ** 2) / examples.units.scale**2)
     seen: list[float] = []
 
     def note(progress: Progress) -> None:
         if progress.phase == "training":
             seen.append(time.process_time())
 
-    validated = pairs.select(slice(None, None, max(1, len(pairs) // VALIDATED)))
-    trained = MemberTrainer(config).fit(pairs, validated, StepPacer(steps), note, examples=examples)
+    validated = data.select(slice(None, None, max(1, len(data) // VALIDATED)))
+    trained = MemberTrainer(config).fit(data, validated, StepPacer(steps), note)
     return trained.bundle, config.parameters, (seen[-1] - seen[0]) * steps / (steps - 1)
