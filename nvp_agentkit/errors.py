@@ -24,6 +24,7 @@
     |- ConflictingFact                  one id, two digests
     |- PluginFailed                     a package of somebody else's does not do what a plug-in has to
     |- ComputeFailed                    the compute child died or broke (retryable)
+    |  `- ChildDied                     it died of the very step that was asked of it
     |- StoreUnavailable (ConnectionError)  Redis, graph or artifacts away (retryable)
     |  `- ResultNotKept                 no disk or store took what was done; done again it would be paid again
     |- StackError                       the local stack cannot start or is not there
@@ -152,6 +153,10 @@ class PluginFailed(NvpError):
 class ComputeFailed(NvpError):
     code = "compute_failed"
     retryable = True
+
+
+class ChildDied(ComputeFailed):
+    """On the wire a `ComputeFailed`: to the asker it is the same."""
 
 
 class StoreUnavailable(NvpError, ConnectionError):

@@ -22,6 +22,7 @@ from nvp_agentkit.energy import kernel
 from nvp_agentkit.errors import (
     BudgetExhausted,
     BudgetTooSmall,
+    ChildDied,
     ComputeFailed,
     DeadlineExceeded,
     NvpError,
@@ -55,7 +56,7 @@ class Answer:
 class ComputeChild:
     """One child process, one call at a time.
 
-    A child that dies (out of memory, a crash in a kernel) fails the call at hand with `ComputeFailed`
+    A child that dies (out of memory, a crash in a kernel) fails the call at hand with `ChildDied`
     and the next call starts a fresh one; ``generation`` tells the caller that what it had loaded is gone.
     """
 
@@ -108,8 +109,7 @@ class ComputeChild:
         Args:
             deadline: Unix time in seconds after which the child is ended, whatever it does; nothing is run then where
                 it passes while a child is being started (`turn`).
-            at_least_s: once its turn has come, it is given so long even beyond its deadline: for short work in a
-                child whose end would cost others more.
+            at_least_s: it has so long once its turn has come, even beyond its deadline: the child's end costs others.
             long: calls that are not go first.
             in_turn: the caller has its `turn` already.
             on_progress: called with each progress frame, in order.
@@ -120,7 +120,7 @@ class ComputeChild:
         Raises:
             DeadlineExceeded: the child was ended at the deadline, or was busy with others until then.
             BudgetExhausted: it was ended because it was ``too_much``.
-            ComputeFailed: the child died or broke (retryable).
+            ChildDied, ComputeFailed: the child died or broke (retryable).
             NvpError: what the operation itself refused.
         """
         async with contextlib.nullcontext() if in_turn else self.turn(op, deadline, long=long):
@@ -180,7 +180,7 @@ class ComputeChild:
             silent = DeadlineExceeded(f"{op}: ended at its deadline; ask for less or allow more time")
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._end()
-            silent = ComputeFailed(f"{op}: {DIED} ({self._ending()})")
+            silent = ChildDied(f"{op}: {DIED} ({self._ending()})")
             if self._over:
                 silent = BudgetExhausted(f"{op}: ended when its joules were used up; raise `budget_j`")
         except asyncio.CancelledError as cancelled:

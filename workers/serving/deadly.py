@@ -55,7 +55,11 @@ class Deadly:
         """
         had = self.of(account, key)
         if had is not None and had.told and (left_s := had.until - time.monotonic()) > 0:
-            raise NotReady(f"{key[0]} is left alone for {left_s:.0f} s: {had.told}; train it anew, or wait")
+            what = f"{key[0]} for {' x '.join(map(str, key[1]))}"
+            remedy = "ask for another shape, train it anew, or wait"
+            refused = NotReady(f"{what} is left alone for {left_s:.0f} s: {had.told}; {remedy}")
+            refused.retry_after_s = left_s
+            raise refused
 
     def loaded(self, account: str, key: Key) -> None:
         self._found.pop((account, key), None)

@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 import structlog
 
 from nvp_agentkit.ensemble import EnsembleRecord, Member
-from nvp_agentkit.errors import ComputeFailed, NvpError
+from nvp_agentkit.errors import ChildDied, NvpError
 from nvp_agentkit.streams import AWAY, RedisError, known
 
 from ..rounds import every
@@ -137,10 +137,9 @@ class Duty:
             if key is not None:
                 await self._warm.ready(owed.member, key[1], account=account, batches=BATCH_SIZES, standing=True)
                 found.loaded.add(owed.member.model_id)
-        except ComputeFailed:
-            if (died := self._warm.deadly.of(account, key)) is None:
-                raise  # no child comes up at all
-            await self._died(owed, died, found)
+        except ChildDied:
+            if (died := self._warm.deadly.of(account, key)) is not None:
+                await self._died(owed, died, found)
         except NvpError as error:
             if error.retryable:
                 raise

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import structlog
 
 from nvp_agentkit.ensemble import Member
-from nvp_agentkit.errors import ComputeFailed, DigestMismatch, InvalidFile, NvpError, UnknownName
+from nvp_agentkit.errors import ChildDied, DigestMismatch, InvalidFile, NvpError, UnknownName
 from nvp_agentkit.fields.sequence import Boundary
 from nvp_agentkit.messages import STARTER
 
@@ -97,7 +97,7 @@ class WarmModels:
             DeadlineExceeded: it is not ready until then.
             NoRoom: it does not fit beside what is in service.
             NotReady: the child died of it again and again, and it is left alone for a while.
-            ComputeFailed: the child died of it.
+            ChildDied: the child died of it. ComputeFailed: it died of something else meanwhile, or does not come up.
             NvpError: it cannot be loaded.
         """
         await self._system.child.start()
@@ -123,7 +123,7 @@ class WarmModels:
     def _failed(self, key: Key, account: str, error: BaseException) -> None:
         self._room.failed(key[0])
         self._untidy = True  # the child may hold what the room forgot
-        if isinstance(error, ComputeFailed):
+        if isinstance(error, ChildDied):
             self.deadly.died(account, key, str(error), time.monotonic())
 
     def stands(self, standing: Mapping[Key, str]) -> None:
