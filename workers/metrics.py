@@ -42,7 +42,7 @@ class Metrics:
         )
         self._handler = Histogram(
             "nvp_handler_seconds",
-            "Time that a message was in its handler, with the batch it came in.",
+            "Time that a message was in its handler; a fact, with the batch it came in.",
             BY_GROUP,
             buckets=SECONDS,
             registry=self.registry,

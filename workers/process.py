@@ -65,10 +65,9 @@ class Role:
 
         async def named(delivery: Delivery) -> Completion:
             said = delivery.event.traceparent
-            batch = (tracing.current(),)
             with (
                 bound_contextvars(**delivery.ids),
-                tracing.span(f"answer {suffix}", "CONSUMER", parent=said, links=batch, **_about(delivery, group)),
+                tracing.span(f"answer {suffix}", "CONSUMER", parent=said, links=(), **_about(delivery, group)),
             ):
                 return await answer(delivery)
 
@@ -90,7 +89,9 @@ def _about(delivery: Delivery, group: str) -> dict[str, str | int]:
 
 
 def _traced(role: Role) -> Handle:
-    """The handler of ``role`` in a span of its own, with a link to the span of each message in the batch."""
+    """The handler of ``role``; of a batch in a span of its own, with a link to the span of each message in it."""
+    if role.apart:
+        return role.handle
 
     async def traced(deliveries: list[Delivery]) -> Sequence[Outcome]:
         links = [delivery.event.traceparent for delivery in deliveries]

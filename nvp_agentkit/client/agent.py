@@ -94,7 +94,7 @@ class AgentClient(Jobs, InService):
         Raises (once it may have been sent, with its ``request_id``: `result` waits again):
             InvalidField, InvalidInput: refused here, before anything is sent.
             InsufficientJoules, BudgetTooSmall, UnknownModel: refused there; QuorumAbstained: the voters did not agree.
-            NotReady: a worker died of it again and again, and leaves it alone for ``retry_after_s``.
+            NotReady: the compute child died of it again and again, and it is left alone for ``retry_after_s``.
             AccountFull: too much of the account waits, and nothing was done. Ask again after ``retry_after_s``, under a
                 new id: a worker may have said so.
             ConflictingFact: ``request_id`` was used to ask for something else.

@@ -85,7 +85,7 @@ async def test_one_request_is_followed_through_three_voters_the_tally_and_the_re
     recorded = linked(spans("process lineage"))
     assert ids(voters) <= recorded
     assert recorded & ids(counted)
-    assert linked(spans("process ensemble")) == ids([published])
+    assert spans("process ensemble") == spans("process votes") == []  # of one message each, which says nothing more
 
 
 async def test_a_batch_is_linked_to_each_of_its_messages_and_says_what_went_wrong(bench, request_of, spans) -> None:
