@@ -30,6 +30,8 @@ def one_by_one(handle: Callable[[Delivery], Awaitable[Outcome]]) -> Handle:
         return [await handle(delivery) for delivery in deliveries]
 
     async def batch(deliveries: list[Delivery]) -> Sequence[Outcome]:
+        if len(deliveries) == 1:
+            return await alone(deliveries)
         outcomes = await asyncio.gather(*(outcomes_of(alone, [delivery]) for delivery in deliveries))
         return [outcome for (outcome,) in outcomes]
 
