@@ -57,7 +57,7 @@ async def _forecast(
         expected_mj = await models.cost_mj(served, frames, deadline=deadline_of(delivery))
         energy.afford(expected_mj, f"a forecast of {frames.shape[-2]}x{frames.shape[-1]}")
         prediction = await models.predict(
-            served, frames, deadline=deadline_of(delivery), on_cost=energy.spent
+            served, frames, deadline=deadline_of(delivery), alone=delivery.tried_before, on_cost=energy.spent
         )
         reading = energy.charge(prediction.cost)
         mean = await system.artifacts.put_array(prediction.mean, units)

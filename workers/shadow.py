@@ -62,7 +62,7 @@ async def _answer(
         energy.afford(expected_mj, f"a vote of {signer.name}")
         with _its_own_trouble(served):
             prediction = await models.predict(
-                served, frames, deadline=deadline_of(delivery), on_cost=energy.spent
+                served, frames, deadline=deadline_of(delivery), alone=delivery.tried_before, on_cost=energy.spent
             )
             reading = energy.charge(prediction.cost)
             said = make_vote(

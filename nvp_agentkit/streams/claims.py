@@ -58,7 +58,7 @@ async def claim(
     said = list(zip(deliveries, says, strict=True))
     return Claimed(
         [(one, what == SAME) for one, what in said if what not in (OURS, BEYOND)],
-        {one for one, what in said if what == BEYOND and one.earlier + one.attempt == 1},
+        {one for one, what in said if what == BEYOND and not one.tried_before},
     )
 
 

@@ -94,6 +94,11 @@ class Delivery:
         return self.event.id
 
     @property
+    def tried_before(self) -> bool:
+        """Whether an attempt at it has ended without an answer, be it in another life."""
+        return self.earlier + self.attempt > 1
+
+    @property
     def ids(self) -> dict[str, str]:
         """For the log: which request or job of whom, and which trace it belongs to, if any."""
         what = "job" if self.stream.rpartition(":")[2] in JOBS else "request"

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from nvp_agentkit.artifacts import inline_array
-from nvp_agentkit.errors import ComputeFailed, DeadlineExceeded
+from nvp_agentkit.errors import ChildDied, DeadlineExceeded
 from nvp_agentkit.messages import PredictionCompleted
+from nvp_agentkit.settings import compute_environment
 from nvp_agentkit.workers import inference
+from nvp_agentkit.workers.compute.front import Answer, ComputeChild
 from nvp_agentkit.workers.serving.forecasting import ModelHost
 
 
@@ -100,7 +106,9 @@ async def test_whose_asker_is_gone_is_left_out_of_the_batch(bench, models, weigh
     assert models._batches._waiting == {}
 
 
-async def test_a_child_that_died_meanwhile_has_all_who_wait_ask_again(bench, own_child, models, weights, ask) -> None:
+async def test_who_waits_while_the_child_dies_of_another_one_is_answered_by_the_next_child(
+    bench, own_child, models, weights, ask
+) -> None:
     await bench.serve({"voter-0": weights(0)})
     await ask()
     async with bench.system.child.turn("busy with others"):
@@ -108,5 +116,43 @@ async def test_a_child_that_died_meanwhile_has_all_who_wait_ask_again(bench, own
         await waiting(models, 2)
         os.kill(bench.system.child.pid, signal.SIGKILL)
         await bench.system.child._process.wait()
-    told = await asyncio.gather(*asking, return_exceptions=True)
-    assert [type(one) for one in told] == [ComputeFailed] * 2, "a fresh child has not loaded it: asked again"
+    for told in await asyncio.gather(*asking):
+        assert told.cached is None
+    assert bench.system.child.generation == 2
+
+
+class Brittle(ComputeChild):
+    """A compute child that dies of one field."""
+
+    deadly = 1e6
+
+    async def call(self, op: str, params: Mapping[str, Any], arrays: Any = (), **options: Any) -> Answer:
+        if op == "predict" and any(np.max(frames) > self.deadly for frames in arrays[0]):
+            os.kill(self.pid, signal.SIGKILL)
+        return await super().call(op, params, arrays, **options)
+
+
+async def test_what_killed_the_child_takes_nobody_with_it_a_second_time(
+    bench, own_child, settings, weights, request_of, field
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    system = replace(bench.system, child=Brittle(compute_environment(settings)))
+    models = ModelHost("voter-0", system)
+    kills, harmless = (bench.delivery(request_of(field=inline_array(field + more, "J"))) for more in (1e7, 1.0))
+
+    async def both() -> list[Any]:
+        async with system.child.turn("busy with others"):
+            asking = [asyncio.create_task(inference.answer(one, models, system)) for one in (kills, harmless)]
+            await waiting(models, 2)
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    try:
+        await inference.answer(bench.delivery(request_of()), models, system)
+        assert [type(one) for one in await both()] == [ChildDied, ChildDied]
+        await inference.answer(bench.delivery(request_of(field=inline_array(field + 2, "J"))), models, system)
+        kills.attempt = harmless.attempt = 2
+        died, answered = await both()
+        assert type(died) is ChildDied
+        assert isinstance(bench.said(answered), PredictionCompleted)
+    finally:
+        await system.child.close()

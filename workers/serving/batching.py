@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,13 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """One request that a batch has still to be made of."""
+    """One request that a batch has still to be made of; ``alone``: of it and no other."""
 
     served: Served | Starter
     model: Model
     frames: Frames
     deadline: float
+    alone: bool = False
     answer: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -128,7 +130,10 @@ def _begun(queue: list[Waiting], most: Callable[[Waiting], int]) -> list[Waiting
     for one in [one for one in queue if one.deadline <= now]:
         queue.remove(one)
         one.answer.set_exception(_late())
-    return _taken(queue, most(queue[0])) if queue else []
+    if not queue:
+        return []
+    together = list(takewhile(lambda one: not one.alone, queue)) or queue[:1]
+    return _taken(queue, min(len(together), most(queue[0])))
 
 
 def _taken(queue: list[Waiting], count: int) -> list[Waiting]:

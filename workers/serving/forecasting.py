@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nvp_agentkit.energy.meter import modelled
 from nvp_agentkit.ensemble import EnsembleRecord
-from nvp_agentkit.errors import DeadlineExceeded, NvpError
+from nvp_agentkit.errors import ChildDied, ComputeFailed, DeadlineExceeded, NvpError
 
 from ..compute.cost import Cost, patience_s
 from ..system import System
@@ -68,11 +68,13 @@ class ModelHost:
         frames: Frames,
         *,
         deadline: float,
+        alone: bool = False,
         on_cost: Callable[[Cost], object] = lambda cost: None,
     ) -> Prediction:
         """Forecast the frame after ``frames``, shape (K, H, W); a model does in a batch with whoever else asks now.
 
         Args:
+            alone: in a batch of its own, for it may have killed the child.
             on_cost: told what has been spent of what fails: making the shape ready, a forecast that came too late.
 
         Raises:
@@ -86,9 +88,7 @@ class ModelHost:
         else:
             frames = served.fitted(frames)
             model = served.model(frames)
-            loaded = await self._ready(served, model, frames.shape, deadline, on_cost)
-            prediction = await self._batches.answer(Waiting(served, model, frames, deadline))
-            prediction = replace(prediction, cost=loaded + prediction.cost)
+            prediction = await self._answer(Waiting(served, model, frames, deadline, alone), on_cost)
             _require_finite(model, prediction)
         if (late_s := time.time() - deadline) > 0:
             on_cost(prediction.cost)
@@ -103,6 +103,22 @@ class ModelHost:
 
     def readiness(self) -> tuple[str, str]:
         return self._duty.state, self._duty.detail
+
+    async def _answer(self, one: Waiting, on_cost: Callable[[Cost], object], *, again: bool = True) -> Prediction:
+        """The forecast of ``one`` and what it cost; where the child died of another one meanwhile, ``again`` at once.
+
+        Unless that would cost who asks: what is not kept ready is made ready once for its joules.
+        """
+        shape = one.frames.shape
+        loaded = await self._ready(one.served, one.model, shape, one.deadline, on_cost)
+        try:
+            prediction = await self._batches.answer(one)
+        except ComputeFailed as error:
+            if isinstance(error, ChildDied) or not (again and self._duty.includes(one.served, shape)):
+                raise
+            anew = Waiting(one.served, one.model, one.frames, one.deadline, one.alone)
+            return await self._answer(anew, on_cost, again=False)
+        return replace(prediction, cost=loaded + prediction.cost)
 
     async def _ready(
         self,
