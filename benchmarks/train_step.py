@@ -41,7 +41,7 @@ SIDE, QUICK_SIDE = 256, 32
 BATCH, QUICK_BATCH = 16, 2
 ROUNDS = 2
 EPOCH_SEQUENCES, EPOCH_FRAMES, EPOCHS = 20, 41, 50
-LIMIT_GB = 20.0
+LIMIT_GB = 14.0  # the protocol allows 20; at batch 16 the document's was at 19.9 when a machine of 23.5 had 3 left
 LEFT_FOR_OTHERS_GB = 3.0
 LOOK_EVERY_S = 0.1
 LIMIT_S = 3600  # the document's step at batch 16 on a busy machine
@@ -63,7 +63,7 @@ def measure(*, quick: bool, cells: int | None = None) -> dict[str, Figure]:
         "ours/per_sample": Figure(ours["cpu_ms"] / batch, "CPU-ms"),
         "ours/batch": Figure(batch, "samples"),
         "ours/peak": Figure(ours["peak_gb"], "GB PSS"),
-        "documented/limit": Figure(LIMIT_GB, "GB PSS"),
+        "documented/limit": Figure(LIMIT_GB, "GB PSS", goal=20.0, higher_is_better=True),
     }
     if not quick:
         one, eager = steps.of("ours", 1), steps.of("eager", 1)
