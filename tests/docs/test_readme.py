@@ -105,7 +105,7 @@ def test_the_page_on_forecasts_runs_as_it_stands(
     monkeypatch.chdir(stack)
     names, (told, document) = run(FORECASTS, stack)
     assert "by trivial:lagrangian_increment, not calibrated" in capsys.readouterr().out
-    assert "frame 6 of rain.npz:rain_mm_h" in told
+    assert "frame 40 of rain.npz:rain_mm_h" in told
     assert json.loads(document)["score"]["skill"] > 0.5
     for written in ("next.nc", "next.png", "hindcast.png", "rain.nc"):
         assert (stack / written).stat().st_size > 1000
@@ -129,6 +129,22 @@ def test_the_page_on_the_atlas_runs_as_it_stands(stack: Path, monkeypatch: pytes
     assert [line.split()[0] for line in listed.splitlines()[:3]] == ["domain", "heat_diffusion", "rain"]
     assert "seed" in shown
     assert alike.splitlines()[1].split()[1] in ("plasma_physics", "rain")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_commands_of_readme_take_the_rain_of_the_page_on_forecasts(
+    stack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(stack)
+    exec(re.search(r"^import numpy.*?^np.savez[^\n]*", FORECASTS, re.MULTILINE | re.DOTALL)[0], {})
+    lines = re.findall(r"^\$ nvp (.*)$", README, re.MULTILINE)
+    commands = [command for line in lines for command in line.split(" && nvp ")]
+    assert commands.pop(0).startswith("demo --data rain.npz:rain_mm_h")  # minutes; it splits as `atlas evaluate` does
+    printed = [nvp(*shlex.split(command), folder=stack) for command in commands]
+    assert "1 x 40 frames of 64x96 cells in mm/h" in printed[0]
+    assert "lagrangian_increment" in printed[1]
+    assert "frame 40 of rain.npz:rain_mm_h" in printed[2]
 
 
 @pytest.mark.slow
