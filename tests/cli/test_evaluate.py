@@ -77,6 +77,12 @@ def test_of_a_file_the_part_is_judged_that_training_leaves_out_and_without_a_sol
     assert "cells have no value, and this network learnt from fields that have all" in capsys.readouterr().out
 
 
+def test_lead_times_that_the_frames_have_no_room_for_are_named(models, capsys) -> None:
+    found, said = evaluated(models, capsys, leads=[1, 6, 8])
+    assert found["leads"] == [1]
+    assert "Not judged, 6, 8 steps ahead: 2 frames are shown first, so that takes 8 or more; 6 are there" in said
+
+
 def test_lead_times_that_are_none_and_models_that_are_none_are_refused(nvp, models, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "give whole numbers from 1 to 1000" in nvp("evaluate", models[0], "--leads", "1,zero").err

@@ -90,6 +90,9 @@ def evaluate(options: Options, settings: Settings) -> dict[str, Any]:
         material = _material(options, models[0].domain, Path(folder))
         context = max(TrivialForecaster.context_frames, *(one.forecaster.context_frames for one in models))
         windows = Windows.of(material.test, context, options.leads)
+        if left := sorted(set(options.leads) - set(windows.leads)):
+            print(f"Not judged, {', '.join(map(str, left))} steps ahead: {context} frames are shown first, so that "
+                  f"takes {context + left[0]} or more; {material.test.frames} are there")
         told = _told([one.forecaster for one in models], material, windows)
         judged = judge(told, windows, periodic=material.test.meta.boundary == ("periodic", "periodic"))
     document = {
