@@ -40,7 +40,7 @@ from nvp_agentkit.cli.screen import console, say
 from nvp_agentkit.errors import NvpError
 
 ARGUMENT = re.compile(  # `budget_j`, budget_j=5.0, model='trivial'
-    r"`(?P<named>budget_j|dt_s|dx_m|units|members)`|\b(?P<given>budget_j|dt_s|dx_m)=(?=[\d-])"
+    r"`(?P<named>budget_j|dt_s|dx_m|units|members|share|force)`|\b(?P<given>budget_j|dt_s|dx_m)=(?=[\d-])"
     r"|\b(?P<chosen>model|assurance)='(?P<word>\w+)'"
 )
 SINGLE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ app = typer.Typer(
     [dim]Example:[/dim] nvp models list plasma_physics
     """,
 )
+DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")  # in a reason, shortened as beside it
 Domain = Annotated[str, typer.Argument(help="What the fields are of.", metavar="DOMAIN")]
 Account = Annotated[
     str | None, typer.Option(help="Whose.", metavar="NAME", show_default="NVP_ACCOUNT, else the only one here")
@@ -138,5 +140,6 @@ def _lines(domain: str, found: Service) -> list[str]:
     for change in reversed(found.changes):
         at = datetime.fromtimestamp(change.since_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         share = f" ({100 * change.share:g}%)" if change.share else ""
-        lines.append(f"{at}  {change.place}{share} {change.ensemble[:19]}...: {change.why}")
+        why = DIGEST.sub(r"\1...", change.why)
+        lines.append(f"{at}  {change.place}{share} {change.ensemble[:19]}...: {why}")
     return lines

@@ -28,7 +28,7 @@ async def served(nvp, redis: Redis, account: str, settings: Settings, monkeypatc
     await register(redis, account, owner="tests")
     for change in (
         Change(place="champion", ensemble=NEW, over=OLD, by="job", why="VRMSE 0.1 against 0.2"),
-        Change(place="challenger", ensemble=OLD, share=0.25, by="request", why="asked for"),
+        Change(place="challenger", ensemble=OLD, share=0.25, by="request", why=f"asked for over {NEW}"),
     ):
         dated = (("models", "service:rain", change.model_dump_json(exclude_none=True)),)
         await emit(redis, account, Completion(dated=dated))
@@ -42,7 +42,8 @@ async def test_who_serves_is_listed_with_every_change_and_its_reason(served, nvp
         "the challenger answers 25% of the requests",
     ]  # fmt: skip
     assert [line[21:] for line in said[4:]] == [
-        f"challenger (25%) {OLD[:19]}...: asked for", f"champion {NEW[:19]}...: VRMSE 0.1 against 0.2"]  # fmt: skip
+        f"challenger (25%) {OLD[:19]}...: asked for over {NEW[:19]}...",
+        f"champion {NEW[:19]}...: VRMSE 0.1 against 0.2"]  # fmt: skip
     told = (await asyncio.to_thread(nvp, "models", "list", "rain", "--json")).json["rain"]
     assert (told["champion"], told["challenger"], told["share"], told["previous"]) == (NEW, OLD, 0.25, OLD)
     assert [change["by"] for change in told["changes"]] == ["job", "request"]

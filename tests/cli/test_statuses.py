@@ -134,11 +134,13 @@ def test_interrupted_while_it_is_imported_it_is_130_and_no_traceback() -> None:
 
 def test_a_refusal_names_options_where_the_client_has_arguments(nvp, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Path | None) -> None:
-        raise InsufficientJoules("lower `budget_j`, pass budget_j=5.0, or assurance='single'; train(budget_j=...)")
+        raise InsufficientJoules(
+            "lower `budget_j`, pass budget_j=5.0, or assurance='single'; train(budget_j=...); `force` it"
+        )
 
     monkeypatch.setattr(deployment, "settings_for", broken)
     said = nvp("keys").err
-    assert "lower `--budget-j`, pass --budget-j=5.0, or --assurance single; train(budget_j=...)\n" in said
+    assert "lower `--budget-j`, pass --budget-j=5.0, or --assurance single; train(budget_j=...); `--force` it\n" in said
     assert "`budget_j`" in nvp("keys", "--json").json["detail"]  # as every client gets it
 
 

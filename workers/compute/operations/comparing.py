@@ -68,7 +68,7 @@ class Incumbent:
             price_mj = prices.pass_mj + (0 if shares else BUSY * prices.opening_mj)  # a program of its own is compiled
             if price_mj > room_mj:
                 return refused(
-                    f"that takes about {joules(math.ceil(price_mj))}, which `budget_j` does not reach for besides"
+                    f"that takes about {joules(math.ceil(price_mj))} more than `budget_j` has; raise it"
                 )
             say(phase="comparing")
             frames, seen, came, there = all_windows(test, forecaster.context_frames)
