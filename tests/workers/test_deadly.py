@@ -92,11 +92,11 @@ async def test_a_model_that_the_child_dies_of_keeps_no_other_accounts_from_being
     lives = (await type(bench)(bench.system, other).serve({"voter-0": weights(1)})).champion.model_id
     child = Mortal(settings, dies)
     async with kept_ready(replace(bench.system, child=child)) as models:
-        await until_readiness(models, "1 models, 1 broken")
+        await until_readiness(models, "1 model, 1 broken")
         since = child.looks
         while child.looks < since + 20:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        assert models.readiness() == ("ready", "1 models, 1 broken")
+        assert models.readiness() == ("ready", "1 model, 1 broken")
         assert sorted(child.loads) == sorted([dies, lives])
     await redis.hdel(names.ACCOUNTS, other)
     await redis.delete(*[key async for key in redis.scan_iter(match=f"nvp:{{{other}}}:*")])

@@ -315,7 +315,7 @@ async def test_models_are_ready_before_they_are_asked_and_a_broken_ensemble_is_i
     stop = asyncio.Event()
     keeping = asyncio.create_task(models.keep_ready(stop))
     async with asyncio.timeout(60):
-        while models.readiness() != ("ready", "1 models, 2 broken"):
+        while models.readiness() != ("ready", "1 model, 2 broken"):
             await asyncio.wait({keeping}, timeout=0.02)
     stop.set()
     await keeping

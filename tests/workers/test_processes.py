@@ -84,7 +84,7 @@ async def test_a_request_whose_worker_is_killed_is_finished_by_another(bench, re
     record = await bench.serve({"voter-0": weights(0)})
     started = {name: start(name) for name in ("inference-1", "inference-2")}
     for name in started:
-        await seen(redis, name, "1 models")
+        await seen(redis, name, "1 model")
     # Of a shape that nobody has compiled yet, so that there is time to die in the middle of it.
     field = inline_array(np.ones((2, 48, 80), np.float16), "J")
     asked = bench.delivery(PredictionRequested(domain="plasma_physics", field=field), budget_mj=30_000).event

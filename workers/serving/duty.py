@@ -107,7 +107,8 @@ class Duty:
             log.error("an ensemble cannot be loaded", reason=reason)
         self._told = found.broken
         count, broken = len(found.loaded), len(found.broken)
-        return (f"{count} models" if count else "no model yet") + (f", {broken} broken" if broken else "")
+        loaded = f"{count} model{'s' * (count > 1)}" if count else "no model yet"
+        return loaded + (f", {broken} broken" if broken else "")
 
     async def _find_service(self, account: str, domain: str, found: _Round) -> None:
         redis = self._system.redis
