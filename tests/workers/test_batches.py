@@ -57,7 +57,7 @@ async def test_who_is_late_when_the_batch_begins_is_told_so_at_the_deadline_for_
     ready = await ask()
     async with bench.system.child.turn("busy with others"):
         patient = asyncio.create_task(ask())
-        with pytest.raises(DeadlineExceeded, match="did not come before its deadline, and nothing was done"):
+        with pytest.raises(DeadlineExceeded, match="did not come before its deadline, and nothing was forecast"):
             await ask(within_s=0.5)
         assert not patient.done()
     answered = await patient

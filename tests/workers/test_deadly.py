@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nvp_agentkit.errors import ComputeFailed, NotReady
+from nvp_agentkit.messages import PredictionCompleted
 from nvp_agentkit.settings import Settings, compute_environment
 from nvp_agentkit.streams import names, register
 from nvp_agentkit.workers import inference
@@ -152,6 +153,25 @@ async def test_what_the_child_did_not_die_of_is_not_left_alone(bench, settings, 
         with pytest.raises(ComputeFailed, match="not loaded in this worker any more"):
             await inference.answer(bench.delivery(request_of(), budget_mj=60_000), models, system)
     await system.child.close()
+
+
+@pytest.mark.usefixtures("own_child")
+async def test_what_waited_to_be_loaded_while_the_child_died_is_loaded_once_and_for_nothing(
+    bench, models: ModelHost, weights, request_of
+) -> None:
+    await bench.serve({"voter-0": weights(0)})
+    child = bench.system.child
+    async with child.turn("busy with others"):
+        asking = asyncio.create_task(inference.answer(bench.delivery(request_of()), models, bench.system))
+        while not models._warm._room.models:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        os.kill(child.pid or 0, signal.SIGKILL)
+        assert child._process is not None
+        await child._process.wait()
+    answered = bench.said(await asking)
+    assert isinstance(answered, PredictionCompleted)
+    assert answered.energy.mj < 1000
+    assert child.generation == 2
 
 
 def test_each_death_in_a_row_doubles_how_long_a_model_is_left_alone_up_to_five_minutes() -> None:

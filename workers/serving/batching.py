@@ -143,5 +143,5 @@ def _taken(queue: list[Waiting], count: int) -> list[Waiting]:
 
 def _late() -> DeadlineExceeded:
     return DeadlineExceeded(
-        "its turn for a forecast did not come before its deadline, and nothing was done; allow more time"
+        "its turn for a forecast did not come before its deadline, and nothing was forecast; allow more time"
     )

@@ -52,10 +52,12 @@ class ModelHost:
             frames = served.fitted(frames)
             model, shape = served.model(frames), frames.shape
             if self._duty.includes(served, shape):
-                await self._warm.ready(
+                price = await self._warm.ready(
                     model, shape, account=served.account, batches=BATCH_SIZES, standing=True, deadline=deadline
                 )
-            cpu_s = self._warm.price(model, shape).cpu_s
+            else:
+                price = self._warm.price(model, shape)
+            cpu_s = price.cpu_s
         return modelled(cpu_s, watts_per_core=self._system.settings.watts_per_core).mj
 
     async def mask(self, record: EnsembleRecord) -> Mask | None:

@@ -110,13 +110,16 @@ class WarmModels:
             self.deadly.refuse(account, key)
             self._untidy |= self._room.admit(key, _bytes_of(member), account, standing=standing)
             try:
-                said = await self._load(member, shape, batches, deadline, on_cost)
+                said, generation = await self._load(member, shape, batches, deadline, on_cost)
             except BaseException as error:
                 self._failed(key, account, error)
                 raise
             self.deadly.loaded(account, key)
             price = Price(said["cpu_s"], said["wall_s"])
-            self._room.compiled(key, account, batches, price)
+            self._renew()
+            if generation == self._generation:  # a later child than it was admitted to, perhaps
+                self._untidy |= self._room.admit(key, _bytes_of(member), account, standing=standing)
+                self._room.compiled(key, account, batches, price)
             log.info("model ready", account=account, model=member.model_id, shape=shape)
             return price
 
@@ -131,10 +134,13 @@ class WarmModels:
         self._room.stands(standing)
 
     def _known(self, member: Model, shape: Shape, batches: tuple[int, ...] = ()) -> Price | None:
+        self._renew()
+        return self._room.used((member.model_id, shape), batches)
+
+    def _renew(self) -> None:
         if self._generation != self._system.child.generation:
             self._room.clear()
             self._generation = self._system.child.generation
-        return self._room.used((member.model_id, shape), batches)
 
     async def _load(
         self,
@@ -143,11 +149,15 @@ class WarmModels:
         batches: tuple[int, ...],
         deadline: float | None,
         on_cost: Callable[[Cost], object] | None,
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], int]:
+        """What its last step said, and the generation of the child that has it; each step needs those before it."""
+        generation = 0
+
         async def call(op: str, **params: Any) -> dict[str, Any]:
+            nonlocal generation
             child = self._system.child
             async with child.turn(op, deadline, long=True):
-                ends = time.time() + LOAD_LIMIT_S
+                generation, ends = child.generation, time.time() + LOAD_LIMIT_S
                 return (await child.call(op, params, deadline=ends, on_cost=on_cost, in_turn=True)).values
 
         if self._untidy:
@@ -160,7 +170,7 @@ class WarmModels:
                 said |= await call("ready", model_id=member.model_id, frames=list(shape), batch=batch)
         except (DigestMismatch, UnknownName, InvalidFile) as error:  # of our weights: nothing the asker could change
             raise NvpError(f"{member.voter} cannot load {member.model_id}: {error}") from error
-        return said
+        return said, generation
 
     async def _source(self, model: Model) -> str | dict[str, Any]:
         """Where the child has it from: a file, or what it needs to know of the fields besides its own weights."""
