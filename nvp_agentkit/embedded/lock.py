@@ -18,6 +18,7 @@ from pathlib import Path
 from nvp_agentkit.errors import DataFolderInUse, StackError
 from nvp_agentkit.settings import TETHERED_TO
 
+MARK = os.fsencode(f"{TETHERED_TO}=")
 PATIENCE_S = 1.0  # a reader asking `holder` has the lock for an instant; an ended stack lets go in about as long
 
 
@@ -83,18 +84,27 @@ def holder(folder: Path) -> int | None:
 
 
 def left_over(folder: Path) -> list[int]:
-    """Processes that carry ``folder`` in their environment. Linux only; elsewhere the tether has to do."""
+    """Processes that carry ``folder``, or a store's folder in it, in their environment.
+
+    Not those of a data folder inside it: that has a lock of its own. Linux only; elsewhere the tether has to do.
+    """
     if sys.platform != "linux":
         return []
-    mark = os.fsencode(f"{TETHERED_TO}={folder.resolve()}/")
+    top = folder.resolve()
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         pid = int(environment.parent.name)
         with suppress(OSError):  # ended meanwhile, or somebody else's
             entries = environment.read_bytes().split(b"\0")
-            if pid != os.getpid() and any((entry + b"/").startswith(mark) for entry in entries):
+            mark = next((one for one in entries if one.startswith(MARK)), None)
+            if pid != os.getpid() and mark is not None and _belongs(Path(os.fsdecode(mark[len(MARK) :])), top):
                 found.append(pid)
     return found
+
+
+def _belongs(tethered_to: Path, folder: Path) -> bool:
+    within = tethered_to.parent == folder and not (tethered_to / "lock").exists()
+    return tethered_to == folder or within
 
 
 def sweep(held: FolderLock) -> int:

@@ -137,6 +137,21 @@ async def test_what_an_earlier_stack_left_running_is_ended_by_the_next(half_stac
     neighbour.wait()
 
 
+async def test_a_stack_in_a_folder_inside_the_data_folder_is_left_alone(half_stack: Settings) -> None:
+    inside = half_stack.data_dir.resolve() / "inside"
+    held, its_own = lock.acquire(inside), [sleeper(str(inside)), sleeper(str(inside / "valkey"))]
+    stack = Stack(half_stack)
+    await stack.start()
+    await stack.stop()
+    assert [one.poll() for one in its_own] == [None, None]
+    assert len(lock.left_over(inside)) == len(its_own)
+    assert lock.left_over(half_stack.data_dir) == []
+    held.release()
+    for one in its_own:
+        one.kill()
+        one.wait()
+
+
 async def test_a_worker_that_ends_is_started_again(half_stack: Settings) -> None:
     events: list[StackEvent] = []
 
