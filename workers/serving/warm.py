@@ -110,12 +110,11 @@ class WarmModels:
             self.deadly.refuse(account, key)
             self._untidy |= self._room.admit(key, _bytes_of(member), account, standing=standing)
             try:
-                said, generation = await self._load(member, shape, batches, deadline, on_cost)
+                price, generation = await self._load(member, shape, batches, deadline, on_cost)
             except BaseException as error:
                 self._failed(key, account, error)
                 raise
             self.deadly.loaded(account, key)
-            price = Price(said["cpu_s"], said["wall_s"])
             self._renew()
             if generation == self._generation:  # a later child than it was admitted to, perhaps
                 self._untidy |= self._room.admit(key, _bytes_of(member), account, standing=standing)
@@ -149,8 +148,8 @@ class WarmModels:
         batches: tuple[int, ...],
         deadline: float | None,
         on_cost: Callable[[Cost], object] | None,
-    ) -> tuple[dict[str, Any], int]:
-        """What its last step said, and the generation of the child that has it; each step needs those before it."""
+    ) -> tuple[Price, int]:
+        """What a forecast takes by its last step, and the generation of the child that has it: all steps need one."""
         generation = 0
 
         async def call(op: str, **params: Any) -> dict[str, Any]:
@@ -170,7 +169,7 @@ class WarmModels:
                 said |= await call("ready", model_id=member.model_id, frames=list(shape), batch=batch)
         except (DigestMismatch, UnknownName, InvalidFile) as error:  # of our weights: nothing the asker could change
             raise NvpError(f"{member.voter} cannot load {member.model_id}: {error}") from error
-        return said, generation
+        return Price(said["cpu_s"], said["wall_s"]), generation
 
     async def _source(self, model: Model) -> str | dict[str, Any]:
         """Where the child has it from: a file, or what it needs to know of the fields besides its own weights."""
