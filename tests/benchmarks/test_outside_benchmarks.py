@@ -16,9 +16,12 @@ def told(mean_nrmse: float, parameters: float = 1.0, joules: float = 1.0) -> dic
     return {"mean_nrmse": mean_nrmse, "parameters": parameters, "joules": joules}
 
 
-def test_the_network_of_a_field_sees_its_own_field_last() -> None:
-    state = np.arange(3, dtype=np.float32)[None, :, None, None]
-    assert [apebench._shown(state, place).ravel().tolist() for place in range(3)] == [[1, 2, 0], [0, 2, 1], [0, 1, 2]]
+def test_the_networks_of_two_fields_are_shown_both_and_that_of_one_field_is_shown_it_alone() -> None:
+    states = np.arange(6, dtype=np.float32).reshape(3, 2, 1, 1)
+    assert {name: maps.ravel().tolist() for name, maps in apebench._maps(states).items()} == {
+        "field_0": [0, 2, 4], "field_1": [1, 3, 5],
+    }  # fmt: skip
+    assert apebench._maps(states[:, :1]) == {}
 
 
 @pytest.mark.parametrize(("ours", "ratio", "met"), [(0.2, 2.0, True), (0.8, 0.5, False)])
