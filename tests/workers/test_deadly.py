@@ -31,6 +31,13 @@ def looks_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duty, "LOOK_EVERY_S", 0.01)
 
 
+@pytest.fixture
+def long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the child died of is left alone for longer than any test."""
+    monkeypatch.setattr(deadly, "FIRST_S", 600.0)
+    monkeypatch.setattr(deadly, "LONGEST_S", 600.0)
+
+
 class Mortal(ComputeChild):
     """A compute child that dies of one model."""
 
@@ -83,10 +90,8 @@ async def until_readiness(models: ModelHost, detail: str) -> None:
 
 @pytest.mark.usefixtures("own_child")
 async def test_a_model_that_the_child_dies_of_keeps_no_other_accounts_from_being_loaded_and_is_left_alone_then(
-    bench, settings, weights, redis, monkeypatch: pytest.MonkeyPatch
+    bench, settings, weights, redis, long_pause
 ) -> None:
-    monkeypatch.setattr(deadly, "FIRST_S", 600.0)
-    monkeypatch.setattr(deadly, "LONGEST_S", 600.0)
     other = f"{bench.account}-other"  # comes after it
     await register(redis, other, owner="tests")
     dies = (await bench.serve({"voter-0": weights(0)})).champion.model_id
@@ -123,10 +128,8 @@ async def test_a_candidate_that_the_child_dies_of_again_is_said_to_be_what_it_di
 
 @pytest.mark.usefixtures("own_child")
 async def test_a_request_for_what_the_child_dies_of_is_refused_and_does_not_kill_it_again(
-    bench, settings, weights, request_of, monkeypatch: pytest.MonkeyPatch
+    bench, settings, weights, request_of, long_pause
 ) -> None:
-    monkeypatch.setattr(deadly, "FIRST_S", 600.0)
-    monkeypatch.setattr(deadly, "LONGEST_S", 600.0)
     dies = (await bench.serve({"voter-0": weights(0)})).champion.model_id
     child = Mortal(settings, dies)
     system = replace(bench.system, child=child)
