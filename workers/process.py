@@ -67,7 +67,7 @@ class Role:
             said = delivery.event.traceparent
             with (
                 bound_contextvars(**delivery.ids),
-                tracing.span(f"answer {suffix}", "CONSUMER", parent=said, **_about(delivery, group)),
+                tracing.span(f"answer {suffix}", "CONSUMER", parent=said, links=(), **_about(delivery, group)),
             ):
                 return await answer(delivery)
 
